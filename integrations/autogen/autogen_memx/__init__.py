@@ -1,0 +1,1 @@
+"""memX as shared state for AutoGen teams."""

@@ -1,0 +1,1 @@
+"""memX as LangChain's tool, memory and state."""

@@ -1,0 +1,1 @@
+"""memX in every MCP client."""

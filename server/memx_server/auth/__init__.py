@@ -1,0 +1,1 @@
+"""From credential to principal."""

@@ -1,0 +1,1 @@
+"""What memX promises: reads, transactions, schemas, access, the feed. No I/O library here."""

@@ -1,0 +1,125 @@
+"""Principals and what their scopes let them do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+from memx_sdk.protocol.errors import ProtocolError
+from memx_sdk.protocol.keys import compile_pattern, covers, is_pattern
+
+Verb = Literal["read", "write", "admin"]
+
+DEFAULT_SPACE = "default"
+
+
+class KeySet:
+    """The keys that a list of patterns matches; answers are remembered."""
+
+    __slots__ = ("_known", "_matchers", "everything", "patterns")
+    _REMEMBERED = 4096
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        self.patterns = tuple(patterns)
+        self.everything = "*" in self.patterns
+        self._matchers: list[Callable[[str], object]] = [compile_pattern(p) for p in self.patterns]
+        self._known: dict[str, bool] = {}
+
+    def __contains__(self, key: str) -> bool:
+        if self.everything:
+            return True
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) >= self._REMEMBERED:
+                self._known.clear()
+            known = self._known[key] = any(match(key) for match in self._matchers)
+        return known
+
+    def __bool__(self) -> bool:
+        return bool(self.patterns)
+
+    def covers(self, pattern: str) -> bool:
+        """Tell whether all that ``pattern`` matches is surely in this set."""
+        return covers(self.patterns, pattern) if is_pattern(pattern) else pattern in self
+
+
+@dataclass(frozen=True)
+class Scopes:
+    """Patterns by verb."""
+
+    read: KeySet
+    write: KeySet
+    admin: KeySet
+
+    @classmethod
+    def of(
+        cls,
+        read: Iterable[str] = (),
+        write: Iterable[str] = (),
+        admin: Iterable[str] | None = None,
+    ) -> Scopes:
+        """Build scopes from patterns; without ``admin``, ``write`` stands for it."""
+        write = tuple(write)
+        return cls(KeySet(read), KeySet(write), KeySet(write if admin is None else admin))
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who a request acts as.
+
+    Attributes:
+        name: The name given to the API key, else the first characters of its hash.
+        space: The tenant whose keys it sees.
+        scopes: What it may do there.
+        credential: A digest of the API key: what its sockets and rate counters are filed under.
+        expires_at: Unix seconds after which the API key is void, or None.
+    """
+
+    name: str
+    scopes: Scopes
+    space: str = DEFAULT_SPACE
+    credential: str = field(default="", repr=False)
+    expires_at: float | None = None
+
+    def may(self, verb: Verb, key: str) -> bool:
+        """Tell whether ``verb`` is permitted on ``key``."""
+        return key in self._by_verb[verb]
+
+    def require(self, verb: Verb, key: str) -> None:
+        """Raise ``forbidden`` unless ``verb`` is permitted on ``key``, whether or not it exists."""
+        if key not in self._by_verb[verb]:
+            raise forbidden(verb, key)
+
+    def require_schema_admin(self, pattern: str) -> None:
+        """Raise ``forbidden`` unless the admin scope covers all that ``pattern`` matches."""
+        if not self.scopes.admin.covers(pattern):
+            raise forbidden("admin", pattern)
+
+    def require_any_read(self, pattern: str) -> None:
+        """Raise ``forbidden`` where nothing at all may be read, or an exact key may not be."""
+        if not self.scopes.read or not (is_pattern(pattern) or pattern in self.scopes.read):
+            raise forbidden("read", pattern)
+
+    @cached_property
+    def _by_verb(self) -> dict[Verb, KeySet]:
+        return {
+            "read": self.scopes.read,
+            "write": self.scopes.write,
+            "admin": self.scopes.admin,
+        }
+
+    def writer(self, agent: str | None) -> str:
+        """Name the writer ``principal/agent``, or the principal alone."""
+        return f"{self.name}/{agent}" if agent else self.name
+
+
+def forbidden(verb: Verb, key: str) -> ProtocolError:
+    """The error for a key that the API key's scopes do not cover."""
+    return ProtocolError(
+        "forbidden",
+        f"this API key may not {verb} {key!r}; ask for a scope that covers it, or use another key",
+        verb=verb,
+        key=key,
+    )

@@ -1,0 +1,1 @@
+"""HTTP and WebSocket endpoints: parse, authorise, call the domain, answer."""

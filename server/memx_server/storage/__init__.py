@@ -1,0 +1,1 @@
+"""Where entries and the log are kept: one protocol, two stores."""
