@@ -1,0 +1,44 @@
+"""Fixtures that every part of the suite shares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.redis_server import (
+    HOW_TO_INSTALL,
+    RedisServer,
+    missing_versions,
+    newest_redis,
+    redis_binaries,
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Stop at once where no Redis is found: a run that silently skips it proves nothing."""
+    if not redis_binaries():
+        raise pytest.UsageError(HOW_TO_INSTALL)
+    if missing := missing_versions():
+        raise pytest.UsageError(f"no redis-server of version {', '.join(missing)} found")
+
+
+@pytest.fixture(scope="session")
+def redis7() -> Iterator[RedisServer]:
+    """A Redis 7 (or later) for the whole run; give each store a prefix of its own."""
+    with RedisServer(redis_binaries()["7"]) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis62() -> Iterator[RedisServer]:
+    """A Redis 6.2 for the whole run; give each store a prefix of its own."""
+    with RedisServer(redis_binaries()["6.2"]) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_any() -> Iterator[RedisServer]:
+    """The newest Redis found, for tests that ask for no version."""
+    with RedisServer(newest_redis()) as server:
+        yield server
