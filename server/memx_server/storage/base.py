@@ -1,7 +1,8 @@
 """The Store protocol: what the domain asks of Redis and of SQLite.
 
-A store keeps opaque value bytes (JSON text that the domain has checked). Entries and changes come back
-as ready JSON texts in one fixed form (``encoding.py``), so that an answer can pass them on unread.
+A store keeps opaque value bytes (JSON text that the domain has checked). Entries and changes come
+back as ready JSON texts in one fixed form (``encoding.py``), so that an answer can pass them on
+unread. What a commit takes and answers is in ``transactions.py`` and can be imported from here.
 """
 
 from __future__ import annotations
@@ -11,167 +12,73 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from memx_sdk.protocol.cursors import Position
+from memx_server.storage.transactions import (
+    Committed,
+    Compare,
+    Conflicted,
+    Delete,
+    DeleteSchema,
+    Idempotency,
+    IdempotencyMismatch,
+    Outcome,
+    Put,
+    PutSchema,
+    SchemaMoved,
+    Touch,
+    Transaction,
+    Write,
+    Written,
+)
+
+__all__ = [
+    "HISTORY_KEPT",
+    "IDEMPOTENCY_KEPT_MS",
+    "Change",
+    "Committed",
+    "Compacted",
+    "Compare",
+    "Conflicted",
+    "Delete",
+    "DeleteSchema",
+    "Diverged",
+    "HistoryPage",
+    "Idempotency",
+    "IdempotencyMismatch",
+    "KeyPage",
+    "LogPage",
+    "Outcome",
+    "Put",
+    "PutSchema",
+    "Record",
+    "SchemaMoved",
+    "Schemas",
+    "StateStore",
+    "Store",
+    "StoreUnavailable",
+    "TailListener",
+    "Touch",
+    "Transaction",
+    "Write",
+    "Written",
+]
 
 HISTORY_KEPT = 100
 """How many revisions of a key stay indexed."""
 
+IDEMPOTENCY_KEPT_MS = 24 * 60 * 60 * 1000
+"""How long a token is remembered, in milliseconds."""
 
-class StoreUnavailable(Exception):
+
+class StoreUnavailable(Exception):  # noqa: N818 - names what happened, and the wire calls it so
     """The store cannot be reached or did not answer in time; nothing is known to have been lost."""
 
 
-class Compacted(Exception):
+class Compacted(Exception):  # noqa: N818 - names what happened, and the wire calls it so
     """The log no longer reaches back to the position asked for."""
 
 
-class Diverged(Exception):
+class Diverged(Exception):  # noqa: N818 - names what happened, and the wire calls it so
     """The position belongs to a history that was lost, or to another space."""
-
-
-@dataclass(frozen=True, slots=True)
-class Put:
-    """Set ``key`` to ``value``.
-
-    Attributes:
-        ttl_ms: Milliseconds until it expires, by the store's clock; None for no expiry.
-        keep_expiry: Leave the present expiry as it is; goes without ``ttl_ms``.
-        log_value: Whether the log keeps the value (``history: false`` makes this False).
-    """
-
-    key: str
-    value: bytes
-    ttl_ms: int | None = None
-    keep_expiry: bool = False
-    log_value: bool = True
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Delete:
-    """Remove ``key``; a missing key makes no change."""
-
-    key: str
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Touch:
-    """Move only the expiry of ``key`` (None: never expires): no revision, no change; a missing key stays missing."""
-
-    key: str
-    ttl_ms: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class PutSchema:
-    """Register ``schema`` (JSON text) for an exact key or a pattern."""
-
-    key: str
-    schema: bytes
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteSchema:
-    """Remove the schema registered for exactly this key or pattern; a missing one makes no change."""
-
-    key: str
-    reason: str | None = None
-
-
-Write = Put | Delete | Touch | PutSchema | DeleteSchema
-
-
-@dataclass(frozen=True, slots=True)
-class Compare:
-    """Holds when the entry of ``key`` has ``revision``; 0 stands for 'does not exist'."""
-
-    key: str
-    revision: int
-
-
-@dataclass(frozen=True, slots=True)
-class Idempotency:
-    """What makes a repeated transaction answer as the first time.
-
-    Attributes:
-        token: Names the request: the principal and its ``Idempotency-Key``.
-        digest: A digest of the request's content; another one under the same token is a mismatch.
-        note: Bytes that a repetition gets back, for the domain to answer from.
-    """
-
-    token: str
-    digest: str
-    note: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Transaction:
-    """Writes on distinct keys that happen all or not at all, if every compare holds.
-
-    Attributes:
-        schema_revision: The schema revision that the values were checked against; None skips the check.
-    """
-
-    writer: str
-    writes: Sequence[Write]
-    compares: Sequence[Compare] = ()
-    schema_revision: int | None = None
-    idempotency: Idempotency | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What became of one write.
-
-    Attributes:
-        changed: False where there was nothing to delete or touch.
-        version: The entry's version afterwards; 0 when it is gone or was never there.
-        expires_at: Unix seconds, or None.
-    """
-
-    changed: bool
-    version: int = 0
-    expires_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """The transaction happened, now or (``replayed_note`` is not None) when it was first sent.
-
-    Attributes:
-        position: Its place in the log; the head as it was when it changed nothing.
-        ts: Unix seconds by the store's clock.
-        written: One for each write, in order.
-    """
-
-    position: Position
-    ts: float
-    written: Sequence[Written]
-    replayed_note: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Conflicted:
-    """A compare failed; nothing happened. ``entry`` is what ``key`` holds (JSON text), or None."""
-
-    key: str
-    entry: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class SchemaMoved:
-    """The space's schemas have another revision than the values were checked against; nothing happened."""
-
-    revision: int
-
-
-@dataclass(frozen=True, slots=True)
-class IdempotencyMismatch:
-    """The token was used before for a request with another digest; nothing happened."""
-
-
-Outcome = Committed | Conflicted | SchemaMoved | IdempotencyMismatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,9 +96,10 @@ class Record:
 
     Attributes:
         position: Where a reader stands after it. The lineage is the one current when it was read.
-        previous: The revision of the record before it, 0 when there was none. A reader that stands elsewhere
-            has missed something.
-        changes: Its changes, in the order of the transaction's writes; None in a notice that was too large to carry them.
+        previous: The revision of the record before it, 0 when there was none. A reader that stands
+            elsewhere has missed something.
+        changes: Its changes, in the order of the transaction's writes; None in a notice that was
+            too large to carry them.
     """
 
     position: Position
@@ -201,7 +109,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class LogPage:
-    """Records after a position, oldest first.
+    """Records after a position, oldest first; fewer than asked for where they are big.
 
     Attributes:
         position: Where a reader stands after ``records``; where there are none, the head.
@@ -215,10 +123,12 @@ class LogPage:
 
 @dataclass(frozen=True, slots=True)
 class HistoryPage:
-    """Changes of one key, newest first.
+    """Value changes of one key (none of a schema under the same name), newest first.
 
     Attributes:
-        complete: True when nothing older of this key has been dropped.
+        complete: True when surely nothing of this key has been dropped, whatever the limit left
+            out. False wherever the store no longer knows: a key made after the log was first
+            trimmed may have lived before.
     """
 
     changes: Sequence[Change]
@@ -227,7 +137,11 @@ class HistoryPage:
 
 @dataclass(frozen=True, slots=True)
 class Schemas:
-    """All schemas of a space by key or pattern, and the revision of the last write to any of them (0: none yet)."""
+    """All schemas of a space by key or pattern.
+
+    Attributes:
+        revision: That of the last write to any of them, 0 when there was none yet.
+    """
 
     revision: int
     by_pattern: dict[str, bytes] = field(default_factory=dict)
@@ -236,6 +150,8 @@ class Schemas:
 @dataclass(frozen=True, slots=True)
 class KeyPage:
     """Keys in code-point order with their entries (JSON texts), all of one moment.
+
+    Fewer than asked for where they are big.
 
     Attributes:
         after: Pass it to get the next page; None at the end.
@@ -246,10 +162,10 @@ class KeyPage:
 
 
 class TailListener(Protocol):
-    """What a store calls, on the event loop, for a space that is tailed. It must not block or raise."""
+    """What a store calls, on the event loop, for a tailed space; it must not block or raise."""
 
     def on_record(self, record: Record) -> None:
-        """A transaction was committed, by this process or another; may come twice or out of order."""
+        """A transaction was committed, here or elsewhere; may come twice or out of order."""
 
     def on_gap(self) -> None:
         """Notices may have been lost (the connection to the store broke); read the log."""
@@ -308,13 +224,25 @@ class Store(Protocol):
         """Read the live entries whose keys start with ``prefix`` and sort behind ``after``."""
 
     async def commit(self, space: str, transaction: Transaction) -> Outcome:
-        """Apply ``transaction`` atomically, in the total order of the space."""
+        """Apply ``transaction`` atomically, in the total order of the space.
+
+        A key whose time has come is gone here too: its expiry is logged first, as a record of its
+        own. Checks come in this order: idempotency, schema revision, compares. What changes nothing
+        (only touches, deletes of missing keys) takes no revision and leaves no record, but its
+        idempotency token is kept.
+        """
 
     async def head(self, space: str) -> Position:
-        """The position after the newest change; revision 0 in a space that never held anything."""
+        """The position after the newest change; revision 0 in a space that never held anything.
 
-    async def log(self, space: str, since: Position, limit: int) -> LogPage:
-        """Read the log after ``since``.
+        That position at 0 stays good for ``log``: it stands before all that is written later.
+        """
+
+    async def log(self, space: str, since: Position | None, limit: int) -> LogPage:
+        """Read the log after ``since`` (None: from the oldest record kept).
+
+        The log is kept up to a number of records and of bytes (``len(change.data)`` over all
+        changes); the newest record always stays.
 
         Raises:
             Compacted: The log has been trimmed past ``since``.
@@ -324,7 +252,7 @@ class Store(Protocol):
     async def history(
         self, space: str, key: str, limit: int, *, until: int | None = None
     ) -> HistoryPage:
-        """Read the changes of ``key``, newest first, from revision ``until`` (None: the newest) down."""
+        """Read the changes of ``key``, newest first, from revision ``until`` (None: head) down."""
 
     async def schemas(self, space: str) -> Schemas:
         """Read all schemas of the space."""

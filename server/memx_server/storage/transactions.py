@@ -1,0 +1,160 @@
+"""What a commit takes and what it answers: writes, compares, transactions and their outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from memx_sdk.protocol.cursors import Position
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Set ``key`` to ``value``.
+
+    Attributes:
+        ttl_ms: Milliseconds until it expires, by the store's clock; None for no expiry.
+        keep_expiry: Leave the present expiry as it is; goes without ``ttl_ms``.
+        log_value: Whether the log keeps the value (``history: false`` makes this False).
+    """
+
+    key: str
+    value: bytes
+    ttl_ms: int | None = None
+    keep_expiry: bool = False
+    log_value: bool = True
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove ``key``; a missing key makes no change."""
+
+    key: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Touch:
+    """Move only the expiry of ``key`` (None: never expires): no revision, no change.
+
+    A missing key stays missing.
+    """
+
+    key: str
+    ttl_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PutSchema:
+    """Register ``schema`` (JSON text) for an exact key or a pattern."""
+
+    key: str
+    schema: bytes
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteSchema:
+    """Remove the schema of exactly this key or pattern; a missing one makes no change."""
+
+    key: str
+    reason: str | None = None
+
+
+Write = Put | Delete | Touch | PutSchema | DeleteSchema
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """Holds when the entry of ``key`` has ``revision``; 0 stands for 'does not exist'."""
+
+    key: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """What makes a repeated transaction answer as the first time.
+
+    Attributes:
+        token: Names the request: the principal and its ``Idempotency-Key``.
+        digest: A digest of the request's content; another one under the same token is a mismatch.
+        note: Bytes that a repetition gets back, for the domain to answer from.
+    """
+
+    token: str
+    digest: str
+    note: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """Writes on distinct keys that happen all or not at all, if every compare holds.
+
+    Attributes:
+        schema_revision: The schema revision that the values were checked against; None skips
+            the check.
+    """
+
+    writer: str
+    writes: Sequence[Write]
+    compares: Sequence[Compare] = ()
+    schema_revision: int | None = None
+    idempotency: Idempotency | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of one write.
+
+    Attributes:
+        changed: False where there was nothing to delete or touch.
+        version: The entry's version afterwards; 0 when it is gone or was never there.
+        expires_at: Unix seconds, or None.
+    """
+
+    changed: bool
+    version: int = 0
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The transaction happened, now or (``replayed_note`` is not None) when it was first sent.
+
+    A repetition gets the other fields as they were the first time.
+
+    Attributes:
+        position: Its place in the log; the head as it was when it changed nothing.
+        ts: Unix seconds by the store's clock.
+        written: One for each write, in order.
+    """
+
+    position: Position
+    ts: float
+    written: Sequence[Written]
+    replayed_note: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conflicted:
+    """A compare failed; nothing happened. ``entry`` is what ``key`` holds (JSON text), or None."""
+
+    key: str
+    entry: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaMoved:
+    """The values were checked against another schema revision than this one; nothing happened."""
+
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyMismatch:
+    """The token was used before for a request with another digest; nothing happened."""
+
+
+Outcome = Committed | Conflicted | SchemaMoved | IdempotencyMismatch
