@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from memx_sdk.protocol.cursors import Position
+from memx_sdk.protocol.errors import ProtocolError
 from memx_server.storage.transactions import (
     Committed,
     Compare,
@@ -69,8 +70,19 @@ IDEMPOTENCY_KEPT_MS = 24 * 60 * 60 * 1000
 """How long a token is remembered, in milliseconds."""
 
 
-class StoreUnavailable(Exception):  # noqa: N818 - names what happened, and the wire calls it so
-    """The store cannot be reached or did not answer in time; nothing is known to have been lost."""
+class StoreUnavailable(ProtocolError):
+    """The store cannot be reached or did not answer in time; nothing is known to have been lost.
+
+    What it is raised with (a driver's message) is for the log; a client is told no more than that.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(
+            "unavailable",
+            "the store behind memX does not answer at the moment; send the request again",
+            retry_after=1,
+        )
+        self.args = args
 
 
 class Compacted(Exception):  # noqa: N818 - names what happened, and the wire calls it so

@@ -1,0 +1,277 @@
+"""What a caller can ask of the memory: one struct for each operation, also the source of the API's documentation."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
+
+_ANY = {"description": "Any JSON value; it comes back byte for byte."}
+
+Key = Annotated[
+    str,
+    Meta(
+        description="A key: 1 to 512 bytes of UTF-8 without control characters and * ? [ ].",
+        examples=["team:goal"],
+        extra_json_schema={"minLength": 1, "maxLength": 512},
+    ),
+]
+KeyOrPattern = Annotated[
+    str,
+    Meta(
+        description="A key, or a pattern (glob) such as `team:*`.",
+        extra_json_schema={"minLength": 1, "maxLength": 512},
+    ),
+]
+Pattern = Annotated[
+    str, Meta(description="A glob over whole keys: `*` any run, `?` one character, `[...]` a set.")
+]
+Revision = Annotated[int, Meta(ge=0, lt=2**53, description="A revision.")]
+Value = Annotated[Raw, Meta(extra_json_schema=_ANY)]
+Number = Annotated[Raw, Meta(extra_json_schema={"type": "number", "description": "A number."})]
+Seconds = Annotated[
+    float,
+    Meta(gt=0, le=10**10, description="Seconds from now until the entry expires."),
+]
+Cap = Annotated[int, Meta(ge=1, description="Keep only this many of the last items.")]
+Count = Annotated[int, Meta(ge=1, description="How many at the most.")]
+
+
+class Request(Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """Base of all requests."""
+
+
+class WriteRequest(Request, kw_only=True):
+    """What every write of one key may add."""
+
+    key: Key
+    if_revision: (
+        Annotated[
+            int,
+            Meta(
+                ge=0,
+                lt=2**53,
+                description="Write only if the entry has this revision; 0: only if there is none.",
+            ),
+        ]
+        | None
+    ) = None
+    reason: Annotated[str, Meta(description="Why; it is kept in the change log.")] | None = None
+
+
+class GetRequest(Request, kw_only=True):
+    """Read one entry."""
+
+    key: Key
+    at: Annotated[int, Meta(ge=0, lt=2**53, description="As it was at this revision.")] | None = (
+        None
+    )
+
+
+class MgetRequest(Request, kw_only=True):
+    """Read several entries of one moment."""
+
+    keys: Annotated[list[Key], Meta(description="The keys; all of them must be readable.")]
+
+
+class KeysRequest(Request, kw_only=True):
+    """List the keys that match a pattern, page by page."""
+
+    pattern: Pattern = "*"
+    limit: Count = 100
+    cursor: Annotated[str, Meta(description="`next` of the page before.")] | None = None
+    values: Annotated[bool, Meta(description="Answer whole entries.")] = False
+
+
+class SetRequest(WriteRequest, kw_only=True):
+    """Set an entry."""
+
+    value: Value
+    ttl: Seconds | None = None
+    history: Annotated[bool, Meta(description="Whether the change log keeps the value.")] = True
+
+
+class DeleteRequest(WriteRequest, kw_only=True):
+    """Remove an entry."""
+
+
+class UpdateRequest(WriteRequest, kw_only=True):
+    """Change an entry by exactly one of merge, patch, increment, append and touch."""
+
+    merge: Annotated[Raw, Meta(description="An RFC 7396 merge patch.")] | UnsetType = UNSET
+    patch: (
+        Annotated[
+            Raw,
+            Meta(
+                description="RFC 6902 operations.",
+                extra_json_schema={"type": "array", "items": {"type": "object"}},
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    increment: Number | UnsetType = UNSET
+    minimum: Number | UnsetType = UNSET
+    maximum: Number | UnsetType = UNSET
+    append: (
+        Annotated[
+            Raw,
+            Meta(description="Items to append.", extra_json_schema={"type": "array", "items": {}}),
+        ]
+        | UnsetType
+    ) = UNSET
+    cap: Cap | None = None
+    touch: (
+        Annotated[
+            float, Meta(gt=0, le=10**10, description="Seconds until it expires; null: never.")
+        ]
+        | None
+        | UnsetType
+    ) = UNSET
+    ttl: Seconds | None = None
+    history: Annotated[bool, Meta(description="Whether the change log keeps the value.")] = True
+
+
+class CompareRequest(Request, kw_only=True):
+    """A condition on one key: exactly one of revision, version, exists and value."""
+
+    key: Key
+    revision: Revision | UnsetType = UNSET
+    version: Annotated[int, Meta(ge=0, lt=2**53, description="0: does not exist.")] | UnsetType = (
+        UNSET
+    )
+    exists: bool | UnsetType = UNSET
+    value: Value | UnsetType = UNSET
+
+
+class TxnOperation(
+    Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True, tag_field="op"
+):
+    """Base of the operations of a transaction; ``op`` names which."""
+
+    key: Key
+
+
+class ComputedOperation(TxnOperation, kw_only=True):
+    """What the operations that compute a new value have in common."""
+
+    ttl: Seconds | None = None
+    history: bool = True
+
+
+class GetOperation(TxnOperation, tag="get", kw_only=True):
+    """Read an entry."""
+
+
+class SetOperation(ComputedOperation, tag="set", kw_only=True):
+    """Set an entry."""
+
+    value: Value
+
+
+class DeleteOperation(TxnOperation, tag="delete", kw_only=True):
+    """Remove an entry."""
+
+
+class MergeOperation(ComputedOperation, tag="merge", kw_only=True):
+    """Apply an RFC 7396 merge patch."""
+
+    merge: Value
+
+
+class PatchOperation(ComputedOperation, tag="patch", kw_only=True):
+    """Apply RFC 6902 operations."""
+
+    patch: Annotated[Raw, Meta(extra_json_schema={"type": "array", "items": {"type": "object"}})]
+
+
+class IncrementOperation(ComputedOperation, tag="increment", kw_only=True):
+    """Add to a number, exactly."""
+
+    increment: Number
+    minimum: Number | UnsetType = UNSET
+    maximum: Number | UnsetType = UNSET
+
+
+class AppendOperation(ComputedOperation, tag="append", kw_only=True):
+    """Append items to a list."""
+
+    append: Annotated[Raw, Meta(extra_json_schema={"type": "array", "items": {}})]
+    cap: Cap | None = None
+
+
+class TouchOperation(TxnOperation, tag="touch", kw_only=True):
+    """Move only the expiry."""
+
+    touch: Annotated[float, Meta(gt=0, le=10**10)] | None
+
+
+Computed = MergeOperation | PatchOperation | IncrementOperation | AppendOperation
+AnyOperation = (
+    GetOperation
+    | SetOperation
+    | DeleteOperation
+    | MergeOperation
+    | PatchOperation
+    | IncrementOperation
+    | AppendOperation
+    | TouchOperation
+)
+
+
+class TxnRequest(Request, kw_only=True):
+    """Compare, then run one of two lists of operations, all or nothing."""
+
+    if_: Annotated[list[CompareRequest], Meta(description="All must hold for `then` to run.")] = (
+        field(name="if", default_factory=list)
+    )
+    then: Annotated[list[AnyOperation], Meta(description="Runs when every compare holds.")] = field(
+        default_factory=list
+    )
+    else_: Annotated[list[AnyOperation], Meta(description="Runs otherwise.")] = field(
+        name="else", default_factory=list
+    )
+    reason: Annotated[str, Meta(description="Why; kept in the change log.")] | None = None
+
+
+class HistoryRequest(Request, kw_only=True):
+    """Read the changes of one key, newest first."""
+
+    key: Key
+    limit: Count = 20
+
+
+class ChangesRequest(Request, kw_only=True):
+    """Read the change log after a cursor."""
+
+    pattern: Pattern = "*"
+    since: Annotated[str, Meta(description="A cursor; left out: from the oldest kept.")] | None = (
+        None
+    )
+    limit: Count = 100
+    event: Annotated[str, Meta(pattern="^(value|schema|all)$")] = "value"
+
+
+class ValidateRequest(Request, kw_only=True):
+    """Ask whether the schema of a key would take a value."""
+
+    key: Key
+    value: Value
+
+
+class SetSchemaRequest(Request, kw_only=True):
+    """Register a JSON Schema for a key or a pattern."""
+
+    key: KeyOrPattern
+    schema: Annotated[
+        Raw, Meta(extra_json_schema={"type": ["object", "boolean"], "description": "JSON Schema."})
+    ]
+
+
+class SchemaRequest(Request, kw_only=True):
+    """Name the schema of exactly this key or pattern."""
+
+    key: KeyOrPattern
+
+
+class EmptyRequest(Request, kw_only=True):
+    """Ask without parameters."""

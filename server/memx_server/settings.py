@@ -1,0 +1,112 @@
+"""What an operator may set, by argument or by environment variable."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from memx_sdk.protocol.keys import MAX_KEY_BYTES
+
+DEFAULT_ACL_FILE = Path("config/acl.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what one request may ask for; each is refused with a 4xx that names it.
+
+    Attributes:
+        value_bytes: Length of a value's JSON text.
+        key_bytes: Length of a key or pattern in UTF-8; fixed, since the wire format relies on it.
+        nesting: How deep arrays and objects may nest in a value.
+        schema_bytes: Length of a schema's JSON text.
+        body_bytes: Length of a whole request, which may hold several values.
+        reason_bytes: Length of a write's reason in UTF-8.
+        transaction_operations: Operations and compares of one transaction.
+        keys_per_read: Keys of one ``mget``.
+        page: Items of one page of keys or changes.
+        subscriptions: Subscriptions of one socket.
+    """
+
+    value_bytes: int = 1024 * 1024
+    key_bytes: int = MAX_KEY_BYTES
+    nesting: int = 64
+    schema_bytes: int = 64 * 1024
+    body_bytes: int = 8 * 1024 * 1024
+    reason_bytes: int = 1024
+    transaction_operations: int = 128
+    keys_per_read: int = 1000
+    page: int = 1000
+    subscriptions: int = 1000
+
+    def as_dict(self) -> dict[str, int]:
+        """The limits by name, as ``whoami`` tells them."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The server's settings.
+
+    Attributes:
+        store_url: ``redis://...``, ``rediss://...``, ``unix://...`` or ``sqlite:PATH``.
+        acl_file: Where the local API keys are.
+        limits: Bounds on requests.
+        write_deadline: Seconds that a write may take, the server's own retries included.
+        validation_deadline: Seconds that judging one value by its schema may take.
+    """
+
+    store_url: str = "redis://localhost:6379/0"
+    acl_file: Path = DEFAULT_ACL_FILE
+    limits: Limits = field(default_factory=Limits)
+    write_deadline: float = 1.8
+    validation_deadline: float = 1.0
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Read the settings from environment variables.
+
+        ``REDIS_URL`` or ``MEMX_STORE_URL``, ``MEMX_ACL_FILE``, ``MEMX_WRITE_DEADLINE`` and
+        ``MEMX_VALIDATION_DEADLINE`` (seconds), and ``MEMX_MAX_<LIMIT>`` for each limit.
+
+        Raises:
+            ValueError: A number is none, or is not positive; the message names the variable.
+        """
+        defaults = cls()
+        return cls(
+            store_url=environ.get("MEMX_STORE_URL")
+            or environ.get("REDIS_URL")
+            or defaults.store_url,
+            acl_file=Path(environ.get("MEMX_ACL_FILE") or defaults.acl_file),
+            limits=_limits_from(environ),
+            write_deadline=_seconds(environ, "MEMX_WRITE_DEADLINE", defaults.write_deadline),
+            validation_deadline=_seconds(
+                environ, "MEMX_VALIDATION_DEADLINE", defaults.validation_deadline
+            ),
+        )
+
+
+def _limits_from(environ: Mapping[str, str]) -> Limits:
+    given: dict[str, int] = {}
+    for name in Limits().as_dict():
+        variable = f"MEMX_MAX_{name.upper()}"
+        text = environ.get(variable)
+        if text and name != "key_bytes":
+            if not text.isdecimal() or int(text) == 0:
+                raise ValueError(f"{variable} must be a whole number above 0, not {text!r}")
+            given[name] = int(text)
+    return Limits(**given)
+
+
+def _seconds(environ: Mapping[str, str], variable: str, default: float) -> float:
+    text = environ.get(variable)
+    if not text:
+        return default
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 3600:
+        raise ValueError(f"{variable} must be a number of seconds above 0, not {text!r}")
+    return seconds
