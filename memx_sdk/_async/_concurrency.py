@@ -1,0 +1,105 @@
+"""What waits and runs beside, for coroutines; its twin in ``_sync`` is for threads."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Lock = asyncio.Lock
+
+
+async def sleep(seconds: float) -> None:
+    """Let ``seconds`` pass."""
+    await asyncio.sleep(seconds)
+
+
+def current_loop() -> object | None:
+    """Return what connections are bound to: the running event loop; None for threads."""
+    return asyncio.get_running_loop()
+
+
+async def call(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a user's function, and await it if it is a coroutine function."""
+    result = function(*args)
+    return await result if inspect.isawaitable(result) else result
+
+
+def close_when_collected(owner: object, close: Callable[[], object]) -> None:
+    """Call ``close`` when ``owner`` is collected; not for coroutines, whose loop may be gone."""
+
+
+class Event:
+    """A flag that can be waited for."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def is_set(self) -> bool:
+        """Tell whether it is set."""
+        return self._event.is_set()
+
+    def set(self) -> None:
+        """Set it and wake everyone who waits."""
+        self._event.set()
+
+    def clear(self) -> None:
+        """Reset it."""
+        self._event.clear()
+
+    async def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set; tell whether it was within ``timeout`` seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._event.wait()
+        return self._event.is_set()
+
+
+class Worker:
+    """Something that runs in the background: a task, or a daemon thread.
+
+    What it runs should look at an `Event` and end by itself: a thread cannot be cancelled.
+    """
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self._task = task
+
+    def done(self) -> bool:
+        """Tell whether it has ended."""
+        return self._task.done()
+
+    def is_current(self) -> bool:
+        """Tell whether the caller runs inside it (and so must not join it)."""
+        return asyncio.current_task() is self._task
+
+    def cancel(self) -> None:
+        """Cancel a task at its next await; does nothing to a thread."""
+        self._task.cancel()
+
+    async def join(self, timeout: float | None = None) -> bool:
+        """Wait until it has ended; tell whether it did within ``timeout`` seconds."""
+        await asyncio.wait({self._task}, timeout=timeout)
+        return self._task.done()
+
+
+def spawn(
+    name: str, run: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs
+) -> Worker:
+    """Run ``run(*args, **kwargs)`` in the background.
+
+    Args:
+        name: Shows in debuggers.
+        run: Must handle its own exceptions.
+        *args: For ``run``.
+        **kwargs: For ``run``.
+    """
+
+    async def body() -> None:
+        await run(*args, **kwargs)
+
+    return Worker(asyncio.create_task(body(), name=name))
