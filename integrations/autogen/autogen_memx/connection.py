@@ -1,0 +1,81 @@
+"""How AutoGen components reach memX: declared in JSON, with the API key left in the environment."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from autogen_core import CancellationToken
+from pydantic import BaseModel, ConfigDict, Field
+
+from memx_sdk import AsyncMemxContext
+
+T = TypeVar("T")
+
+
+class MemxConnectionConfig(BaseModel):
+    """The part of a component's JSON that says which memX it talks to; it never holds a secret."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    base_url: str | None = Field(None, description="Default: the environment's MEMX_BASE_URL.")
+    agent: str | None = Field(None, description="The name under which writes are attributed.")
+    api_key_env: str = Field(
+        "MEMX_API_KEY", description="The environment variable that holds the API key."
+    )
+
+
+class MemxConnection:
+    """One connection to memX that several components may share.
+
+    Args:
+        config: Where to connect; the context is opened on first use.
+        context: A context that the caller opened and will close.
+    """
+
+    def __init__(
+        self, config: MemxConnectionConfig | None = None, *, context: AsyncMemxContext | None = None
+    ) -> None:
+        self.config = config or MemxConnectionConfig()
+        self._given = context
+        self._opened: AsyncMemxContext | None = None
+
+    @property
+    def context(self) -> AsyncMemxContext:
+        """The open context.
+
+        Raises:
+            MemxError: The environment variable with the API key is not set.
+        """
+        if self._given is not None:
+            return self._given
+        if self._opened is None:
+            self._opened = AsyncMemxContext(
+                api_key=os.environ.get(self.config.api_key_env),
+                base_url=self.config.base_url,
+                agent=self.config.agent,
+            )
+        return self._opened
+
+    async def close(self) -> None:
+        """Close the context, unless the caller gave it; the next use opens it again."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            await opened.aclose()
+
+
+async def until_cancelled(
+    work: Coroutine[Any, Any, T], cancellation_token: CancellationToken | None
+) -> T:
+    """Await ``work``, ended at once when AutoGen cancels the token.
+
+    Raises:
+        asyncio.CancelledError: The token was cancelled.
+    """
+    if cancellation_token is None:
+        return await work
+    task = asyncio.ensure_future(work)
+    cancellation_token.link_future(task)
+    return await task

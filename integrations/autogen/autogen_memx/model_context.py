@@ -1,0 +1,120 @@
+"""An agent's message context, kept in memX."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from autogen_core import Component
+from autogen_core.model_context import ChatCompletionContext, ChatCompletionContextState
+from autogen_core.models import FunctionExecutionResultMessage, LLMMessage
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from autogen_memx.connection import MemxConnection, MemxConnectionConfig
+
+_message: TypeAdapter[LLMMessage] = TypeAdapter(LLMMessage)
+
+
+class MemxChatCompletionContextConfig(BaseModel):
+    """A message context in an agent's JSON."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    connection: MemxConnectionConfig = MemxConnectionConfig()
+    prefix: str = Field(description="Messages are the keys prefix:00000001 and on.")
+    buffer_size: int | None = Field(None, gt=0, description="Show the model only the last so many.")
+
+
+class MemxChatCompletionContext(
+    ChatCompletionContext, Component[MemxChatCompletionContextConfig]
+):
+    """Messages that outlive the process, and that several agents may share and add to at once.
+
+    Args:
+        prefix: What the messages' keys start with; one conversation, one prefix.
+        buffer_size: Show the model only the last so many messages.
+        connection: Where memX is; by default what the environment says.
+    """
+
+    component_config_schema = MemxChatCompletionContextConfig
+    component_provider_override = "autogen_memx.MemxChatCompletionContext"
+
+    def __init__(
+        self,
+        prefix: str,
+        *,
+        buffer_size: int | None = None,
+        connection: MemxConnection | None = None,
+    ) -> None:
+        super().__init__()
+        self._prefix = prefix
+        self._buffer_size = buffer_size
+        self._connection = connection or MemxConnection()
+
+    async def add_message(self, message: LLMMessage) -> None:
+        """Add a message behind all that are there.
+
+        Raises:
+            MemxError: memX refused it or cannot be reached.
+        """
+        context = self._connection.context
+        place = await context.increment(f"{self._prefix}:count", history=False)
+        await context.set(
+            self._message_key(place.value), _message.dump_python(message, mode="json"), history=False
+        )
+
+    async def get_messages(self) -> list[LLMMessage]:
+        """Read the messages in the order in which they were added.
+
+        Raises:
+            MemxError: memX cannot be reached.
+        """
+        messages = await self._stored()
+        if self._buffer_size is not None:
+            messages = messages[-self._buffer_size :]
+            # A model refuses the results of a call that it is not shown.
+            if messages and isinstance(messages[0], FunctionExecutionResultMessage):
+                messages = messages[1:]
+        return messages
+
+    async def clear(self) -> None:
+        """Delete all messages."""
+        context = self._connection.context
+        for key in await context.keys(f"{self._prefix}:*"):
+            await context.delete(key)
+
+    async def save_state(self) -> Mapping[str, Any]:
+        """Copy the messages, as every AutoGen context does."""
+        return ChatCompletionContextState(messages=await self._stored()).model_dump()
+
+    async def load_state(self, state: Mapping[str, Any]) -> None:
+        """Replace the messages by a copy that ``save_state`` made."""
+        await self.clear()
+        for message in ChatCompletionContextState.model_validate(state).messages:
+            await self.add_message(message)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._connection.close()
+
+    async def _stored(self) -> list[LLMMessage]:
+        entries = await self._connection.context.entries(f"{self._prefix}:[0-9]*")
+        return [_message.validate_python(entry.value) for entry in entries]
+
+    def _message_key(self, place: int) -> str:
+        return f"{self._prefix}:{place:08d}"
+
+    def _to_config(self) -> MemxChatCompletionContextConfig:
+        return MemxChatCompletionContextConfig(
+            connection=self._connection.config,
+            prefix=self._prefix,
+            buffer_size=self._buffer_size,
+        )
+
+    @classmethod
+    def _from_config(cls, config: MemxChatCompletionContextConfig) -> MemxChatCompletionContext:
+        return cls(
+            config.prefix,
+            buffer_size=config.buffer_size,
+            connection=MemxConnection(config.connection),
+        )

@@ -1,0 +1,195 @@
+"""A typed view of keys that several teams read, change and watch."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Generic, TypeVar
+
+from autogen_core import Component, ComponentBase
+from pydantic import BaseModel, ConfigDict, Field
+
+from autogen_memx.connection import MemxConnection, MemxConnectionConfig
+from memx_sdk import MemxTimeout
+
+StateT = TypeVar("StateT", bound=BaseModel)
+
+_FIRST_PAUSE = 0.005
+_LONGEST_PAUSE = 0.2
+
+
+class MemxSharedStateConfig(BaseModel):
+    """A shared state in JSON."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    connection: MemxConnectionConfig = MemxConnectionConfig()
+    prefix: str = Field(description="Field f of the state is the key prefix:f.")
+    state_type: str = Field(description="The pydantic model, as module:Class.")
+
+
+class MemxSharedState(
+    ComponentBase[MemxSharedStateConfig], Component[MemxSharedStateConfig], Generic[StateT]
+):
+    """A pydantic model whose fields are shared keys: read at one moment, changed by compare-and-set.
+
+    Each field is a key of its own, ``prefix:field``, so that agents of any framework can read, watch and
+    change one without the others. Fields that nobody has written have the model's defaults.
+
+    Args:
+        state_type: The model; every field needs a default.
+        prefix: What the keys start with.
+        connection: Where memX is; by default what the environment says.
+
+    Raises:
+        ValueError: A field has no default.
+    """
+
+    component_type = "shared_state"
+    component_config_schema = MemxSharedStateConfig
+    component_provider_override = "autogen_memx.MemxSharedState"
+
+    def __init__(
+        self, state_type: type[StateT], prefix: str, connection: MemxConnection | None = None
+    ) -> None:
+        if required := [n for n, field in state_type.model_fields.items() if field.is_required()]:
+            raise ValueError(f"give these fields of {state_type.__name__} a default: {required}")
+        self.state_type = state_type
+        self.prefix = prefix
+        self._connection = connection or MemxConnection()
+        self._handlers: set[asyncio.Task[None]] = set()
+
+    def key(self, field: str) -> str:
+        """Name the key that holds ``field``.
+
+        Raises:
+            KeyError: The model has no such field.
+        """
+        if field not in self.state_type.model_fields:
+            raise KeyError(f"{self.state_type.__name__} has no field {field!r}")
+        return f"{self.prefix}:{field}"
+
+    async def read(self) -> StateT:
+        """Read all fields at one moment.
+
+        Raises:
+            pydantic.ValidationError: Another writer stored what the model refuses.
+            MemxError: The keys cannot be read.
+        """
+        state, _ = await self._read()
+        return state
+
+    async def update(
+        self,
+        change: Callable[[StateT], StateT | None],
+        *,
+        reason: str | None = None,
+        timeout: float = 30.0,
+    ) -> StateT:
+        """Change fields together, on top of whatever others wrote meanwhile.
+
+        Args:
+            change: Gets the present state; changes it in place or returns a new one. It is called again
+                when another writer came first, so it must do nothing else.
+            reason: Why, for the others to see.
+            timeout: Seconds to keep trying.
+
+        Returns:
+            The state as it was written.
+
+        Raises:
+            MemxTimeout: Other writers came first all the time.
+            MemxError: A schema refused a value, the API key does not permit it, ...
+        """
+        deadline = asyncio.get_running_loop().time() + timeout
+        pause = _FIRST_PAUSE
+        while True:
+            before, revisions = await self._read()
+            after = before.model_copy(deep=True)
+            after = change(after) or after
+            if await self._write(before, after, revisions, reason):
+                return after
+            if asyncio.get_running_loop().time() + pause > deadline:
+                raise MemxTimeout("timeout", f"other writers of {self.prefix}:* came first")
+            await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - jitter, no secret
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def watch(self) -> AsyncIterator[StateT]:
+        """Yield the state now and after each change, by whomever, of any of its fields."""
+        async with self._connection.context.subscribe(f"{self.prefix}:*") as changes:
+            await changes.ready()
+            yield await self.read()
+            async for _ in changes:
+                yield await self.read()
+
+    def on_change(self, handler: Callable[[StateT], Awaitable[None]]) -> Callable[[], None]:
+        """Call ``handler`` with the state now and after each change.
+
+        Returns:
+            A function that ends it.
+        """
+
+        async def run() -> None:
+            async for state in self.watch():
+                await handler(state)
+
+        task = asyncio.create_task(run())
+        self._handlers.add(task)
+        task.add_done_callback(self._handlers.discard)
+
+        def stop() -> None:
+            task.cancel()
+
+        return stop
+
+    async def close(self) -> None:
+        """End all handlers and close the connection."""
+        handlers = list(self._handlers)
+        for task in handlers:
+            task.cancel()
+        await asyncio.gather(*handlers, return_exceptions=True)
+        await self._connection.close()
+
+    async def _read(self) -> tuple[StateT, dict[str, int]]:
+        fields = list(self.state_type.model_fields)
+        entries = await self._connection.context.mget([self.key(field) for field in fields])
+        values: dict[str, Any] = {}
+        revisions: dict[str, int] = {}
+        for field in fields:
+            entry = entries[self.key(field)]
+            revisions[field] = 0 if entry is None else entry.revision
+            if entry is not None:
+                values[field] = entry.value
+        return self.state_type.model_validate(values, by_name=True), revisions
+
+    async def _write(
+        self, before: StateT, after: StateT, revisions: dict[str, int], reason: str | None
+    ) -> bool:
+        old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
+        changed = [field for field in new if new[field] != old[field]]
+        if not changed:
+            return True
+        answer = await self._connection.context.txn(
+            if_=[{"key": self.key(f), "revision": revision} for f, revision in revisions.items()],
+            then=[{"op": "set", "key": self.key(f), "value": new[f]} for f in changed],
+            reason=reason,
+        )
+        return answer.succeeded
+
+    def _to_config(self) -> MemxSharedStateConfig:
+        kind = self.state_type
+        return MemxSharedStateConfig(
+            connection=self._connection.config,
+            prefix=self.prefix,
+            state_type=f"{kind.__module__}:{kind.__qualname__}",
+        )
+
+    @classmethod
+    def _from_config(cls, config: MemxSharedStateConfig) -> MemxSharedState[Any]:
+        module, _, name = config.state_type.partition(":")
+        kind = getattr(importlib.import_module(module), name)
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            raise TypeError(f"{config.state_type} is no pydantic model")
+        return MemxSharedState(kind, config.prefix, MemxConnection(config.connection))

@@ -1,0 +1,136 @@
+"""Saves what a team or an agent remembers, so that it goes on in another process."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from autogen_core import Component, ComponentBase
+from pydantic import BaseModel, ConfigDict, Field
+
+from autogen_memx.connection import MemxConnection, MemxConnectionConfig
+from memx_sdk import Entry
+
+_PART_CHARACTERS = 200_000
+"""Even where each character is escaped, a part stays below the limit of 1 MiB for a value."""
+
+
+class Saveable(Protocol):
+    """A team, an agent, or whatever else saves and loads its state."""
+
+    async def save_state(self) -> Mapping[str, Any]:
+        """Return its state."""
+
+    async def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take up a state."""
+
+
+class MemxTeamStateConfig(BaseModel):
+    """A place for a team's state, in JSON."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    connection: MemxConnectionConfig = MemxConnectionConfig()
+    key: str = Field(description="Names the saved state; its parts are the keys key:part:*.")
+
+
+class MemxTeamState(ComponentBase[MemxTeamStateConfig], Component[MemxTeamStateConfig]):
+    """Keeps one saved state under one name, whole or not at all, however large.
+
+    Args:
+        key: Names the state.
+        connection: Where memX is; by default what the environment says.
+    """
+
+    component_type = "team_state"
+    component_config_schema = MemxTeamStateConfig
+    component_provider_override = "autogen_memx.MemxTeamState"
+
+    def __init__(self, key: str, connection: MemxConnection | None = None) -> None:
+        self._key = key
+        self._connection = connection or MemxConnection()
+        self._revision: int | None = None
+
+    async def save(self, team: Saveable) -> int:
+        """Save the state of a team or an agent that is not running.
+
+        Returns:
+            The revision of the saved state.
+
+        Raises:
+            ConflictError: Another process saved after this one last loaded or saved.
+            MemxError: memX refused it or cannot be reached.
+        """
+        text = json.dumps(await team.save_state())
+        context = self._connection.context
+        before = await context.get(self._key)
+        version = uuid.uuid4().hex
+        parts = [text[i : i + _PART_CHARACTERS] for i in range(0, len(text), _PART_CHARACTERS)]
+        names = [f"{self._key}:part:{version}:{number:06d}" for number in range(len(parts))]
+        for name, part in zip(names, parts, strict=True):
+            await context.set(name, part, history=False)
+        try:
+            saved = await context.set(
+                self._key, {"parts": names}, if_revision=self._revision, reason="team state saved"
+            )
+        except BaseException:
+            await self._delete(names)
+            raise
+        self._revision = saved.revision
+        await self._delete(_parts(before))
+        return saved.revision
+
+    async def load(self, team: Saveable) -> bool:
+        """Give a team or an agent the state that was saved last.
+
+        Returns:
+            False when none was saved.
+
+        Raises:
+            MemxError: memX cannot be reached.
+        """
+        context = self._connection.context
+        while True:
+            entry = await context.get(self._key)
+            if entry is None:
+                return False
+            parts = await self._read(_parts(entry))
+            if parts is not None:
+                break  # else another process has just saved and removed them
+        await team.load_state(json.loads("".join(parts)))
+        self._revision = entry.revision
+        return True
+
+    async def delete(self) -> None:
+        """Delete the saved state."""
+        context = self._connection.context
+        names = _parts(await context.get(self._key))
+        await context.delete(self._key)
+        await self._delete(names)
+        self._revision = None
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._connection.close()
+
+    async def _read(self, names: list[str]) -> list[str] | None:
+        entries = [await self._connection.context.get(name) for name in names]
+        texts = [str(entry.value) for entry in entries if entry is not None]
+        return texts if len(texts) == len(names) else None
+
+    async def _delete(self, names: list[str]) -> None:
+        for name in names:
+            await self._connection.context.delete(name)
+
+    def _to_config(self) -> MemxTeamStateConfig:
+        return MemxTeamStateConfig(connection=self._connection.config, key=self._key)
+
+    @classmethod
+    def _from_config(cls, config: MemxTeamStateConfig) -> MemxTeamState:
+        return cls(config.key, MemxConnection(config.connection))
+
+
+def _parts(entry: Entry | None) -> list[str]:
+    return [] if entry is None else list(entry.value["parts"])

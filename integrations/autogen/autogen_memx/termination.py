@@ -1,0 +1,151 @@
+"""Ends a team's run when a shared key meets a condition."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from autogen_agentchat.base import TerminatedException, TerminationCondition
+from autogen_agentchat.messages import BaseAgentEvent, BaseChatMessage, StopMessage
+from autogen_core import Component
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from autogen_memx.connection import MemxConnection, MemxConnectionConfig
+from memx_sdk import Change, MemxError
+
+log = logging.getLogger(__name__)
+
+
+class MemxTerminationConfig(BaseModel):
+    """A termination condition in a team's JSON."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    connection: MemxConnectionConfig = MemxConnectionConfig()
+    key: str
+    member: list[str | int] = Field(
+        default=[], description="The path to the member of the value to look at."
+    )
+    equals: JsonValue = Field(None, description="What it must equal; without it, that it exists.")
+    needs_value: bool = Field(False, description="Whether equals counts.")
+
+
+_ANYTHING = object()
+
+
+class MemxTermination(TerminationCondition, Component[MemxTerminationConfig]):
+    """Ends a run once a shared key holds a value, whoever wrote it; memX pushes it, nothing polls.
+
+    The team looks at its conditions after each message; a memX that is away does not end or fail the run.
+
+    Args:
+        key: The key to watch.
+        equals: The value that ends the run; without it any value does.
+        member: Look at this member of the value: names and indexes on the way to it.
+        connection: Where memX is; by default what the environment says.
+    """
+
+    component_config_schema = MemxTerminationConfig
+    component_provider_override = "autogen_memx.MemxTermination"
+
+    def __init__(
+        self,
+        key: str,
+        equals: Any = _ANYTHING,
+        *,
+        member: Sequence[str | int] = (),
+        connection: MemxConnection | None = None,
+    ) -> None:
+        self._key = key
+        self._equals = equals
+        self._member = tuple(member)
+        self._connection = connection or MemxConnection()
+        self._subscription: Any = None
+        self._met_by: str | None = None
+        self._terminated = False
+
+    @property
+    def terminated(self) -> bool:
+        """Whether the condition has ended a run and was not reset."""
+        return self._terminated
+
+    async def __call__(
+        self, messages: Sequence[BaseAgentEvent | BaseChatMessage]
+    ) -> StopMessage | None:
+        """Tell the team to stop if the condition is met.
+
+        Raises:
+            TerminatedException: It has ended a run and was not reset.
+        """
+        if self._terminated:
+            raise TerminatedException("Termination condition has already been reached")
+        if self._subscription is None:
+            await self._begin()
+        if self._met_by is None:
+            return None
+        self._terminated = True
+        return StopMessage(
+            content=f"{self._key} was met by {self._met_by}", source="MemxTermination"
+        )
+
+    async def reset(self) -> None:
+        """Forget what was met and look anew."""
+        self._terminated = False
+        self._met_by = None
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            await subscription.close()
+
+    async def close(self) -> None:
+        """Stop watching and close the connection."""
+        await self.reset()
+        await self._connection.close()
+
+    async def _begin(self) -> None:
+        subscription = None
+        try:
+            context = self._connection.context
+            subscription = context.subscribe(self._key, self._look_at_change)
+            await subscription.ready(timeout=5.0)
+            entry = await context.get(self._key)
+        except MemxError as error:
+            log.warning("the termination condition on %s cannot be watched: %s", self._key, error)
+            if subscription is not None:
+                await subscription.close()
+            return
+        self._subscription = subscription
+        if entry is not None:
+            self._look_at(entry.value, entry.writer)
+
+    def _look_at_change(self, change: Change) -> None:
+        if change.get("action") == "set":
+            self._look_at(change.value, change.writer)
+
+    def _look_at(self, value: Any, writer: str) -> None:
+        try:
+            for step in self._member:
+                value = value[step]
+        except (KeyError, IndexError, TypeError):
+            return
+        if self._equals is _ANYTHING or value == self._equals:
+            self._met_by = writer
+
+    def _to_config(self) -> MemxTerminationConfig:
+        needs_value = self._equals is not _ANYTHING
+        return MemxTerminationConfig(
+            connection=self._connection.config,
+            key=self._key,
+            member=list(self._member),
+            equals=self._equals if needs_value else None,
+            needs_value=needs_value,
+        )
+
+    @classmethod
+    def _from_config(cls, config: MemxTerminationConfig) -> MemxTermination:
+        return cls(
+            config.key,
+            config.equals if config.needs_value else _ANYTHING,
+            member=config.member,
+            connection=MemxConnection(config.connection),
+        )

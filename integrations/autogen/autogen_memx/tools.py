@@ -1,0 +1,213 @@
+"""memX tools as AutoGen tools, one by one or as a workbench."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jsonref
+from autogen_core import CancellationToken, Component
+from autogen_core.tools import (
+    BaseTool,
+    ParametersSchema,
+    TextResultContent,
+    ToolResult,
+    ToolSchema,
+    Workbench,
+)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from autogen_memx.connection import MemxConnection, MemxConnectionConfig, until_cancelled
+from memx_sdk import MemxError
+from memx_sdk.tools import (
+    TOOLS,
+    AsyncToolRunner,
+    ToolOutcome,
+    ToolSpec,
+    explain_bad_arguments,
+    explain_error,
+)
+
+
+class MemxToolError(Exception):
+    """A tool call failed; the text tells the model what to mend."""
+
+
+class MemxToolConfig(BaseModel):
+    """A tool in a team's JSON."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(description="One of the memX tools, for example memx_get.")
+    connection: MemxConnectionConfig = MemxConnectionConfig()
+
+
+class MemxTool(BaseTool[BaseModel, BaseModel], Component[MemxToolConfig]):
+    """One memX tool for an AutoGen agent; the model gets typed results, and errors that it can mend.
+
+    Args:
+        name: One of ``memx_sdk.tools.TOOLS``.
+        connection: Where memX is; by default what the environment says.
+
+    Raises:
+        ValueError: There is no such tool.
+    """
+
+    component_config_schema = MemxToolConfig
+    component_provider_override = "autogen_memx.MemxTool"
+
+    def __init__(self, name: str, connection: MemxConnection | None = None) -> None:
+        if name not in TOOLS:
+            raise ValueError(f"there is no memX tool {name!r}; there are: {', '.join(TOOLS)}")
+        self._spec = TOOLS[name]
+        self._connection = connection or MemxConnection()
+        super().__init__(self._spec.arguments, self._spec.result, name, self._spec.description)
+
+    async def run(self, args: BaseModel, cancellation_token: CancellationToken) -> BaseModel:
+        """Call the tool.
+
+        Raises:
+            MemxToolError: It failed; the text is for the model.
+            asyncio.CancelledError: The token was cancelled.
+        """
+        runner = AsyncToolRunner(self._connection.context)
+        arguments = self._spec.arguments.model_validate(args)
+        outcome = await until_cancelled(runner.run(self.name, arguments), cancellation_token)
+        if outcome.result is None:
+            raise MemxToolError(outcome.text)
+        return outcome.result
+
+    async def run_json(
+        self,
+        args: Mapping[str, Any],
+        cancellation_token: CancellationToken,
+        call_id: str | None = None,
+    ) -> Any:
+        """Call the tool with arguments as a model sent them.
+
+        Raises:
+            MemxToolError: They do not fit, or the call failed; the text is for the model.
+        """
+        try:
+            return await super().run_json(args, cancellation_token, call_id)
+        except ValidationError as error:
+            raise MemxToolError(explain_bad_arguments(self.name, error)) from None
+
+    def return_value_as_string(self, value: Any) -> str:
+        """Write a result as compact JSON."""
+        if isinstance(value, BaseModel):
+            return value.model_dump_json(exclude_unset=True)
+        return str(value)
+
+    def _to_config(self) -> MemxToolConfig:
+        return MemxToolConfig(name=self.name, connection=self._connection.config)
+
+    @classmethod
+    def _from_config(cls, config: MemxToolConfig) -> MemxTool:
+        return cls(config.name, MemxConnection(config.connection))
+
+
+class MemxWorkbenchConfig(BaseModel):
+    """A workbench in a team's JSON."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    connection: MemxConnectionConfig = MemxConnectionConfig()
+    tools: list[str] | None = Field(None, description="Offer only these; by default all permitted.")
+
+
+class MemxWorkbench(Workbench, Component[MemxWorkbenchConfig]):
+    """All memX tools that the API key permits, for an AutoGen agent's ``workbench=``.
+
+    Args:
+        connection: Where memX is; by default what the environment says.
+        tools: Offer only these.
+
+    Raises:
+        ValueError: There is no such tool.
+    """
+
+    component_config_schema = MemxWorkbenchConfig
+    component_provider_override = "autogen_memx.MemxWorkbench"
+
+    def __init__(
+        self, connection: MemxConnection | None = None, tools: Sequence[str] | None = None
+    ) -> None:
+        if unknown := set(tools or ()) - set(TOOLS):
+            raise ValueError(f"there are no memX tools {sorted(unknown)}")
+        self._connection = connection or MemxConnection()
+        self._wanted = None if tools is None else list(tools)
+
+    async def list_tools(self) -> list[ToolSchema]:
+        """List the tools that are permitted; all that were asked for while memX cannot be reached."""
+        try:
+            permitted = await AsyncToolRunner(self._connection.context).permitted()
+        except MemxError:
+            permitted = list(TOOLS.values())
+        return [_schema(spec) for spec in permitted if self._offers(spec.name)]
+
+    async def call_tool(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        cancellation_token: CancellationToken | None = None,
+        call_id: str | None = None,
+    ) -> ToolResult:
+        """Call a tool; every failure comes back as a result with ``is_error``."""
+        if name not in TOOLS or not self._offers(name):
+            return _result(name, f"There is no tool {name!r} here.", is_error=True)
+        outcome = await until_cancelled(self._run(name, arguments or {}), cancellation_token)
+        return _result(name, outcome.text, is_error=not outcome.ok)
+
+    async def start(self) -> None:
+        """Nothing to do: the connection opens on first use."""
+
+    async def stop(self) -> None:
+        """Close the connection."""
+        await self._connection.close()
+
+    async def reset(self) -> None:
+        """Nothing to do: the workbench keeps no state of its own; shared keys stay."""
+
+    async def save_state(self) -> Mapping[str, Any]:
+        """Nothing to save: the state is in memX."""
+        return {}
+
+    async def load_state(self, state: Mapping[str, Any]) -> None:
+        """Nothing to load: the state is in memX."""
+
+    async def _run(self, name: str, arguments: Mapping[str, Any]) -> ToolOutcome:
+        try:
+            runner = AsyncToolRunner(self._connection.context)
+        except MemxError as error:
+            return ToolOutcome(explain_error(error), error=error)
+        return await runner.run(name, arguments)
+
+    def _offers(self, name: str) -> bool:
+        return self._wanted is None or name in self._wanted
+
+    def _to_config(self) -> MemxWorkbenchConfig:
+        return MemxWorkbenchConfig(connection=self._connection.config, tools=self._wanted)
+
+    @classmethod
+    def _from_config(cls, config: MemxWorkbenchConfig) -> MemxWorkbench:
+        return cls(MemxConnection(config.connection), config.tools)
+
+
+def _result(name: str, text: str, *, is_error: bool) -> ToolResult:
+    return ToolResult(name=name, result=[TextResultContent(content=text)], is_error=is_error)
+
+
+def _schema(spec: ToolSpec) -> ToolSchema:
+    schema = jsonref.replace_refs(spec.arguments.model_json_schema(), proxies=False)
+    return ToolSchema(
+        name=spec.name,
+        description=spec.description,
+        parameters=ParametersSchema(
+            type="object",
+            properties=schema["properties"],
+            required=schema.get("required", []),
+            additionalProperties=False,
+        ),
+        strict=False,
+    )

@@ -1,0 +1,65 @@
+"""Errors as text that a model can act on."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import ValidationError
+
+from memx_sdk.errors import (
+    ConflictError,
+    ForbiddenError,
+    MemxConnectionError,
+    MemxError,
+    MemxTimeout,
+    SchemaViolationError,
+    UnavailableError,
+)
+
+_SHOWN_CHARACTERS = 2000
+
+
+def explain_error(error: MemxError) -> str:
+    """Say what went wrong and what to do next, for a model to mend."""
+    text = f"Error ({error.code}): {error.detail}"
+    advice = _advice(error)
+    return f"{text}\n{advice}" if advice else text
+
+
+def explain_bad_arguments(tool: str, error: ValidationError) -> str:
+    """Say which arguments of ``tool`` do not fit, for a model to mend."""
+    lines = [
+        f"- {'.'.join(str(part) for part in problem['loc']) or 'arguments'}: {problem['msg']}"
+        for problem in error.errors(include_url=False, include_context=False, include_input=False)[:5]
+    ]
+    return "\n".join([f"Error (invalid_request): {tool} was not called.", *lines, "Mend these and call it again."])
+
+
+def _advice(error: MemxError) -> str:
+    if isinstance(error, ConflictError):
+        return _after_a_conflict(error)
+    if isinstance(error, SchemaViolationError):
+        return "Mend the value so that it fits the schema, then write again."
+    if isinstance(error, ForbiddenError):
+        return "This will not change by trying again: use a key that you are permitted, or report it."
+    if isinstance(error, (UnavailableError, MemxConnectionError, MemxTimeout)):
+        return (
+            "The shared memory cannot be reached at the moment. Go on with what needs none of it and try again later; "
+            "tell the user if it stays away."
+        )
+    return ""
+
+
+def _after_a_conflict(error: ConflictError) -> str:
+    entry: Any = error.entry
+    if entry is None:
+        return "The key has changed since you read it, or is gone. Read it with memx_get, then decide again."
+    value = json.dumps(entry.get("value"), ensure_ascii=False, default=str)
+    if len(value) > _SHOWN_CHARACTERS:
+        value = f"{value[:_SHOWN_CHARACTERS]}... (cut)"
+    return (
+        f"Now it holds, at revision {entry.get('revision')} by {entry.get('writer')}: {value}\n"
+        f"If your change still makes sense, work it into this value and write again with "
+        f"if_revision={entry.get('revision')}."
+    )
