@@ -1,0 +1,178 @@
+"""The team: four kinds of agents that talk only through shared keys, react to changes and never poll."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from memx_sdk import AsyncMemxContext, Change, ConflictError, Reset, Subscription
+from memx_server.demo.board import Board, State
+from memx_server.demo.minds import Exploration, Mind
+
+
+class QueryAgent:
+    """Seeds the question and a first lead, and waits for the answer."""
+
+    def __init__(self, memory: AsyncMemxContext, board: Board) -> None:
+        self._memory, self._board = memory, board
+
+    async def run(self, question: str) -> Mapping[str, Any]:
+        """Ask ``question`` and return the final summary."""
+        board = self._board
+        lead = {"ask": question, "state": "open"}
+        await self._memory.txn(
+            then=[
+                {"op": "set", "key": board.question, "value": {"text": question}},
+                {"op": "set", "key": board.lead("1"), "value": lead},
+            ],
+            reason="a new question for the team",
+        )
+        entry = await self._memory.wait_for(board.summary, lambda value: value["state"] == "final")
+        summary: Mapping[str, Any] = entry.value
+        return summary
+
+
+class ExplorerAgent:
+    """Claims open leads, looks into them, and shares what it finds. Any number may work side by side.
+
+    Attributes:
+        races_lost: How often another explorer was first to claim a lead.
+    """
+
+    def __init__(
+        self, memory: AsyncMemxContext, board: Board, mind: Mind, *, pace: float = 0.0
+    ) -> None:
+        self._memory, self._board, self._mind, self._pace = memory, board, mind, pace
+        self._state = State(board)
+        self.races_lost = 0
+
+    async def run(self) -> None:
+        """Work until the summary is final."""
+        async with watching(self._memory, self._board) as changes:
+            async for change in changes:
+                self._state.take_in(change)
+                if self._board.is_final(change):
+                    return
+                if self._board.is_lead(change.key) and change.value["state"] == "open":
+                    await self._pursue(change)
+
+    async def _pursue(self, change: Change) -> None:
+        lead = change.value
+        try:
+            claim = await self._memory.set(
+                change.key, {**lead, "state": "taken"}, if_revision=change.revision
+            )
+        except ConflictError:
+            self.races_lost += 1
+            return
+        await asyncio.sleep(self._pace)
+        question = await self._memory.get(self._board.question)
+        text = question.value["text"] if question else lead["ask"]
+        exploration = await self._mind.explore(text, lead["ask"], self._state.titles)
+        await self._share(change.key, lead, claim.revision, exploration)
+
+    async def _share(
+        self, key: str, lead: Mapping[str, Any], claimed: int, exploration: Exploration
+    ) -> None:
+        """Write findings, follow-up leads and the end of this lead at once, so that nobody sees half of it."""
+        board, number = self._board, self._board.short(key).removeprefix("lead:")
+        findings = {
+            board.finding(title): {"title": title, "text": text, "lead": lead["ask"]}
+            for title, text in exploration.findings
+        }
+        follow_ups = {
+            board.lead(f"{number}.{n}"): {"ask": ask, "state": "open"}
+            for n, ask in enumerate(exploration.follow_ups, start=1)
+        }
+        done = {**lead, "state": "done"}
+        full = {**findings, **follow_ups, key: {**done, "follow_ups": list(follow_ups)}}
+        await self._memory.txn(
+            if_=[{"key": key, "revision": claimed}]
+            + [{"key": finding, "exists": False} for finding in findings],
+            then=[{"op": "set", "key": name, "value": value} for name, value in full.items()],
+            else_=[{"op": "set", "key": key, "value": done}],
+            reason=f"looked into {lead['ask']!r}",
+        )
+
+
+class SynthesizerAgent:
+    """Keeps the summary in step with the findings, and makes it final when every lead is done."""
+
+    def __init__(
+        self, memory: AsyncMemxContext, board: Board, mind: Mind, *, pace: float = 0.0
+    ) -> None:
+        self._memory, self._board, self._mind, self._pace = memory, board, mind, pace
+        self._state = State(board)
+        self._summarised: set[str] = set()
+
+    async def run(self) -> None:
+        """Work until the summary is final."""
+        async with watching(self._memory, self._board) as changes:
+            async for change in changes:
+                self._state.take_in(change)
+                if self._board.is_final(change):
+                    return
+                if self._board.is_lead(change.key) and change.value["state"] == "done":
+                    await self._summarise()
+
+    async def _summarise(self) -> None:
+        is_final = self._state.is_explored
+        titles = self._state.titles
+        if titles == self._summarised and not is_final:
+            return
+        await asyncio.sleep(self._pace)
+        question = await self._memory.get(self._board.question)
+        text = await self._mind.summarise(
+            question.value["text"] if question else "", list(self._state.findings.values())
+        )
+        self._summarised = titles
+        draft = {
+            "state": "final" if is_final else "draft",
+            "text": text,
+            "sources": [finding["title"] for finding in self._state.findings.values()],
+        }
+        # `modify` writes only over the revision that it read: a newer summary by a second
+        # synthesizer is seen and kept, never overwritten unread.
+        await self._memory.modify(self._board.summary, lambda held: _better(held, draft))
+
+
+def _better(held: Mapping[str, Any] | None, draft: dict[str, Any]) -> dict[str, Any]:
+    if held and (held["state"] == "final" or len(held["sources"]) > len(draft["sources"])):
+        return dict(held)
+    return draft
+
+
+class MonitorAgent:
+    """Shows every change on the board with its writer, as it happens."""
+
+    def __init__(
+        self, memory: AsyncMemxContext, board: Board, show: Callable[[Change], None]
+    ) -> None:
+        self._memory, self._board, self._show = memory, board, show
+        self.is_watching = asyncio.Event()
+
+    async def run(self) -> None:
+        """Show changes until the summary is final."""
+        async with watching(self._memory, self._board) as changes:
+            await changes.ready()
+            self.is_watching.set()
+            async for change in changes:
+                if isinstance(change, Change):
+                    self._show(change)
+                    if self._board.is_final(change):
+                        return
+
+
+@asynccontextmanager
+async def watching(memory: AsyncMemxContext, board: Board) -> AsyncIterator[Subscription]:
+    """Follow the whole board, from its present state on."""
+    changes = memory.subscribe(board.everything, snapshot=True)
+    try:
+        yield changes
+    finally:
+        await changes.close()
+
+
+__all__ = ["ExplorerAgent", "MonitorAgent", "QueryAgent", "Reset", "SynthesizerAgent"]

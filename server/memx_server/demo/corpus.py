@@ -1,0 +1,152 @@
+"""A small library that the demo's explorers really search, with BM25 ranking."""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_SENTENCE = re.compile(r"(?<=[.!?])\s+")
+_COMMON = frozenset(
+    """a about after again all also am an and any are as at away back be because been before being between but by
+    can come could do does doing done down each else ever every far few for from get give go goes good had has have
+    he help her here him his how hundred if in into is it its just know late like little long look made make makes
+    many may me more most much must my near need ninety no nor not of off on once one only open or other our out
+    over own people same see she should so some such tell than that the their them then there these they thing this
+    those through time to too two under until up us use very want was way we were what when where which while who
+    whom whose why will with would you your""".split()
+)
+
+SATURATION = 1.4
+"""BM25's k1: how fast a repeated word stops adding to a score."""
+LENGTH_WEIGHT = 0.6
+"""BM25's b: how much a long passage is held against it."""
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A titled piece of text."""
+
+    title: str
+    text: str
+
+    @property
+    def sentences(self) -> list[str]:
+        """The sentences of the text."""
+        return _SENTENCE.split(self.text)
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A passage that a search found, and how well it fits (higher is better)."""
+
+    passage: Passage
+    score: float
+
+
+def words(text: str) -> list[str]:
+    """Return the telling words of ``text`` in a simple base form, in order."""
+    return [_stem(word) for word in _WORD.findall(text.lower()) if word not in _COMMON]
+
+
+def _spellings(passages: Iterable[Passage]) -> dict[str, str]:
+    """Map each base form to its shortest spelling."""
+    spellings: dict[str, str] = {}
+    for passage in passages:
+        for word in _WORD.findall(passage.text.lower()):
+            stem = _stem(word)
+            spellings[stem] = min(word, spellings.get(stem, word), key=len)
+    return spellings
+
+
+def _stem(word: str) -> str:
+    # Enough for plurals and the common verb forms to meet; a wrong merge only costs a little precision.
+    for ending in ("ies", "ing", "ed", "es", "s", "e"):
+        if word.endswith(ending) and len(word) - len(ending) >= 3 and not word.endswith("ss"):
+            stem = word[: -len(ending)]
+            return stem + "y" if ending == "ies" else stem
+    return word
+
+
+class Corpus:
+    """Passages with an index over their words."""
+
+    def __init__(self, passages: Iterable[Passage]) -> None:
+        self.passages = tuple(passages)
+        self._counts = [Counter(words(f"{p.title} {p.text}")) for p in self.passages]
+        self._spellings = _spellings(self.passages)
+        self._spread = Counter(word for counts in self._counts for word in counts)
+        self._mean_length = sum(map(Counter.total, self._counts)) / max(len(self._counts), 1)
+
+    def search(self, query: str, limit: int = 3) -> list[Hit]:
+        """Return the best matches of ``query``, best first; none where no word of it occurs."""
+        asked = set(words(query))
+        hits = [
+            Hit(passage, self._score(asked, counts))
+            for passage, counts in zip(self.passages, self._counts, strict=True)
+        ]
+        found = sorted((hit for hit in hits if hit.score > 0), key=lambda hit: -hit.score)
+        return found[:limit]
+
+    def related(self, passage: Passage, apart: Collection[str]) -> list[str]:
+        """Name what ``passage`` has in common with the passages closest to it, as queries, closest first.
+
+        Args:
+            passage: One of this corpus.
+            apart: Titles of passages that are known already.
+        """
+        held = self._counts[self.passages.index(passage)].keys()
+        ties: list[tuple[float, str]] = []
+        for other, counts in zip(self.passages, self._counts, strict=True):
+            shared = sorted(held & counts.keys(), key=self.rarity, reverse=True)
+            if other.title not in apart and len(shared) > 1:
+                query = " ".join(self._spellings.get(word, word) for word in shared[:3])
+                ties.append((sum(map(self.rarity, shared)), query))
+        return [query for _, query in sorted(ties, reverse=True)]
+
+    def rarity(self, word: str) -> float:
+        """Tell how telling a base form is: 0 for one in no passage, more the fewer passages hold it."""
+        spread = self._spread[word]
+        return math.log(1 + (len(self.passages) - spread + 0.5) / (spread + 0.5)) if spread else 0.0
+
+    def _score(self, asked: set[str], counts: Counter[str]) -> float:
+        length = 1 - LENGTH_WEIGHT + LENGTH_WEIGHT * counts.total() / self._mean_length
+        return sum(
+            self.rarity(word) * n * (SATURATION + 1) / (n + SATURATION * length)
+            for word in asked
+            if (n := counts[word])
+        )
+
+
+@cache
+def built_in() -> Corpus:
+    """The passages that come with the demo."""
+    text = files(__package__).joinpath("passages.toml").read_text(encoding="utf-8")
+    return Corpus(Passage(**entry) for entry in tomllib.loads(text)["passage"])
+
+
+def rank_sentences(question: str, sentences: Sequence[str], limit: int) -> list[str]:
+    """Choose the ``limit`` sentences that answer ``question`` best and repeat each other least, in given order."""
+    asked, corpus = set(words(question)), built_in()
+    chosen: list[str] = []
+    said: set[str] = set()
+    while len(chosen) < limit:
+        left = [sentence for sentence in sentences if sentence not in chosen]
+        if not left:
+            break
+        best = max(left, key=lambda text: _worth(corpus, set(words(text)), asked, said))
+        chosen.append(best)
+        said |= set(words(best))
+    return [sentence for sentence in sentences if sentence in chosen]
+
+
+def _worth(corpus: Corpus, held: set[str], asked: set[str], said: set[str]) -> float:
+    fit = sum(corpus.rarity(word) for word in held & asked)
+    repeated = len(held & said) / max(len(held), 1)
+    return fit * (1 - repeated)

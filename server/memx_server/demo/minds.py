@@ -1,0 +1,133 @@
+"""Where an agent's ideas come from: the built-in corpus, or a chat model."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from typing import Any, Protocol
+
+from memx_server.demo.corpus import Corpus, Passage, built_in, rank_sentences
+
+MOST_FINDINGS = 2
+"""Findings of one lead."""
+MOST_FOLLOW_UPS = 2
+"""Leads that one lead may open."""
+SUMMARY_SENTENCES = 4
+WORTH_READING = 0.3
+"""Share of the best hit's score that a passage needs."""
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """What looking into a lead brought.
+
+    Attributes:
+        findings: Title and text of each.
+        follow_ups: What to look into next.
+    """
+
+    findings: Sequence[tuple[str, str]]
+    follow_ups: Sequence[str] = ()
+
+
+class Mind(Protocol):
+    """What explorers and the synthesizer think with."""
+
+    async def explore(self, question: str, lead: str, known: Collection[str]) -> Exploration:
+        """Look into ``lead``; ``known`` are titles of what the team has found already."""
+
+    async def summarise(self, question: str, findings: Sequence[Mapping[str, Any]]) -> str:
+        """Answer ``question`` from ``findings`` alone."""
+
+
+class Librarian:
+    """Searches the built-in corpus, follows what passages have in common, and quotes."""
+
+    def __init__(self, corpus: Corpus | None = None) -> None:
+        self._corpus = corpus or built_in()
+
+    async def explore(self, question: str, lead: str, known: Collection[str]) -> Exploration:
+        """Find the best passages that nobody has found yet; follow from them to the closest others."""
+        is_first = lead == question
+        hits = self._corpus.search(lead, limit=MOST_FINDINGS + len(known))
+        bar = WORTH_READING * hits[0].score if hits else 0.0
+        close = [hit.passage for hit in hits if hit.score >= bar]
+        fresh = [passage for passage in close if passage.title not in known]
+        found = fresh[: MOST_FINDINGS if is_first else 1]
+        follow_ups = self._follow_ups(found) if is_first else []
+        return Exploration([(passage.title, passage.text) for passage in found], follow_ups)
+
+    async def summarise(self, question: str, findings: Sequence[Mapping[str, Any]]) -> str:
+        """Quote the sentences that fit the question best."""
+        if not findings:
+            return (
+                "The built-in library holds nothing on this question; a chat model (--model) may."
+            )
+        passages = [Passage(finding["title"], finding["text"]) for finding in findings]
+        sentences = [sentence for passage in passages for sentence in passage.sentences]
+        return " ".join(rank_sentences(question, sentences, SUMMARY_SENTENCES))
+
+    def _follow_ups(self, passages: Sequence[Passage]) -> list[str]:
+        known = {passage.title for passage in passages}
+        ties = [self._corpus.related(passage, known)[:MOST_FOLLOW_UPS] for passage in passages]
+        closest_first = chain.from_iterable(zip_longest(*ties))
+        return list(dict.fromkeys(filter(None, closest_first)))[:MOST_FOLLOW_UPS]
+
+
+class ChatModel:
+    """Asks a LangChain chat model."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    async def explore(self, question: str, lead: str, known: Collection[str]) -> Exploration:
+        """Ask for what is known on ``lead``, and, of the question itself, for what to look into next."""
+        known_titles = ", ".join(sorted(known)) or "nothing yet"
+        text = await self._ask(
+            f"A team is answering this question: {question}\nThe team already knows of: {known_titles}.\n"
+            f"State what is known about this aspect in two or three sentences: {lead}"
+        )
+        findings = [(lead, text)] if text else []
+        return Exploration(findings, await self._aspects(question) if lead == question else ())
+
+    async def summarise(self, question: str, findings: Sequence[Mapping[str, Any]]) -> str:
+        """Ask for an answer from the findings."""
+        notes = "\n".join(f"- {finding['title']}: {finding['text']}" for finding in findings)
+        return await self._ask(
+            f"Answer the question in at most four sentences, from these notes alone.\n"
+            f"Question: {question}\nNotes:\n{notes}"
+        )
+
+    async def _aspects(self, question: str) -> list[str]:
+        text = await self._ask(
+            f"Name the {MOST_FOLLOW_UPS} aspects that matter most for answering this question, one short "
+            f"phrase on each line and nothing else: {question}"
+        )
+        lines = (line.strip(" -*\t0123456789.)") for line in text.splitlines())
+        return [line[:80] for line in lines if line][:MOST_FOLLOW_UPS]
+
+    async def _ask(self, prompt: str) -> str:
+        answer = await self._model.ainvoke(prompt)
+        return str(answer.text).strip()
+
+
+class NoChatModel(Exception):
+    """The chat model that was asked for cannot be made; the text says why."""
+
+
+def chat_model(name: str) -> ChatModel:
+    """Make the chat model ``provider:name`` with LangChain.
+
+    Raises:
+        NoChatModel: LangChain or the provider's package is missing, or the provider refuses its settings.
+    """
+    try:
+        factory = importlib.import_module("langchain.chat_models").init_chat_model
+    except ImportError as error:
+        raise NoChatModel(f"--model needs LangChain: pip install langchain ({error})") from error
+    try:
+        return ChatModel(factory(name))
+    except Exception as error:  # noqa: BLE001 - each provider's package raises errors of its own
+        raise NoChatModel(f"cannot use the chat model {name!r}: {error}") from error

@@ -1,0 +1,95 @@
+"""How the demo looks: one line for each change, in colour on a terminal and plain elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.text import Text
+
+from memx_sdk import Change
+from memx_server.demo.board import Board
+
+_COLOURS = ("cyan", "yellow", "magenta", "green", "blue", "red")
+_PLAIN_WIDTH = 100
+_WRITER_WIDTH, _KEY_WIDTH = 18, 24
+
+
+class View:
+    """Prints a run to ``console``."""
+
+    def __init__(self, console: Console, board: Board) -> None:
+        self._console, self._board = console, board
+        self._colours: dict[str, str] = {}
+        self._started: float | None = None
+        self.changes = 0
+
+    @property
+    def writers(self) -> int:
+        """How many writers' changes were shown."""
+        return len(self._colours)
+
+    def opening(self, where: str, mind: str) -> None:
+        """Say what is about to be seen."""
+        self._console.print(f"[bold]memX demo[/]  [dim]{escape(where)} · {escape(mind)}[/]")
+        self._console.print(
+            "[dim]Agents that know only these shared keys. Every line is a change pushed to the "
+            "monitor: when, who, which key, what.[/]\n"
+        )
+
+    def change(self, change: Change) -> None:
+        """Show one change."""
+        self.changes += 1
+        self._started = change.ts if self._started is None else self._started
+        colour = self._colour(change.writer)
+        line = Text.assemble(
+            (f"{change.ts - self._started:6.2f}s  ", "dim"),
+            (f"{change.writer:<{_WRITER_WIDTH}} ", colour),
+            (f"{self._board.short(change.key):<{_KEY_WIDTH}.{_KEY_WIDTH}} ", "bold"),
+            described(change.value),
+        )
+        line.truncate(self._width, overflow="ellipsis")
+        self._console.print(line, no_wrap=True, crop=False)
+
+    def closing(self, summary: Mapping[str, Any], facts: Iterable[str]) -> None:
+        """Show the answer, and ``facts`` on how it came about."""
+        self._console.print()
+        sources = "; ".join(summary["sources"]) or "none"
+        if self._console.is_terminal:
+            body = Text.assemble(summary["text"], ("\n\nfrom: " + sources, "dim"))
+            self._console.print(Panel(body, title="summary", title_align="left", expand=False))
+        else:
+            self._console.print(Text(f"Summary: {summary['text']}\nFrom: {sources}"))
+        for fact in facts:
+            self._console.print(Padding(Text(fact, style="dim"), (0, 0)))
+
+    @property
+    def _width(self) -> int:
+        return self._console.width if self._console.is_terminal else _PLAIN_WIDTH
+
+    def _colour(self, writer: str) -> str:
+        return self._colours.setdefault(writer, _COLOURS[len(self._colours) % len(_COLOURS)])
+
+
+def described(value: Mapping[str, Any] | None) -> str:
+    """Say in a few words what a key of the board holds."""
+    match value:
+        case {"ask": ask, "state": "open"}:
+            return f"open: {ask}"
+        case {"state": "taken"}:
+            return "taken, by a conditional write that one explorer wins"
+        case {"state": "done", "follow_ups": [*keys]} if keys:
+            return f"done, in one transaction with what it found; {len(keys)} more leads"
+        case {"state": "done"}:
+            return "done"
+        case {"title": title, "text": text}:
+            return f"{title}: {text}"
+        case {"state": state, "sources": sources}:
+            return f"{state}, from {len(sources)} findings"
+        case {"text": text}:
+            return str(text)
+    return "gone" if value is None else str(value)
