@@ -1,1 +1,1 @@
-"""The collaborative agents of ``memx demo``: they share keys, and know of each other nothing else."""
+"""The collaborative agents of ``memx demo``: they share keys, and nothing else."""

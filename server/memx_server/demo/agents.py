@@ -1,4 +1,4 @@
-"""The team: four kinds of agents that talk only through shared keys, react to changes and never poll."""
+"""Four kinds of agents that talk only through shared keys, react to changes and never poll."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class QueryAgent:
 
 
 class ExplorerAgent:
-    """Claims open leads, looks into them, and shares what it finds. Any number may work side by side.
+    """Claims open leads, looks into them, shares what it finds; any number work side by side.
 
     Attributes:
         races_lost: How often another explorer was first to claim a lead.
@@ -76,7 +76,7 @@ class ExplorerAgent:
     async def _share(
         self, key: str, lead: Mapping[str, Any], claimed: int, exploration: Exploration
     ) -> None:
-        """Write findings, follow-up leads and the end of this lead at once, so that nobody sees half of it."""
+        """Write findings, follow-ups and the end of this lead at once: nobody sees half of it."""
         board, number = self._board, self._board.short(key).removeprefix("lead:")
         findings = {
             board.finding(title): {"title": title, "text": text, "lead": lead["ask"]}

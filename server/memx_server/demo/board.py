@@ -40,11 +40,11 @@ class Board:
         return f"{self.prefix}summary"
 
     def lead(self, number: str) -> str:
-        """Holds ``{"ask", "state": "open" | "taken" | "done"}``; when done, its ``follow_ups``' keys."""
+        """Holds ``{"ask", "state": "open" | "taken" | "done"}``, at the end also ``follow_ups``."""
         return f"{self.prefix}lead:{number}"
 
     def finding(self, title: str) -> str:
-        """Holds ``{"title", "text", "lead"}``. One title has one key, so that nothing is found twice."""
+        """Holds ``{"title", "text", "lead"}``; one title has one key: nothing is found twice."""
         slug = _NO_LETTER.sub("-", title.lower()).strip("-")
         return f"{self.prefix}finding:{slug[:_LONGEST_SLUG]}"
 

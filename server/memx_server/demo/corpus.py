@@ -10,19 +10,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
-_COMMON = frozenset(
-    """a about after again all also am an and any are as at away back be because been before being between but by
-    can come could do does doing done down each else ever every far few for from get give go goes good had has have
-    he help her here him his how hundred if in into is it its just know late like little long look made make makes
-    many may me more most much must my near need ninety no nor not of off on once one only open or other our out
-    over own people same see she should so some such tell than that the their them then there these they thing this
-    those through time to too two under until up us use very want was way we were what when where which while who
-    whom whose why will with would you your""".split()
-)
-
 SATURATION = 1.4
 """BM25's k1: how fast a repeated word stops adding to a score."""
 LENGTH_WEIGHT = 0.6
@@ -52,7 +43,8 @@ class Hit:
 
 def words(text: str) -> list[str]:
     """Return the telling words of ``text`` in a simple base form, in order."""
-    return [_stem(word) for word in _WORD.findall(text.lower()) if word not in _COMMON]
+    common = _common_words()
+    return [_stem(word) for word in _WORD.findall(text.lower()) if word not in common]
 
 
 def _spellings(passages: Iterable[Passage]) -> dict[str, str]:
@@ -66,7 +58,7 @@ def _spellings(passages: Iterable[Passage]) -> dict[str, str]:
 
 
 def _stem(word: str) -> str:
-    # Enough for plurals and the common verb forms to meet; a wrong merge only costs a little precision.
+    # Enough for plurals and verb forms to meet; a wrong merge only costs a little precision.
     for ending in ("ies", "ing", "ed", "es", "s", "e"):
         if word.endswith(ending) and len(word) - len(ending) >= 3 and not word.endswith("ss"):
             stem = word[: -len(ending)]
@@ -95,7 +87,7 @@ class Corpus:
         return found[:limit]
 
     def related(self, passage: Passage, apart: Collection[str]) -> list[str]:
-        """Name what ``passage`` has in common with the passages closest to it, as queries, closest first.
+        """Name what ``passage`` shares with those closest to it, as queries, closest first.
 
         Args:
             passage: One of this corpus.
@@ -111,7 +103,7 @@ class Corpus:
         return [query for _, query in sorted(ties, reverse=True)]
 
     def rarity(self, word: str) -> float:
-        """Tell how telling a base form is: 0 for one in no passage, more the fewer passages hold it."""
+        """Tell how telling a base form is: the more, the fewer passages hold it; 0 if none."""
         spread = self._spread[word]
         return math.log(1 + (len(self.passages) - spread + 0.5) / (spread + 0.5)) if spread else 0.0
 
@@ -127,12 +119,22 @@ class Corpus:
 @cache
 def built_in() -> Corpus:
     """The passages that come with the demo."""
-    text = files(__package__).joinpath("passages.toml").read_text(encoding="utf-8")
-    return Corpus(Passage(**entry) for entry in tomllib.loads(text)["passage"])
+    return Corpus(Passage(**entry) for entry in _library()["passage"])
+
+
+@cache
+def _common_words() -> frozenset[str]:
+    return frozenset(_library()["common_words"].split())
+
+
+@cache
+def _library() -> dict[str, Any]:
+    text = files(__package__).joinpath("library.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
 
 
 def rank_sentences(question: str, sentences: Sequence[str], limit: int) -> list[str]:
-    """Choose the ``limit`` sentences that answer ``question`` best and repeat each other least, in given order."""
+    """Choose the sentences that fit ``question`` best and repeat each other least."""
     asked, corpus = set(words(question)), built_in()
     chosen: list[str] = []
     said: set[str] = set()

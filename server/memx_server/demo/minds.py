@@ -49,7 +49,7 @@ class Librarian:
         self._corpus = corpus or built_in()
 
     async def explore(self, question: str, lead: str, known: Collection[str]) -> Exploration:
-        """Find the best passages that nobody has found yet; follow from them to the closest others."""
+        """Find the best passages that nobody has found yet, and what leads on from them."""
         is_first = lead == question
         hits = self._corpus.search(lead, limit=MOST_FINDINGS + len(known))
         bar = WORTH_READING * hits[0].score if hits else 0.0
@@ -62,9 +62,7 @@ class Librarian:
     async def summarise(self, question: str, findings: Sequence[Mapping[str, Any]]) -> str:
         """Quote the sentences that fit the question best."""
         if not findings:
-            return (
-                "The built-in library holds nothing on this question; a chat model (--model) may."
-            )
+            return "The built-in library holds nothing on this; a chat model (--model) may."
         passages = [Passage(finding["title"], finding["text"]) for finding in findings]
         sentences = [sentence for passage in passages for sentence in passage.sentences]
         return " ".join(rank_sentences(question, sentences, SUMMARY_SENTENCES))
@@ -83,10 +81,10 @@ class ChatModel:
         self._model = model
 
     async def explore(self, question: str, lead: str, known: Collection[str]) -> Exploration:
-        """Ask for what is known on ``lead``, and, of the question itself, for what to look into next."""
-        known_titles = ", ".join(sorted(known)) or "nothing yet"
+        """Ask what is known on ``lead``, and of the question also what to look into next."""
+        titles = ", ".join(sorted(known)) or "nothing yet"
         text = await self._ask(
-            f"A team is answering this question: {question}\nThe team already knows of: {known_titles}.\n"
+            f"A team is answering this question: {question}\nIt already knows of: {titles}.\n"
             f"State what is known about this aspect in two or three sentences: {lead}"
         )
         findings = [(lead, text)] if text else []
@@ -102,8 +100,8 @@ class ChatModel:
 
     async def _aspects(self, question: str) -> list[str]:
         text = await self._ask(
-            f"Name the {MOST_FOLLOW_UPS} aspects that matter most for answering this question, one short "
-            f"phrase on each line and nothing else: {question}"
+            f"Name the {MOST_FOLLOW_UPS} aspects that matter most for answering this question, "
+            f"one short phrase on each line and nothing else: {question}"
         )
         lines = (line.strip(" -*\t0123456789.)") for line in text.splitlines())
         return [line[:80] for line in lines if line][:MOST_FOLLOW_UPS]
@@ -113,7 +111,7 @@ class ChatModel:
         return str(answer.text).strip()
 
 
-class NoChatModel(Exception):
+class NoChatModelError(Exception):
     """The chat model that was asked for cannot be made; the text says why."""
 
 
@@ -121,13 +119,15 @@ def chat_model(name: str) -> ChatModel:
     """Make the chat model ``provider:name`` with LangChain.
 
     Raises:
-        NoChatModel: LangChain or the provider's package is missing, or the provider refuses its settings.
+        NoChatModelError: A package is missing, or the provider refuses its settings.
     """
     try:
         factory = importlib.import_module("langchain.chat_models").init_chat_model
     except ImportError as error:
-        raise NoChatModel(f"--model needs LangChain: pip install langchain ({error})") from error
+        raise NoChatModelError(
+            f"--model needs LangChain: pip install langchain ({error})"
+        ) from error
     try:
         return ChatModel(factory(name))
-    except Exception as error:  # noqa: BLE001 - each provider's package raises errors of its own
-        raise NoChatModel(f"cannot use the chat model {name!r}: {error}") from error
+    except Exception as error:  # each provider's package raises errors of its own
+        raise NoChatModelError(f"cannot use the chat model {name!r}: {error}") from error

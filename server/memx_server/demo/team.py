@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 EXPLORERS = 2
 
 
-class TeamFailed(Exception):
+class TeamFailedError(Exception):
     """The run did not come to its end; the text says which agent failed, and why."""
 
 
@@ -60,7 +60,7 @@ async def run_team(
         deadline: Seconds after which the run has failed.
 
     Raises:
-        TeamFailed: An agent failed, or the deadline passed.
+        TeamFailedError: An agent failed, or the deadline passed.
     """
     started = time.monotonic()
     async with AsyncExitStack() as contexts:
@@ -75,25 +75,31 @@ async def run_team(
         synthesizer = SynthesizerAgent(await memory("synthesizer"), board, mind, pace=pace)
         monitor = MonitorAgent(await memory("monitor"), board, show)
         query = QueryAgent(await memory("query"), board)
-        try:
-            async with asyncio.timeout(deadline), asyncio.TaskGroup() as group:
-                group.create_task(_named("MonitorAgent", monitor.run()))
-                await monitor.is_watching.wait()
-                group.create_task(_named("SynthesizerAgent", synthesizer.run()))
-                for n, explorer in enumerate(explorers, start=1):
-                    group.create_task(_named(f"ExplorerAgent {n}", explorer.run()))
-                asking = group.create_task(_named("QueryAgent", query.run(question)))
-        except TimeoutError:
-            raise TeamFailed(f"the agents came to no answer within {deadline:g} s") from None
-        except* TeamFailed as failures:
-            raise failures.exceptions[0] from None
+        async with _judged(deadline), asyncio.TaskGroup() as group:
+            group.create_task(_named("MonitorAgent", monitor.run()))
+            await monitor.is_watching.wait()
+            group.create_task(_named("SynthesizerAgent", synthesizer.run()))
+            for n, explorer in enumerate(explorers, start=1):
+                group.create_task(_named(f"ExplorerAgent {n}", explorer.run()))
+            asking = group.create_task(_named("QueryAgent", query.run(question)))
     return Outcome(
         asking.result(), sum(e.races_lost for e in explorers), time.monotonic() - started
     )
+
+
+@asynccontextmanager
+async def _judged(deadline: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(deadline):
+            yield
+    except TimeoutError:
+        raise TeamFailedError(f"the agents found no answer within {deadline:g} s") from None
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
 
 
 async def _named(agent: str, work: Awaitable[T]) -> T:
     try:
         return await work
     except Exception as error:
-        raise TeamFailed(f"{agent} failed: {type(error).__name__}: {error}") from error
+        raise TeamFailedError(f"{agent} failed: {type(error).__name__}: {error}") from error
