@@ -21,6 +21,7 @@
     ├── BadAnswerError               .status; what answered is no memX server
     ├── MemxConnectionError          .close_code; no answer. Also a ConnectionError
     ├── MemxTimeout                  no answer, or nothing happened, in time. Also a TimeoutError
+    ├── ModelError                   a value does not fit ``model=``. Also a ValueError
     └── MemxClosedError              the context or subscription was closed
 
 An error made from an HTTP answer is also an ``httpx.HTTPStatusError``, with ``.request`` and
@@ -52,7 +53,7 @@ class MemxError(Exception):
     extra: dict[str, Any]
 
     def __init__(self, code: str, detail: str, extra: Mapping[str, Any] | None = None) -> None:
-        super().__init__(code, detail)
+        Exception.__init__(self, code, detail)  # a class mixed in takes other arguments
         self.code = code
         self.detail = detail
         self.extra = dict(extra or {})
@@ -193,6 +194,10 @@ class MemxTimeout(MemxError, TimeoutError):  # noqa: N818 - a published name, be
     """There was no answer, or what was waited for did not happen, in time."""
 
 
+class ModelError(MemxError, ValueError):
+    """A stored value does not fit the model that it was to be read as."""
+
+
 class MemxClosedError(MemxError):
     """The context or subscription was closed."""
 
@@ -214,6 +219,7 @@ _CLASS_BY_CODE: Final[Mapping[str, type[MemxError]]] = {
     "connection": MemxConnectionError,
     "timeout": MemxTimeout,
     "bad_answer": BadAnswerError,
+    "model_mismatch": ModelError,
     "closed": MemxClosedError,
 }
 

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
+
+from memx_sdk.errors import MemxError
 
 ENTRY_POINTS: Final = "memx_sdk.transports"
 """The entry-point group of transports."""
@@ -66,6 +68,10 @@ class Request:
         return b"{%s}" % b",".join(members)
 
 
+def _as_is(error: MemxError) -> MemxError:
+    return error
+
+
 @dataclass(frozen=True, slots=True)
 class Response:
     """The answer to a request, not yet judged.
@@ -75,14 +81,14 @@ class Response:
         body: JSON text, if the server is a memX server.
         content_type: What the answer says it is.
         headers: Header fields, with names in lower case.
-        origin: What the transport itself got (such as an ``httpx.Response``), for ``dress``.
+        dress: Turns the error made from this answer into one of the transport's own kind as well.
     """
 
     status: int
     body: bytes
     content_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
-    origin: Any = field(default=None, repr=False)
+    dress: Callable[[MemxError], MemxError] = field(default=_as_is, repr=False)
 
 
 class AsyncMessageStream(Protocol):
