@@ -1,0 +1,65 @@
+# `make help` says what there is. VENV=... and PYTHON=... choose the environment and the interpreter.
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST ?= -n 2 --dist loadgroup
+COMPOSE ?= docker compose
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint format types generate pin bench bench-quick dev down clean environment suite
+
+demo: ## Watch three agents build one memory, on a server of their own
+	@tools/environment.sh demo
+	@$(BIN)/memx demo
+
+test: lint types suite ## Check the style, the types and the generated code, then run every test
+
+test-all: ## Run every test on each supported Python found here
+	@tools/environment.sh pythons | while read -r version python; do \
+	    echo "== Python $$version" ; \
+	    $(MAKE) --no-print-directory suite VENV=.venv-$$version PYTHON="$$python" || exit 1 ; \
+	done
+
+suite: environment
+	@$(BIN)/pytest $(PYTEST)
+
+lint: environment ## Check style, generated code and Dockerfile
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet
+	@$(BIN)/python tools/unasync.py --check
+	@$(BIN)/hadolint Dockerfile
+
+types: environment ## Check the types (mypy, strict)
+	@$(BIN)/mypy
+
+format: environment ## Format the code and mend what can be mended
+	@$(BIN)/ruff check --fix --quiet || true
+	@$(BIN)/ruff format
+
+generate: environment ## Write the synchronous half of the SDK from the asynchronous one
+	@$(BIN)/python tools/unasync.py
+
+pin: environment ## Bring constraints.txt in line with the pyproject.toml files
+	@$(BIN)/python tools/pin.py $(PIN)
+
+bench: environment ## Measure everything against its floor
+	@$(BIN)/python -m benchmarks
+
+bench-quick: environment ## Measure get and set against their floor, in under three minutes
+	@$(BIN)/python -m benchmarks --quick
+
+dev: ## Start the API and Redis in containers
+	@$(COMPOSE) up --build --detach --wait
+	@echo "memX answers at http://127.0.0.1:8000 (API key: local_dev_key). Stop it with: make down"
+
+down: ## Stop the containers; the memory stays in its volume
+	@$(COMPOSE) down
+
+clean: ## Remove environments, caches and builds
+	@rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help:
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+environment:
+	@tools/environment.sh test
