@@ -1,0 +1,170 @@
+"""What a user downloads: five distributions, each with its own import package and nothing else."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+import tarfile
+import tomllib
+import venv
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from tests.packaging.conftest import FOLDERS, ROOT, Distribution
+
+pytestmark = [pytest.mark.xdist_group("packaging"), pytest.mark.timeout(120)]
+
+ALIASES = {
+    "server": "memx-server",
+    "langchain": "langchain-memx",
+    "autogen": "autogen-memx",
+    "mcp": "memx-mcp",
+}
+CLIENT = {"memx-sdk", "httpx", "msgspec", "websockets"}
+UNDER_HTTPX = {"anyio", "certifi", "h11", "httpcore", "idna", "sniffio", "typing-extensions"}
+
+Built = dict[str, Distribution]
+
+
+@pytest.fixture(params=FOLDERS)
+def distribution(request: pytest.FixtureRequest, distributions: Built) -> Distribution:
+    return distributions[request.param]
+
+
+def test_a_wheel_holds_exactly_its_own_package(distribution: Distribution) -> None:
+    tops = {path.split("/")[0] for path in distribution.files}
+    version = distribution.project["version"]
+    assert tops == {distribution.package, f"{distribution.package}-{version}.dist-info"}
+
+
+def test_a_wheel_is_typed_and_licensed(distribution: Distribution) -> None:
+    assert f"{distribution.package}/py.typed" in distribution.files
+    assert any(path.endswith(".dist-info/licenses/LICENSE") for path in distribution.files)
+    assert distribution.metadata["License-Expression"] == "MIT"
+
+
+def test_a_wheel_holds_every_file_of_its_package(distribution: Distribution) -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "--", distribution.package],
+        cwd=FOLDERS[distribution.name],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert set(listed) <= set(distribution.files)
+
+
+def test_an_sdist_holds_the_package_and_what_describes_it(distribution: Distribution) -> None:
+    with tarfile.open(distribution.sdist) as archive:
+        tops = {Path(name).parts[1] for name in archive.getnames() if len(Path(name).parts) > 1}
+    described = {"LICENSE", "PKG-INFO", "README.md", "pyproject.toml", ".gitignore", "CHANGELOG.md"}
+    assert distribution.package in tops
+    assert tops - described == {distribution.package}
+
+
+def test_the_metadata_tells_a_reader_what_it_is(distribution: Distribution) -> None:
+    metadata = distribution.metadata
+    assert metadata["Name"] == distribution.name
+    assert metadata["Requires-Python"] == ">=3.11"
+    assert metadata["Summary"]
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert "Typing :: Typed" in metadata.get_all("Classifier", [])
+    assert "# " in str(metadata.get_payload())
+
+
+def test_all_share_one_version_and_require_each_other_exactly(distributions: Built) -> None:
+    versions = {each.metadata["Version"] for each in distributions.values()}
+    assert len(versions) == 1
+    (version,) = versions
+    assert version >= "0.2.0"
+    for each in distributions.values():
+        own = [Requirement(text) for text in each.requirements]
+        for requirement in own:
+            if requirement.name in FOLDERS:
+                assert str(requirement.specifier) == f"=={version}", f"{each.name}: {requirement}"
+
+
+def test_every_part_requires_the_sdk(distributions: Built) -> None:
+    for each in distributions.values():
+        if each.name != "memx-sdk":
+            required = [Requirement(text) for text in each.requirements]
+            assert any(r.name == "memx-sdk" and r.marker is None for r in required), each.name
+
+
+def test_the_sdks_extras_are_aliases_of_the_parts(distributions: Built) -> None:
+    by_extra: dict[str, set[str]] = {}
+    for text in distributions["memx-sdk"].requirements:
+        requirement = Requirement(text)
+        if requirement.marker:
+            extra = re.search(r"extra == '(\w+)'", str(requirement.marker).replace('"', "'"))
+            assert extra
+            by_extra.setdefault(extra[1], set()).add(requirement.name)
+    assert {extra: by_extra[extra] for extra in ALIASES} == {k: {v} for k, v in ALIASES.items()}
+    assert by_extra["all"] == {*ALIASES.values(), *by_extra["cli"]}
+
+
+def test_every_entry_point_exists(distribution: Distribution) -> None:
+    groups = {"console_scripts": distribution.project.get("scripts", {})}
+    groups |= distribution.project.get("entry-points", {})
+    for target in (target for group in groups.values() for target in group.values()):
+        assert importlib.util.find_spec(target.partition(":")[0]), target
+
+
+def test_the_sdk_alone_installs_and_imports_into_a_clean_environment(
+    distributions: Built, tmp_path: Path
+) -> None:
+    venv.create(tmp_path / "clean", with_pip=False)
+    python = str(tmp_path / "clean/bin/python")
+    pip = [sys.executable, "-m", "pip", "--python", python]
+    install = ["install", "-qq", "--no-compile", "-c", str(ROOT / "constraints.txt")]
+    run(*pip, *install, str(distributions["memx-sdk"].wheel), cwd=tmp_path)
+    listed = json.loads(run(*pip, "list", "--format=json", cwd=tmp_path))
+    assert {item["name"].replace("_", "-").lower() for item in listed} - UNDER_HTTPX == CLIENT
+
+    program = "import memx_sdk, sys; memx_sdk.memxContext; print(*sys.modules)"
+    tops = {name.partition(".")[0] for name in run(python, "-c", program, cwd=tmp_path).split()}
+    foreign = {name for name in tops - sys.stdlib_module_names if not name.startswith("_")}
+    allowed = {name.replace("-", "_") for name in CLIENT | UNDER_HTTPX}
+    assert foreign <= allowed
+    assert "memx_sdk" in foreign
+
+
+def test_the_development_environment_is_what_the_pins_were_made_for() -> None:
+    script = (ROOT / "tools/environment.sh").read_text(encoding="utf-8")
+    installed = set(re.findall(r"-e '?([^' ]+)'?", script.partition("test) ")[2]))
+    spec = importlib.util.spec_from_file_location("pin", ROOT / "tools/pin.py")
+    assert spec
+    assert spec.loader
+    pin = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pin)
+    assert installed == {
+        f"{path}[{extras}]" if extras else path for path, extras in pin.DISTRIBUTIONS.items()
+    }
+
+
+def test_everything_installed_for_development_is_pinned() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {Requirement(line).name for line in lines if not line.startswith("#")}
+    assert not [line for line in lines if "://" in line or line.startswith("-")]
+    root = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    groups = root["dependency-groups"].values()
+    wanted = {text for group in groups for text in group if isinstance(text, str)}
+    for folder in FOLDERS.values():
+        project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        wanted.update(project.get("dependencies", []))
+        wanted.update(t for e in project.get("optional-dependencies", {}).values() for t in e)
+    names = {Requirement(text).name.lower() for text in wanted}
+    assert names - pinned - FOLDERS.keys() == set()
+
+
+def run(*command: str, cwd: Path) -> str:
+    done = subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
