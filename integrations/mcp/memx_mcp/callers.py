@@ -1,0 +1,98 @@
+"""One memX context for each caller, kept for its next request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from mcp.server.context import ServerRequestContext
+
+from memx_mcp.watcher import Watcher
+from memx_sdk import AsyncMemxContext
+from memx_sdk.tools import AsyncToolRunner
+
+_MOST_CALLERS = 1000
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What a request says about who sends it; all None on stdio."""
+
+    api_key: str | None = field(default=None, repr=False)
+    agent: str | None = None
+
+
+OpenContext = Callable[[Credentials], AsyncMemxContext]
+"""Gives a caller their context; called once for each caller while they are active."""
+
+
+class Caller:
+    """A caller's context, and what is derived from it."""
+
+    def __init__(self, context: AsyncMemxContext) -> None:
+        self.context = context
+        self.tools = AsyncToolRunner(context)
+        self.watcher = Watcher(context)
+
+    async def close(self) -> None:
+        """Stop watching and close the context."""
+        await self.watcher.close()
+        await self.context.aclose()
+
+
+class Callers:
+    """Finds the caller of each request; the longest idle ones are closed when there are too many."""
+
+    def __init__(self, open_context: OpenContext) -> None:
+        self._open_context = open_context
+        self._by_credentials: OrderedDict[Credentials, Caller] = OrderedDict()
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def of(self, request: ServerRequestContext[Any, Any]) -> Caller:
+        """Find the caller of an MCP request.
+
+        Raises:
+            MemxError: No context can be opened (no API key is configured).
+        """
+        return self.with_credentials(credentials_of(request.request))
+
+    def with_credentials(self, credentials: Credentials) -> Caller:
+        """Find or open the caller with these credentials."""
+        caller = self._by_credentials.get(credentials)
+        if caller is None:
+            caller = self._by_credentials[credentials] = Caller(self._open_context(credentials))
+            self._close_the_longest_idle()
+        self._by_credentials.move_to_end(credentials)
+        return caller
+
+    async def close(self) -> None:
+        """Close every caller."""
+        callers = list(self._by_credentials.values())
+        self._by_credentials.clear()
+        await asyncio.gather(*(caller.close() for caller in callers), *self._closing)
+
+    def _close_the_longest_idle(self) -> None:
+        if len(self._by_credentials) <= _MOST_CALLERS:
+            return
+        for credentials, caller in self._by_credentials.items():
+            if not caller.watcher.active:
+                del self._by_credentials[credentials]
+                task = asyncio.create_task(caller.close())
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
+                return
+
+
+def credentials_of(request: Any) -> Credentials:
+    """Read the API key (``x-api-key`` or Bearer) and agent name from an HTTP request, if it is one."""
+    headers = getattr(request, "headers", None)
+    if headers is None:
+        return Credentials()
+    api_key = headers.get("x-api-key")
+    if not api_key:
+        kind, _, token = headers.get("authorization", "").partition(" ")
+        api_key = token.strip() if kind.lower() == "bearer" else None
+    return Credentials(api_key or None, headers.get("x-memx-agent"))

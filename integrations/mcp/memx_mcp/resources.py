@@ -1,0 +1,190 @@
+"""Shared keys as MCP resources, and clients that subscribe to them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import mcp_types as types
+from mcp.server.context import ServerRequestContext
+from mcp.server.session import ServerSession
+from mcp.server.subscriptions import ListenHandler, ResourcesListChanged, ResourceUpdated, ServerEvent
+from mcp.shared.exceptions import MCPError
+
+from memx_mcp.callers import Callers
+from memx_mcp.uris import URI_TEMPLATE, key_of, uri_of
+from memx_mcp.watcher import Watcher
+from memx_sdk import Entry, MemxError
+from memx_sdk.tools import explain_error
+
+_PAGE = 100
+_RESOURCE_NOT_FOUND = -32002
+"""MCP specification, server/resources, error handling."""
+
+
+class Resources:
+    """Answers everything about resources; one instance serves all sessions of a server.
+
+    Args:
+        callers: Whose keys.
+        keeps_sessions: False where each request may reach another worker: then a client of the older
+            protocol cannot subscribe, and is told so.
+    """
+
+    def __init__(self, callers: Callers, *, keeps_sessions: bool) -> None:
+        self._callers = callers
+        self._keeps_sessions = keeps_sessions
+        self._pushers: dict[int, _SessionPusher] = {}
+
+    async def list(
+        self, ctx: ServerRequestContext[Any, Any], params: types.PaginatedRequestParams | None
+    ) -> types.ListResourcesResult:
+        """List readable keys, a page at a time; the MCP cursor is memX's page cursor."""
+        cursor = params.cursor if params else None
+        try:
+            page = await self._callers.of(ctx).context.entry_page(limit=_PAGE, cursor=cursor)
+        except MemxError as error:
+            raise _as_mcp_error(error) from None
+        return types.ListResourcesResult(
+            resources=[_resource(entry) for entry in page.entries], next_cursor=page.next
+        )
+
+    async def list_templates(
+        self, ctx: ServerRequestContext[Any, Any], params: types.PaginatedRequestParams | None
+    ) -> types.ListResourceTemplatesResult:
+        """Name the one template that covers all keys."""
+        template = types.ResourceTemplate(
+            name="key",
+            title="A shared key",
+            uri_template=URI_TEMPLATE,
+            description="What one key of the shared memory holds, as JSON.",
+            mime_type="application/json",
+        )
+        return types.ListResourceTemplatesResult(resource_templates=[template])
+
+    async def read(
+        self, ctx: ServerRequestContext[Any, Any], params: types.ReadResourceRequestParams
+    ) -> types.ReadResourceResult:
+        """Read a key's value as JSON text."""
+        uri = str(params.uri)
+        key = _require_key(uri)
+        try:
+            entry = await self._callers.of(ctx).context.get(key)
+        except MemxError as error:
+            raise _as_mcp_error(error) from None
+        if entry is None:
+            raise MCPError(_RESOURCE_NOT_FOUND, f"there is no key {key!r}", {"uri": uri})
+        text = json.dumps(entry.value, ensure_ascii=False, default=str)
+        contents = types.TextResourceContents(uri=uri, mime_type="application/json", text=text)
+        return types.ReadResourceResult(contents=[contents])
+
+    async def listen(
+        self, ctx: ServerRequestContext[Any, Any], params: types.SubscriptionsListenRequestParams
+    ) -> types.SubscriptionsListenResult:
+        """Serve one ``subscriptions/listen`` stream (2026-07-28)."""
+        try:
+            watcher = self._callers.of(ctx).watcher
+        except MemxError as error:
+            raise _as_mcp_error(error) from None
+        return await ListenHandler(watcher)(ctx, params)
+
+    async def subscribe(
+        self, ctx: ServerRequestContext[Any, Any], params: types.SubscribeRequestParams
+    ) -> types.EmptyResult:
+        """Begin to notify a session of the older protocol of one resource."""
+        uri = str(params.uri)
+        _require_key(uri)
+        self._pusher(ctx).uris.add(uri)
+        return types.EmptyResult()
+
+    async def unsubscribe(
+        self, ctx: ServerRequestContext[Any, Any], params: types.UnsubscribeRequestParams
+    ) -> types.EmptyResult:
+        """End what ``subscribe`` began."""
+        self._pusher(ctx).uris.discard(str(params.uri))
+        return types.EmptyResult()
+
+    async def initialized(
+        self, ctx: ServerRequestContext[Any, Any], params: types.NotificationParams | None
+    ) -> None:
+        """Begin to tell a session of the older protocol when keys come and go."""
+        if self._keeps_sessions:
+            with suppress(MemxError):
+                self._pusher(ctx)
+
+    def _pusher(self, ctx: ServerRequestContext[Any, Any]) -> _SessionPusher:
+        if not self._keeps_sessions:
+            raise MCPError(
+                types.INVALID_REQUEST,
+                "this server keeps no sessions, so it cannot notify a client of this protocol version; "
+                "use subscriptions/listen (2026-07-28), or the memx_wait tool",
+            )
+        connection = ctx.session._connection  # noqa: SLF001 - the SDK has no public way to a session's end
+        pusher = self._pushers.get(id(connection))
+        if pusher is None:
+            pusher = _SessionPusher(self._callers.of(ctx).watcher, ctx.session)
+            self._pushers[id(connection)] = pusher
+            connection.exit_stack.callback(self._pushers.pop, id(connection), None)
+            connection.exit_stack.callback(pusher.close)
+        return pusher
+
+
+class _SessionPusher:
+    """Notifies one session of the older protocol; ends with it."""
+
+    def __init__(self, watcher: Watcher, session: ServerSession) -> None:
+        self.uris: set[str] = set()
+        self._session = session
+        self._pending: dict[ServerEvent, None] = {}
+        self._arrived = asyncio.Event()
+        self._unsubscribe = watcher.subscribe(self._deliver)
+        self._task = asyncio.create_task(self._send())
+
+    def close(self) -> None:
+        self._unsubscribe()
+        self._task.cancel()
+
+    def _deliver(self, event: ServerEvent) -> None:
+        if isinstance(event, ResourceUpdated) and event.uri not in self.uris:
+            return
+        self._pending[event] = None
+        self._arrived.set()
+
+    async def _send(self) -> None:
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            pending, self._pending = self._pending, {}
+            for event in pending:
+                if isinstance(event, ResourceUpdated):
+                    await self._session.send_resource_updated(event.uri)
+                elif isinstance(event, ResourcesListChanged):
+                    await self._session.send_resource_list_changed()
+
+
+def _require_key(uri: str) -> str:
+    key = key_of(uri)
+    if key is None:
+        raise MCPError(
+            _RESOURCE_NOT_FOUND, f"no shared key has this URI; they look like {URI_TEMPLATE}", {"uri": uri}
+        )
+    return key
+
+
+def _resource(entry: Entry) -> types.Resource:
+    modified = datetime.fromtimestamp(entry.ts, UTC).isoformat(timespec="seconds")
+    return types.Resource(
+        uri=uri_of(entry.key),
+        name=entry.key,
+        description=f"Version {entry.version}, last written by {entry.writer}.",
+        mime_type="application/json",
+        size=len(json.dumps(entry.value, ensure_ascii=False, default=str).encode()),
+        annotations=types.Annotations(last_modified=modified),
+    )
+
+
+def _as_mcp_error(error: MemxError) -> MCPError:
+    return MCPError(types.INTERNAL_ERROR, explain_error(error), {"error": error.code})

@@ -1,0 +1,66 @@
+"""The MCP server over memX, for any transport."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+import mcp_types as types
+from mcp.server.lowlevel import Server
+
+from memx_mcp.callers import Callers, OpenContext
+from memx_mcp.prompts import Prompts
+from memx_mcp.resources import Resources
+from memx_mcp.tools import Tools
+
+_INSTRUCTIONS = (
+    "memX is memory that a team of agents shares: named keys with JSON values, which agents of any framework "
+    "read, write and watch. List keys before you invent new names; give a reason with each write; use memx_update or "
+    "if_revision where others write the same key; wait with memx_wait instead of reading repeatedly."
+)
+
+
+def create_server(open_context: OpenContext, *, keeps_sessions: bool = True) -> Server[Any]:
+    """Build an MCP server whose callers each work through a memX context of their own.
+
+    Args:
+        open_context: Gives a caller their context; the server closes it.
+        keeps_sessions: Whether requests of one session reach this same process. Without it, clients
+            of protocol versions before 2026-07-28 cannot subscribe and are told so.
+    """
+    callers = Callers(open_context)
+    tools = Tools(callers)
+    resources = Resources(callers, keeps_sessions=keeps_sessions)
+    prompts = Prompts(callers)
+
+    @asynccontextmanager
+    async def lifespan(_: Server[Any]) -> AsyncIterator[Callers]:
+        try:
+            yield callers
+        finally:
+            await callers.close()
+
+    server: Server[Any] = Server(
+        "memx",
+        title="memX shared memory",
+        version=version("memx-mcp"),
+        instructions=_INSTRUCTIONS,
+        lifespan=lifespan,
+        on_list_tools=tools.list,
+        on_call_tool=tools.call,
+        on_list_resources=resources.list,
+        on_list_resource_templates=resources.list_templates,
+        on_read_resource=resources.read,
+        on_subscribe_resource=resources.subscribe,
+        on_unsubscribe_resource=resources.unsubscribe,
+        on_subscriptions_listen=resources.listen,
+        on_list_prompts=prompts.list,
+        on_get_prompt=prompts.get,
+        on_completion=prompts.complete,
+    )
+    server.add_notification_handler(
+        "notifications/initialized", types.NotificationParams, resources.initialized
+    )
+    return server

@@ -1,0 +1,93 @@
+"""The memX tools as MCP tools."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+import mcp_types as types
+from mcp.server.context import ServerRequestContext
+from mcp.shared.exceptions import MCPError
+
+from memx_mcp.callers import Callers
+from memx_sdk import MemxError
+from memx_sdk.tools import TOOLS, ToolOutcome, ToolSpec, explain_error
+
+T = TypeVar("T")
+
+_PROGRESS_EVERY = 2.0
+"""Seconds between progress notifications of a call that waits."""
+
+
+class Tools:
+    """Answers ``tools/list`` and ``tools/call``."""
+
+    def __init__(self, callers: Callers) -> None:
+        self._callers = callers
+
+    async def list(
+        self, ctx: ServerRequestContext[Any, Any], params: types.PaginatedRequestParams | None
+    ) -> types.ListToolsResult:
+        """List the tools of which the caller's API key can make any use; all, while memX is away."""
+        try:
+            permitted = await self._callers.of(ctx).tools.permitted()
+        except MemxError:
+            permitted = list(TOOLS.values())
+        return types.ListToolsResult(tools=[_tool(spec) for spec in permitted])
+
+    async def call(
+        self, ctx: ServerRequestContext[Any, Any], params: types.CallToolRequestParams
+    ) -> types.CallToolResult:
+        """Call a tool; what the model can mend comes back as a tool error."""
+        if params.name not in TOOLS:
+            raise MCPError(types.INVALID_PARAMS, f"there is no tool {params.name!r}")
+        try:
+            runner = self._callers.of(ctx).tools
+        except MemxError as error:
+            return _result(ToolOutcome(explain_error(error), error=error))
+        running = runner.run(params.name, params.arguments or {})
+        return _result(await _with_progress(ctx, params.name, running))
+
+
+async def _with_progress(
+    ctx: ServerRequestContext[Any, Any], name: str, running: Awaitable[T]
+) -> T:
+    """Await ``running``, telling a client that asked for it that the call still waits."""
+    task = asyncio.ensure_future(running)
+    waited = 0.0
+    try:
+        while True:
+            done, _ = await asyncio.wait({task}, timeout=_PROGRESS_EVERY)
+            if done:
+                return task.result()
+            waited += _PROGRESS_EVERY
+            await ctx.session.report_progress(waited, message=f"{name} is waiting")
+    finally:
+        task.cancel()
+
+
+def _tool(spec: ToolSpec) -> types.Tool:
+    return types.Tool(
+        name=spec.name,
+        title=spec.title,
+        description=spec.description,
+        input_schema=spec.arguments.model_json_schema(by_alias=True),
+        output_schema=spec.result.model_json_schema(mode="serialization"),
+        annotations=types.ToolAnnotations(
+            title=spec.title,
+            read_only_hint=spec.read_only,
+            destructive_hint=spec.destructive,
+            idempotent_hint=spec.idempotent,
+            open_world_hint=False,
+        ),
+    )
+
+
+def _result(outcome: ToolOutcome) -> types.CallToolResult:
+    structured = None if outcome.result is None else outcome.result.model_dump(mode="json")
+    return types.CallToolResult(
+        content=[types.TextContent(text=outcome.text)],
+        structured_content=structured,
+        is_error=not outcome.ok,
+    )

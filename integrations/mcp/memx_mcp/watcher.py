@@ -1,0 +1,108 @@
+"""Turns memX's feed into MCP's change events, for both protocol eras."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from mcp.server.subscriptions import (
+    InMemorySubscriptionBus,
+    ResourcesListChanged,
+    ResourceUpdated,
+    ServerEvent,
+)
+
+from memx_mcp.uris import uri_of
+from memx_sdk import AsyncMemxContext, MemxError, Reset
+
+log = logging.getLogger(__name__)
+
+_GATHERING = 0.02
+"""Seconds in which further changes of the same resource join one event."""
+
+
+class Watcher:
+    """A ``SubscriptionBus`` fed by one memX subscription, which lives as long as somebody listens.
+
+    Events are level triggers (SEP-2575): "this has changed, read it again". So several changes of one key
+    within a moment make one event.
+    """
+
+    def __init__(self, context: AsyncMemxContext) -> None:
+        self._context = context
+        self._bus = InMemorySubscriptionBus()
+        self._listeners = 0
+        self._task: asyncio.Task[None] | None = None
+        self._pending: dict[ServerEvent, None] = {}
+        self._arrived = asyncio.Event()
+
+    @property
+    def active(self) -> bool:
+        """Whether anybody listens."""
+        return self._listeners > 0
+
+    async def publish(self, event: ServerEvent) -> None:
+        """Tell the listeners of an event."""
+        await self._bus.publish(event)
+
+    def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
+        """Add a listener; the function that is returned removes it."""
+        leave_bus = self._bus.subscribe(listener)
+        self._listeners += 1
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+        left = False
+
+        def unsubscribe() -> None:
+            nonlocal left
+            if left:
+                return
+            left = True
+            leave_bus()
+            self._listeners -= 1
+            if not self.active and self._task is not None:
+                self._task.cancel()
+                self._task = None
+
+        return unsubscribe
+
+    async def close(self) -> None:
+        """Stop watching."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._collect())
+            tasks.create_task(self._flush())
+
+    async def _collect(self) -> None:
+        try:
+            async with self._context.subscribe("*") as changes:
+                async for change in changes:
+                    self._note(change)
+        except MemxError as error:
+            log.warning("resources can no longer be watched: %s", error)
+
+    def _note(self, change: Any) -> None:
+        if isinstance(change, Reset):
+            self._pending[ResourcesListChanged()] = None
+        else:
+            appeared = change.get("action") == "set" and change.version == 1
+            if appeared or change.get("action") in ("delete", "expire"):
+                self._pending[ResourcesListChanged()] = None
+            self._pending[ResourceUpdated(uri_of(change.key))] = None
+        self._arrived.set()
+
+    async def _flush(self) -> None:
+        while True:
+            await self._arrived.wait()
+            await asyncio.sleep(_GATHERING)
+            self._arrived.clear()
+            pending, self._pending = self._pending, {}
+            for event in pending:
+                await self._bus.publish(event)
