@@ -1,0 +1,187 @@
+// The page: who sees it, what it shows, and what happens when things are clicked.
+
+import { Memory, number } from './memory.js';
+import { changeItem, historyItem, keyItem, pretty, writer } from './view.js';
+
+const SLOT = 'memx-api-key';
+const MOST_CHANGES = 300;
+const PRESENCE_EVERY = 10_000;
+
+const $ = (id) => document.getElementById(id);
+const page = {
+  memory: null, entries: new Map(), items: new Map(), seen: 0, paused: false, held: [], truncated: false,
+};
+
+async function enter(apiKey) {
+  const memory = new Memory(apiKey);
+  try {
+    const me = await memory.get('/whoami');
+    sessionStorage.setItem(SLOT, apiKey);
+    page.memory = memory;
+    show(me);
+    memory.follow({ state, change, status }).catch((error) => { if (page.memory === memory) leave(error); });
+    presence(memory);
+  } catch (error) {
+    leave(error);
+  }
+}
+
+function leave(error) {
+  page.memory?.close();
+  page.memory = null;
+  sessionStorage.removeItem(SLOT);
+  status('off');
+  $('memory').hidden = $('leave').hidden = true;
+  $('where').textContent = '';
+  $('enter').hidden = false;
+  $('refusal').hidden = !error;
+  $('refusal').textContent = error ? `That did not work: ${error.message}` : '';
+  if ($('detail').open) $('detail').close();
+  $('key').focus();
+}
+
+function show(me) {
+  $('enter').hidden = true;
+  $('memory').hidden = $('leave').hidden = false;
+  $('key').value = '';
+  $('where').textContent = `space ${me.space} · as ${me.principal} · memX ${me.server.version}`;
+  $('feed').replaceChildren();
+  page.seen = 0;
+  page.held = [];
+  count();
+}
+
+function status(state) {
+  $('state').dataset.state = state;
+  $('state').textContent = { live: 'live', waiting: 'connecting again …', off: 'not connected' }[state];
+}
+
+function state(entries, truncated) {
+  page.truncated = truncated;
+  page.entries = new Map(entries.map((entry) => [entry.key, entry]));
+  page.items = new Map(entries.map((entry) => [entry.key, keyItem(entry)]));
+  $('keys').replaceChildren(...page.items.values());
+  filter();
+}
+
+function change(change) {
+  if (change.event === 'value') keep(change);
+  page.seen += 1;
+  if (page.paused) page.held.push(change);
+  else tell(change);
+  count();
+}
+
+function tell(change) {
+  $('feed').prepend(changeItem(change));
+  while ($('feed').childElementCount > MOST_CHANGES) $('feed').lastElementChild.remove();
+}
+
+function keep(change) {
+  const { key } = change;
+  const known = page.entries.get(key);
+  if (known && number(known.revision) >= number(change.revision)) return;
+  const old = page.items.get(key);
+  if (change.action !== 'set') {
+    old?.remove();
+    page.entries.delete(key);
+    page.items.delete(key);
+    return;
+  }
+  // A change whose value the log does not keep still says when and by whom.
+  const value = 'value' in change ? change.value : '(not kept in the log)';
+  const item = keyItem({ ...change, value });
+  item.classList.add('fresh');
+  item.hidden = !matches(key);
+  page.entries.set(key, { ...change, value });
+  page.items.set(key, item);
+  if (old) old.replaceWith(item);
+  else $('keys').insertBefore(item, following(key));
+}
+
+function following(key) {
+  const items = $('keys').children;
+  let low = 0;
+  for (let high = items.length; low < high;) {
+    const middle = (low + high) >> 1;
+    if (items[middle].dataset.key < key) low = middle + 1;
+    else high = middle;
+  }
+  return items[low] ?? null;
+}
+
+function matches(key) {
+  const wanted = $('filter').value.trim();
+  if (!wanted) return true;
+  if (!/[*?]/.test(wanted)) return key.includes(wanted);
+  const escaped = wanted.replace(/[.+^${}()|[\]\\]/g, '\\$&').replaceAll('*', '.*').replaceAll('?', '.');
+  return new RegExp(`^${escaped}$`, 's').test(key);
+}
+
+function filter() {
+  for (const [key, item] of page.items) item.hidden = !matches(key);
+  count();
+}
+
+function count() {
+  $('count').textContent = `${page.entries.size}${page.truncated ? '+' : ''}`;
+  $('seen').textContent = page.held.length ? `${page.seen} (${page.held.length} held back)` : `${page.seen || ''}`;
+}
+
+async function presence(memory) {
+  while (page.memory === memory) {
+    try {
+      const { agents = [] } = await memory.get('/presence');
+      $('people').replaceChildren(...agents.map((agent) => writer(agent.writer ?? agent.agent, 'writer person')));
+      $('people').hidden = agents.length === 0;
+    } catch (error) {
+      if (error.status === 404) return;
+    }
+    await new Promise((wake) => setTimeout(wake, PRESENCE_EVERY));
+  }
+}
+
+async function open(key) {
+  const entry = page.entries.get(key);
+  $('detail-key').textContent = key;
+  $('detail-value').textContent = entry ? pretty(entry.value) : 'There is no such key now.';
+  $('detail-facts').textContent = entry ? facts(entry) : '';
+  $('detail-history').replaceChildren();
+  if (!$('detail').open) $('detail').showModal();
+  try {
+    const { changes } = await page.memory.get('/history', { key, limit: 20 });
+    $('detail-history').replaceChildren(...changes.map(historyItem));
+  } catch (error) {
+    $('detail-history').textContent = error.message;
+  }
+}
+
+function facts(entry) {
+  const parts = [`revision ${entry.revision}`, `version ${entry.version}`, `by ${entry.writer}`];
+  if (entry.expires_at) parts.push(`expires ${new Date(number(entry.expires_at) * 1000).toLocaleString()}`);
+  return parts.join(' · ');
+}
+
+function pause() {
+  page.paused = !page.paused;
+  $('pause').setAttribute('aria-pressed', page.paused);
+  $('pause').textContent = page.paused ? 'Go on' : 'Pause';
+  if (!page.paused) page.held.splice(0).forEach(tell);
+  count();
+}
+
+function opened(event) {
+  const key = event.target.closest('li')?.dataset.key;
+  if (key !== undefined) open(key);
+}
+
+$('enter').addEventListener('submit', (event) => { event.preventDefault(); enter($('key').value.trim()); });
+$('leave').addEventListener('click', () => leave());
+$('filter').addEventListener('input', filter);
+$('pause').addEventListener('click', pause);
+$('close').addEventListener('click', () => $('detail').close());
+$('keys').addEventListener('click', opened);
+$('feed').addEventListener('click', opened);
+
+const known = sessionStorage.getItem(SLOT);
+if (known) enter(known);

@@ -1,0 +1,85 @@
+// Makes elements. Everything that agents wrote is set as text, never as markup.
+
+import { number } from './memory.js';
+
+const HUES = [168, 35, 265, 205, 330, 95, 15, 235];
+const LONGEST_PREVIEW = 400;
+
+export function element(tag, className, ...children) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  made.append(...children);
+  return made;
+}
+
+export function preview(value) {
+  const text = JSON.stringify(value) ?? '';
+  return text.length > LONGEST_PREVIEW ? `${text.slice(0, LONGEST_PREVIEW)}…` : text;
+}
+
+export function pretty(value) {
+  return JSON.stringify(value, null, 2) ?? '';
+}
+
+// The same writer has the same colour everywhere, also after a reload.
+export function writer(name, className = 'writer') {
+  const made = element('span', className, name || 'expired');
+  if (name) {
+    let sum = 7;
+    for (const char of name) sum = (sum * 31 + char.codePointAt(0)) % 65_521;
+    made.style.setProperty('--hue', `hsl(${HUES[sum % HUES.length]} 65% 55%)`);
+  }
+  return made;
+}
+
+export function clock(ts) {
+  const made = element('time', '', new Date(number(ts) * 1000).toLocaleTimeString());
+  made.dateTime = new Date(number(ts) * 1000).toISOString();
+  return made;
+}
+
+export function keyItem(entry) {
+  const button = element('button', 'item',
+    element('span', 'name', entry.key),
+    clock(entry.ts),
+    element('span', 'value', preview(entry.value)),
+    writer(entry.writer));
+  button.type = 'button';
+  const made = element('li', '', button);
+  made.dataset.key = entry.key;
+  return made;
+}
+
+export function changeItem(change) {
+  const isSchema = change.event === 'schema';
+  const action = isSchema ? 'schema' : change.action;
+  const name = element('span', 'name', change.key);
+  if (action !== 'set') name.append(' ', element('span', `action ${action}`, actionWord(change)));
+  const held = isSchema ? change.schema : change.value;
+  const button = element('button', 'item', name, clock(change.ts),
+    element('span', 'value', action === 'set' || (isSchema && held) ? preview(held) : ''),
+    writer(change.writer));
+  button.type = 'button';
+  if (change.reason) button.append(element('span', 'reason', change.reason));
+  const made = element('li', 'fresh', button);
+  made.dataset.key = change.key;
+  return made;
+}
+
+export function historyItem(change) {
+  const facts = element('span', 'name', `revision ${change.revision}`);
+  if (change.action !== 'set') facts.append(' ', element('span', `action ${change.action}`, actionWord(change)));
+  const row = element('div', 'item', facts, clock(change.ts),
+    element('span', 'value', change.action === 'set' ? heldThen(change) : ''), writer(change.writer));
+  if (change.reason) row.append(element('span', 'reason', change.reason));
+  return element('li', '', row);
+}
+
+function heldThen(change) {
+  return 'value' in change ? preview(change.value) : '(value not kept)';
+}
+
+function actionWord(change) {
+  if (change.event === 'schema') return change.schema === null ? 'schema removed' : 'schema';
+  return { delete: 'deleted', expire: 'expired' }[change.action] ?? change.action;
+}
