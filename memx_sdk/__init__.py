@@ -1,0 +1,91 @@
+"""memX: shared memory for teams of LLM agents.
+
+`memxContext` is the client for ordinary code, `AsyncMemxContext` the one for coroutines; they have
+the same calls.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from memx_sdk.errors import (
+    BadAnswerError,
+    CompactedError,
+    ConflictError,
+    DivergedError,
+    ForbiddenError,
+    IdempotencyMismatchError,
+    InvalidRequestError,
+    MemxClosedError,
+    MemxConnectionError,
+    MemxError,
+    MemxTimeout,
+    ModelError,
+    NotFoundError,
+    QuotaExceededError,
+    RateLimitedError,
+    RequestError,
+    SchemaViolationError,
+    ServerError,
+    TooLargeError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+from memx_sdk.models import Change, ChangePage, Entry, Reset, TxnResult, Validation, WriteResult
+
+if TYPE_CHECKING:
+    from memx_sdk._async.client import AsyncMemxContext
+    from memx_sdk._sync.client import memxContext
+
+__all__ = [
+    "AsyncMemxContext",
+    "BadAnswerError",
+    "Change",
+    "ChangePage",
+    "CompactedError",
+    "ConflictError",
+    "DivergedError",
+    "Entry",
+    "ForbiddenError",
+    "IdempotencyMismatchError",
+    "InvalidRequestError",
+    "MemxClosedError",
+    "MemxConnectionError",
+    "MemxError",
+    "MemxTimeout",
+    "ModelError",
+    "NotFoundError",
+    "QuotaExceededError",
+    "RateLimitedError",
+    "RequestError",
+    "Reset",
+    "SchemaViolationError",
+    "ServerError",
+    "TooLargeError",
+    "TxnResult",
+    "UnauthenticatedError",
+    "UnavailableError",
+    "Validation",
+    "WriteResult",
+    "memxContext",
+]
+
+__version__ = "0.2.0"
+
+_HOME = {
+    "AsyncMemxContext": "memx_sdk._async.client",
+    "memxContext": "memx_sdk._sync.client",
+}
+"""What is imported at first use: HTTP takes a while to load, and the server needs none of it."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        globals()[name] = getattr(import_module(_HOME[name]), name)
+        return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -31,6 +31,7 @@ error holds the API key in its text.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -65,13 +66,13 @@ class MemxError(Exception):
         return f"{type(self).__name__}({self.code!r}, {self.detail!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return self._plain_class, (self.code, self.detail, self.extra)
+        # A class that a transport has mixed has no name to be found by; its first base has.
+        named = (kind for kind in type(self).__mro__ if _is_found_by_name(kind))
+        return next(named), (self.code, self.detail, self.extra)
 
-    @property
-    def _plain_class(self) -> type[MemxError]:
-        """The class of this tree, also where a transport has mixed in a class of its own."""
-        own = (kind for kind in type(self).__mro__ if kind.__module__ == __name__)
-        return next(own)
+
+def _is_found_by_name(kind: type) -> bool:
+    return getattr(sys.modules.get(kind.__module__), kind.__qualname__, None) is kind
 
 
 class _AnsweredError(MemxError):

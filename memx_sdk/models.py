@@ -168,12 +168,36 @@ class TxnResult(dict[str, Any]):
     revision = _Attribute(0)
     ts = _Attribute(0.0)
     cursor = _Attribute("")
-    results = _Attribute[list[dict[str, Any]]]([])
+
+    @property
+    def results(self) -> list[dict[str, Any]]:
+        """What each operation did."""
+        return list(self.get("results") or ())
 
     @property
     def succeeded(self) -> bool:
         """Whether every compare held."""
         return self.branch == "then"
+
+
+class Validation(dict[str, Any]):
+    """What a schema says of a value that was not written.
+
+    Attributes:
+        valid: Whether it would be taken.
+        schema: The key or pattern whose schema decides; None where there is none.
+        errors: The first faults, as `SchemaViolationError.errors` has them.
+    """
+
+    __slots__ = ()
+
+    valid = _Attribute(False)
+    schema = _Attribute[str | None](None)
+
+    @property
+    def errors(self) -> list[dict[str, Any]]:
+        """The first faults."""
+        return list(self.get("errors") or ())
 
 
 class ChangePage(dict[str, Any]):

@@ -10,6 +10,7 @@ first request. The synchronous context runs that on an event loop in a thread of
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -66,6 +67,13 @@ class Request:
         """The fields as one JSON object."""
         members = (b'"%s":%s' % (name.encode(), text) for name, text in self.fields.items())
         return b"{%s}" % b",".join(members)
+
+    def query(self) -> dict[str, str]:
+        """The fields as query parameters: a string as it is, anything else as JSON."""
+        return {
+            name: json.loads(text) if text.startswith(b'"') else text.decode()
+            for name, text in self.fields.items()
+        }
 
 
 def _as_is(error: MemxError) -> MemxError:

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
+from memx_sdk.transport import AsyncTransport, TransportFactory, TransportOptions
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -28,6 +30,18 @@ async def call(function: Callable[..., Any], *args: Any) -> Any:
     """Call a user's function, and await it if it is a coroutine function."""
     result = function(*args)
     return await result if inspect.isawaitable(result) else result
+
+
+async def next_message(websocket: Any, timeout: float | None) -> bytes:
+    """Receive from a connection of the websockets library; raises TimeoutError."""
+    async with asyncio.timeout(timeout):
+        message: bytes = await websocket.recv(decode=False)
+        return message
+
+
+def adopt(factory: TransportFactory, options: TransportOptions) -> AsyncTransport:
+    """Open an asynchronous transport for use here: as it is, or for threads behind a bridge."""
+    return factory(options)
 
 
 def close_when_collected(owner: object, close: Callable[[], object]) -> None:

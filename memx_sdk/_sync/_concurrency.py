@@ -8,6 +8,9 @@ import weakref
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
+from memx_sdk.bridge import BridgedTransport
+from memx_sdk.transport import Transport, TransportFactory, TransportOptions
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -27,6 +30,17 @@ def current_loop() -> object | None:
 def call(function: Callable[..., Any], *args: Any) -> Any:
     """Call a user's function."""
     return function(*args)
+
+
+def next_message(websocket: Any, timeout: float | None) -> bytes:
+    """Receive from a connection of the websockets library; raises TimeoutError."""
+    message: bytes = websocket.recv(timeout, decode=False)
+    return message
+
+
+def adopt(factory: TransportFactory, options: TransportOptions) -> Transport:
+    """Open an asynchronous transport for use here: as it is, or for threads behind a bridge."""
+    return BridgedTransport(factory, options)
 
 
 def close_when_collected(owner: object, close: Callable[[], object]) -> None:

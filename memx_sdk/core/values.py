@@ -71,6 +71,13 @@ def parse(text: bytes, model: Any, *, key: str) -> Any:
         ) from error
 
 
+def schema_of(schema: Any) -> Any:
+    """Return the JSON Schema of a model or another type; what is no type as it is."""
+    if _is_pydantic(schema):
+        return schema.model_json_schema()
+    return msgspec.json.schema(schema) if isinstance(schema, type) else schema
+
+
 def _simplify(value: Any) -> Any:
     """Return something nearer to JSON for a type that the encoder does not know."""
     if _is_pydantic(type(value)):

@@ -1,0 +1,159 @@
+"""The HTTP transport: pooled, kept-alive connections by httpx."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Final, cast
+from urllib.parse import quote, urlencode
+
+import httpx
+
+from memx_sdk import __version__
+from memx_sdk._async._concurrency import current_loop
+from memx_sdk.config import shown_url
+from memx_sdk.errors import InvalidRequestError, MemxConnectionError, MemxError, MemxTimeout
+from memx_sdk.transport import AsyncMessageStream, Request, Response, TransportOptions
+
+_LIMITS: Final = httpx.Limits(
+    max_connections=100,
+    max_keepalive_connections=100,
+    keepalive_expiry=4.0,  # servers commonly hang up after 5 s; a request must not meet that
+)
+_CREDENTIAL: Final = "x-api-key"
+_MIXED: Final[dict[tuple[type, type], type[MemxError]]] = {}
+
+
+class AsyncHttpTransport:
+    """Sends each request over HTTP, and opens a WebSocket for each subscription.
+
+    Args:
+        options: Where to, as whom.
+        send_through: Replaces httpx's own transport, for tests.
+    """
+
+    def __init__(
+        self, options: TransportOptions, send_through: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self._options = options
+        self._send_through = send_through
+        self._base_url = options.base_url
+        if self._base_url.startswith("ws"):
+            self._base_url = "http" + self._base_url.removeprefix("ws")
+        self._client = self._open_client()
+        self._loop: object | None = None
+
+    async def request(self, request: Request) -> Response:
+        """Send ``request`` once; see `AsyncTransport.request`."""
+        try:
+            answer = await self._client_here().send(self._http_request(request))
+        except httpx.TimeoutException as error:
+            raise self._failure(MemxTimeout, "timeout", error) from error
+        except httpx.TransportError as error:
+            raise self._failure(MemxConnectionError, "connection", error) from error
+        except httpx.DecodingError as error:
+            raise self._failure(MemxConnectionError, "connection", error) from error
+        return Response(
+            status=answer.status_code,
+            body=answer.content,
+            content_type=answer.headers.get("content-type", ""),
+            headers=answer.headers,
+            dress=partial(_as_status_error, answer),
+        )
+
+    async def connect(self, path: str, query: Mapping[str, str]) -> AsyncMessageStream:
+        """Open a WebSocket; see `AsyncTransport.connect`."""
+        from memx_sdk._async.websocket import connect_websocket
+
+        return await connect_websocket(self._options, path, query)
+
+    async def close(self) -> None:
+        """Close the pool; see `AsyncTransport.close`."""
+        await self._client.aclose()
+
+    def _open_client(self) -> httpx.AsyncClient:
+        headers = {
+            "accept": b"application/json",
+            "content-type": b"application/json",
+            "user-agent": f"memx-sdk/{__version__}".encode(),
+        }
+        if self._options.api_key is not None:
+            headers[_CREDENTIAL] = self._options.api_key.encode()
+        if self._options.agent is not None:
+            headers["x-memx-agent"] = self._options.agent.encode()
+        return httpx.AsyncClient(
+            headers=cast("Mapping[bytes, bytes]", headers),
+            timeout=self._options.timeout,
+            limits=_LIMITS,
+            transport=self._send_through,
+            # Loading the certificates takes longer than many programs run; plain HTTP needs none.
+            verify=self._base_url.startswith("https"),
+        )
+
+    def _client_here(self) -> httpx.AsyncClient:
+        """Return the client; a new one where another event loop runs than before."""
+        loop = current_loop()
+        if self._loop is not None and self._loop is not loop and not self._client.is_closed:
+            self._client = self._open_client()
+        self._loop = loop
+        return self._client
+
+    def _http_request(self, request: Request) -> httpx.Request:
+        url = self._base_url + request.path
+        body = None
+        if request.method not in ("GET", "DELETE"):
+            body = request.body()
+        elif request.fields:
+            url += "?" + urlencode(request.query(), quote_via=quote, safe="")
+        headers = {}
+        if request.idempotency_key is not None:
+            headers["idempotency-key"] = request.idempotency_key.encode()
+        try:
+            return self._client.build_request(
+                request.method,
+                url,
+                content=body,
+                headers=cast("Mapping[bytes, bytes]", headers),
+                timeout=self._timeout(request),
+            )
+        except httpx.InvalidURL as error:
+            raise InvalidRequestError(
+                "invalid_request", f"the request does not fit a URL: {error}"
+            ) from None
+
+    def _timeout(self, request: Request) -> httpx.Timeout:
+        usual = self._options.timeout
+        return httpx.Timeout(usual, read=usual + request.patience)
+
+    def _failure(self, kind: type[MemxError], code: str, error: httpx.RequestError) -> MemxError:
+        where = shown_url(self._base_url)
+        reason = str(error) or type(error).__name__
+        detail = f"{where} did not answer: {reason}; is the server running, and base_url right?"
+        failure: Any = _mixed(kind, type(error))(code, detail)
+        failure.request = _without_credential(error.request)
+        return cast("MemxError", failure)
+
+
+def _as_status_error(answer: httpx.Response, error: MemxError) -> MemxError:
+    """Return ``error`` as one that code for httpx catches too."""
+    twin: Any = _mixed(type(error), httpx.HTTPStatusError)(error.code, error.detail, error.extra)
+    twin.response = answer
+    twin.request = _without_credential(answer.request)
+    return cast("MemxError", twin)
+
+
+def _mixed(kind: type[MemxError], foreign: type[httpx.HTTPError]) -> type[MemxError]:
+    known = _MIXED.get((kind, foreign))
+    if known is None:
+        known = type(
+            kind.__name__, (kind, foreign), {"__doc__": kind.__doc__, "__module__": kind.__module__}
+        )
+        _MIXED[kind, foreign] = known
+    return known
+
+
+def _without_credential(request: httpx.Request) -> httpx.Request:
+    """Hide the API key in a request that was sent, since errors get printed and reported."""
+    if _CREDENTIAL in request.headers:
+        request.headers[_CREDENTIAL] = "[hidden]"
+    return request

@@ -1,0 +1,149 @@
+"""Lets threads use an asynchronous transport: it runs on an event loop in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import CancelledError
+from typing import Any, TypeVar
+
+from memx_sdk.errors import MemxClosedError
+from memx_sdk.transport import (
+    AsyncMessageStream,
+    AsyncTransport,
+    Request,
+    Response,
+    TransportFactory,
+    TransportOptions,
+)
+
+T = TypeVar("T")
+
+
+class BridgedTransport:
+    """A `Transport` made from an `AsyncTransport`; nothing starts before its first use.
+
+    Args:
+        factory: Makes the asynchronous transport, on the event loop.
+        options: For ``factory``.
+    """
+
+    def __init__(self, factory: TransportFactory, options: TransportOptions) -> None:
+        self._factory = factory
+        self._options = options
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._transport: AsyncTransport | None = None
+        self._closed = False
+
+    def request(self, request: Request) -> Response:
+        """See `Transport.request`."""
+        return self.run(self._request(request))
+
+    def connect(self, path: str, query: Mapping[str, str]) -> BridgedStream:
+        """See `Transport.connect`."""
+        return BridgedStream(self, self.run(self._connect(path, query)))
+
+    def close(self) -> None:
+        """See `Transport.close`."""
+        with self._lock:
+            closed, self._closed = self._closed, True
+        if closed or self._loop is None or self._thread is None:
+            return
+        closing = asyncio.run_coroutine_threadsafe(self._shut(), self._loop)
+        if (
+            threading.current_thread() is not self._thread
+        ):  # the garbage collector may call from there
+            closing.result()
+            self._thread.join()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run ``work`` on the loop and wait for it.
+
+        Raises:
+            MemxClosedError: The transport was closed.
+        """
+        with self._lock:
+            if self._closed:
+                work.close()
+                raise MemxClosedError("closed", "the context was closed")
+            loop = self._started_loop()
+            running = asyncio.run_coroutine_threadsafe(work, loop)
+        try:
+            return running.result()
+        except CancelledError:
+            raise MemxClosedError("closed", "the context was closed meanwhile") from None
+        except BaseException:  # Ctrl-C while waiting must not leave the work behind
+            running.cancel()
+            raise
+
+    async def _request(self, request: Request) -> Response:
+        return await self._opened().request(request)
+
+    async def _connect(self, path: str, query: Mapping[str, str]) -> AsyncMessageStream:
+        return await self._opened().connect(path, query)
+
+    def _opened(self) -> AsyncTransport:
+        if self._transport is None:
+            self._transport = self._factory(self._options)
+        return self._transport
+
+    def _started_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(
+                target=_serve, args=(self._loop,), name="memx-transport", daemon=True
+            )
+            self._thread.start()
+        return self._loop
+
+    async def _shut(self) -> None:
+        try:
+            if self._transport is not None:
+                await self._transport.close()
+        finally:
+            asyncio.get_running_loop().stop()
+
+
+class BridgedStream:
+    """A `MessageStream` made from an `AsyncMessageStream`."""
+
+    def __init__(self, bridge: BridgedTransport, stream: AsyncMessageStream) -> None:
+        self._bridge = bridge
+        self._stream = stream
+
+    def receive(self, timeout: float | None = None) -> str | bytes:
+        """See `MessageStream.receive`."""
+        return self._bridge.run(self._receive(timeout))
+
+    def close(self) -> None:
+        """See `MessageStream.close`."""
+        try:
+            self._bridge.run(self._close())
+        except MemxClosedError:
+            return
+
+    async def _receive(self, timeout: float | None) -> str | bytes:
+        return await self._stream.receive(timeout)
+
+    async def _close(self) -> None:
+        await self._stream.close()
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+        loop.run_until_complete(_cancel_all())
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        loop.close()
+
+
+async def _cancel_all() -> None:
+    """Cancel whatever still runs, so that whoever waits for it in a thread is told."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

@@ -1,0 +1,133 @@
+"""The operations that change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from memx_sdk.core import values
+from memx_sdk.core.answers import as_record, read, read_record
+from memx_sdk.core.calls import Call, given, reading
+from memx_sdk.errors import BadAnswerError
+from memx_sdk.models import Change, ChangePage, Entry, Validation
+
+PAGE_SIZE: Final = 1000
+"""How many keys to ask for at a time; the server may answer fewer."""
+
+
+class Page(NamedTuple):
+    """A page of keys or entries; ``next`` asks for the one behind it, None at the end."""
+
+    items: list[Any]
+    next: str | None
+
+
+class _RawEntry(msgspec.Struct):
+    value: msgspec.Raw
+
+
+def get(key: str, *, at: int | None, model: Any) -> Call[Entry | None]:
+    """Read one entry."""
+    request = reading("get", "/get", given(key=key, at=at))
+    return Call(request, lambda body: _entry(body, model, key))
+
+
+def mget(keys: Iterable[str], *, model: Any) -> Call[dict[str, Entry | None]]:
+    """Read several entries of one moment."""
+    request = reading("mget", "/mget", given(keys=list(keys)), method="POST")
+    return Call(request, lambda body: _entries_by_key(body, model))
+
+
+def cursor() -> Call[str]:
+    """Ask for the present position."""
+    request = reading("mget", "/mget", given(keys=[]), method="POST")
+    return Call(request, lambda body: str(_member(body, "cursor")))
+
+
+def keys(pattern: str, *, limit: int, after: str | None) -> Call[Page]:
+    """Read one page of keys."""
+    request = reading("keys", "/keys", given(pattern=pattern, limit=limit, cursor=after))
+    return Call(request, lambda body: _page(body, "keys", str))
+
+
+def entries(pattern: str, *, limit: int, after: str | None) -> Call[Page]:
+    """Read one page of entries."""
+    fields = given(pattern=pattern, limit=limit, cursor=after, values=True)
+    return Call(reading("keys", "/keys", fields), lambda body: _page(body, "entries", Entry))
+
+
+def history(key: str, *, limit: int) -> Call[list[Change]]:
+    """Read the changes of a key."""
+    request = reading("history", "/history", given(key=key, limit=limit))
+    return Call(request, lambda body: [Change(change) for change in _member(body, "changes")])
+
+
+def changes(
+    pattern: str, *, since: str | None, wait: float, limit: int, event: str
+) -> Call[ChangePage]:
+    """Read the log."""
+    fields = given(pattern=pattern, since=since, limit=limit, event=event, wait=wait or None)
+    request = reading("changes", "/changes", fields, patience=wait)
+    return Call(request, lambda body: ChangePage(read_record(body)))
+
+
+def validate(key: str, value: Any) -> Call[Validation]:
+    """Ask whether a schema would take a value."""
+    fields = {**given(key=key), "value": values.encode(value)}
+    request = reading("validate", "/validate", fields, method="POST")
+    return Call(request, lambda body: Validation(read_record(body)))
+
+
+def get_schema(key: str) -> Call[dict[str, Any]]:
+    """Read the schema of exactly this key or pattern."""
+    return Call(reading("get_schema", "/schema", given(key=key)), read_record)
+
+
+def schemas() -> Call[list[dict[str, Any]]]:
+    """Read every schema."""
+    return Call(reading("schemas", "/schemas", {}), lambda body: list(_member(body, "schemas")))
+
+
+def whoami() -> Call[dict[str, Any]]:
+    """Ask what the API key may do."""
+    return Call(reading("whoami", "/whoami", {}), read_record)
+
+
+def presence() -> Call[dict[str, Any]]:
+    """Ask who is active."""
+    return Call(reading("presence", "/presence", {}), read_record)
+
+
+def _entry(body: bytes, model: Any, key: str) -> Entry | None:
+    answer = read(body)
+    if answer is None:
+        return None
+    entry: Entry = Entry(as_record(answer))
+    entry.setdefault("key", key)  # the first memX's server does not repeat it
+    if model is not None:
+        raw = msgspec.json.decode(body, type=_RawEntry)
+        entry["value"] = values.parse(bytes(raw.value), model, key=key)
+    return entry
+
+
+def _entries_by_key(body: bytes, model: Any) -> dict[str, Entry | None]:
+    found = as_record(_member(body, "entries"))
+    if model is None:
+        return {key: None if entry is None else Entry(entry) for key, entry in found.items()}
+    texts = msgspec.json.decode(body, type=dict[str, msgspec.Raw])["entries"]
+    text_by_key = msgspec.json.decode(texts, type=dict[str, msgspec.Raw])
+    return {key: _entry(bytes(text), model, key) for key, text in text_by_key.items()}
+
+
+def _page(body: bytes, name: str, make: Callable[[Any], Any]) -> Page:
+    answer = read_record(body)
+    return Page([make(item) for item in answer.get(name, ())], answer.get("next"))
+
+
+def _member(body: bytes, name: str) -> Any:
+    try:
+        return read_record(body)[name]
+    except KeyError:
+        raise BadAnswerError("bad_answer", f"the server's answer has no {name!r}") from None

@@ -1,0 +1,66 @@
+"""When to send a request again, and how long to wait before."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from memx_sdk.errors import (
+    MemxConnectionError,
+    MemxError,
+    MemxTimeout,
+    RateLimitedError,
+    UnavailableError,
+)
+
+DEFAULT_MAX_RETRIES: Final = 4
+
+_WORTH_REPEATING: Final = (MemxConnectionError, MemxTimeout, RateLimitedError, UnavailableError)
+"""Failures that another attempt may mend. Every request may be repeated: a read changes nothing; a
+write carries an idempotency key, under which it is applied once however often it comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Bounds on repeating a request.
+
+    Attributes:
+        max_retries: How many times at the most; 0 for never.
+        first_delay: The longest first wait, in seconds; the bound doubles with each repetition.
+        longest_delay: Seconds that no wait exceeds, unless the server asks for more.
+        longest_patience: A server that asks to wait for more seconds than this is not asked again.
+        chance: A source of numbers from 0 up to 1.
+    """
+
+    max_retries: int = DEFAULT_MAX_RETRIES
+    first_delay: float = 0.1
+    longest_delay: float = 3.0
+    longest_patience: float = 30.0
+    chance: Callable[[], float] = random.random
+
+    def delay_before(self, attempt: int, error: MemxError) -> float | None:
+        """Return the seconds to wait before repeating a request, or None to give up.
+
+        Args:
+            attempt: How many repetitions there were, counting the one asked about; from 1.
+            error: What the last attempt ended with.
+        """
+        if attempt > self.max_retries or not isinstance(error, _WORTH_REPEATING):
+            return None
+        if error.extra.get("close_code") is not None:
+            return None
+        asked = getattr(error, "retry_after", None) or 0.0
+        if asked > self.longest_patience:
+            return None
+        return asked + self.jitter(attempt)
+
+    def jitter(self, attempt: int) -> float:
+        """Draw the seconds to wait before repetition ``attempt``, so that a crowd scatters."""
+        ceiling: float = min(self.longest_delay, self.first_delay * 2.0 ** min(attempt - 1, 30))
+        return ceiling * (0.5 + self.chance() / 2)
+
+
+CONTENTION: Final = RetryPolicy(first_delay=0.02, longest_delay=1.0)
+"""For writes that others were faster than: they are done within a round trip."""

@@ -1,0 +1,107 @@
+"""The operations that change something."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from memx_sdk.core import values
+from memx_sdk.core.answers import read_record
+from memx_sdk.core.calls import Call, given, writing
+from memx_sdk.models import Entry, TxnResult, WriteResult
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOptions:
+    """What every write of one key may add.
+
+    Attributes:
+        if_revision: Write only if the entry has this revision; 0: only if there is none.
+        ttl: Seconds until the entry expires.
+        reason: Why, for the log.
+        history: Whether the log keeps the value.
+        idempotency_key: Names the write, so that sending it again applies it once.
+    """
+
+    if_revision: int | None = None
+    ttl: float | None = None
+    reason: str | None = None
+    history: bool = True
+    idempotency_key: str | None = None
+
+    def fields(self) -> dict[str, bytes]:
+        """The options as fields of a request, as far as they are given."""
+        return given(
+            if_revision=self.if_revision,
+            ttl=self.ttl,
+            reason=self.reason,
+            history=None if self.history else False,
+        )
+
+
+def set(key: str, value: Any, options: WriteOptions) -> Call[WriteResult]:
+    """Set an entry."""
+    fields = {**given(key=key), "value": values.encode(value), **options.fields()}
+    request = writing("set", "/set", fields, idempotency_key=options.idempotency_key)
+    return Call(request, lambda body: WriteResult(read_record(body)))
+
+
+def delete(key: str, options: WriteOptions) -> Call[WriteResult]:
+    """Remove an entry."""
+    fields = {**given(key=key), **options.fields()}
+    request = writing(
+        "delete", "/delete", fields, method="DELETE", idempotency_key=options.idempotency_key
+    )
+    return Call(request, lambda body: WriteResult(read_record(body)))
+
+
+def update(
+    key: str, kind: str, argument: Any, options: WriteOptions, **details: Any
+) -> Call[Entry]:
+    """Change an entry in place.
+
+    Args:
+        key: The key.
+        kind: ``merge``, ``patch``, ``increment``, ``append`` or ``touch``.
+        argument: What to merge, append ...; None stands for itself.
+        options: As on every write.
+        **details: ``minimum``, ``maximum``, ``cap``, as far as they are not None.
+    """
+    fields = {
+        **given(key=key, **details),
+        kind: values.encode(argument),
+        **options.fields(),
+    }
+    request = writing("update", "/update", fields, idempotency_key=options.idempotency_key)
+    return Call(request, lambda body: Entry(read_record(body)))
+
+
+def txn(
+    compares: Iterable[Mapping[str, Any]],
+    then: Sequence[Mapping[str, Any]],
+    otherwise: Sequence[Mapping[str, Any]],
+    *,
+    reason: str | None,
+    idempotency_key: str | None,
+) -> Call[TxnResult]:
+    """Compare, then run one of two lists of operations."""
+    fields = {
+        "if": values.encode(list(compares)),
+        "then": values.encode(list(then)),
+        "else": values.encode(list(otherwise)),
+        **given(reason=reason),
+    }
+    request = writing("txn", "/txn", fields, idempotency_key=idempotency_key)
+    return Call(request, lambda body: TxnResult(read_record(body)))
+
+
+def set_schema(key: str, schema: Any) -> Call[dict[str, Any]]:
+    """Register a schema, or that of a model."""
+    fields = {**given(key=key), "schema": values.encode(values.schema_of(schema))}
+    return Call(writing("set_schema", "/schema", fields), read_record)
+
+
+def delete_schema(key: str) -> Call[dict[str, Any]]:
+    """Remove a schema."""
+    return Call(writing("delete_schema", "/schema", given(key=key), method="DELETE"), read_record)
