@@ -96,7 +96,7 @@ class Corpus:
         held = self._counts[self.passages.index(passage)].keys()
         ties: list[tuple[float, str]] = []
         for other, counts in zip(self.passages, self._counts, strict=True):
-            shared = sorted(held & counts.keys(), key=self.rarity, reverse=True)
+            shared = sorted(held & counts.keys(), key=lambda word: (-self.rarity(word), word))
             if other.title not in apart and len(shared) > 1:
                 query = " ".join(self._spellings.get(word, word) for word in shared[:3])
                 ties.append((sum(map(self.rarity, shared)), query))

@@ -1,0 +1,24 @@
+"""The ``memx`` command."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+
+def main() -> None:
+    """Run the command. It takes the extra ``cli``: ``pip install 'memx-sdk[cli]'``."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a character is no reason to fail.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            from memx_sdk.cli.app import build
+        except ModuleNotFoundError as error:
+            if error.name not in ("typer", "rich"):
+                raise
+            sys.exit("the memx command needs two more packages: pip install 'memx-sdk[cli]'")
+        build()()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,75 @@
+"""The ``memx`` command, put together."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points, version
+from typing import Annotated
+
+import typer
+
+from memx_sdk.cli import data, doctor, schema, watch
+
+PLUG_INS = "memx_sdk.commands"
+"""Entry-point group: each names a function that is given the Typer application, to add commands."""
+
+_SERVER_HINT = "Starting a server ([bold]dev, serve, demo[/]) takes: pip install memx-server"
+
+
+def build() -> typer.Typer:
+    """Make the application with the commands of all installed distributions."""
+    app = typer.Typer(
+        name="memx",
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    plug_ins = entry_points(group=PLUG_INS)
+    app.callback(epilog=None if plug_ins else _SERVER_HINT)(_root)
+    for plug_in in plug_ins:
+        _add_plug_in(app, plug_in)
+    _add_data_commands(app)
+    return app
+
+
+def _add_plug_in(app: typer.Typer, plug_in: EntryPoint) -> None:
+    try:
+        commands = plug_in.load()
+    except ImportError as error:
+        # The other commands need not suffer from one broken installation.
+        typer.echo(f"memx: no commands of {plug_in.value}: {error}", err=True)
+    else:
+        commands(app)
+
+
+def _add_data_commands(app: typer.Typer) -> None:
+    panel = "Memory"
+    app.command(rich_help_panel=panel)(data.get)
+    app.command("set", rich_help_panel=panel)(data.set_)
+    app.command(rich_help_panel=panel)(data.delete)
+    app.command(rich_help_panel=panel)(data.keys)
+    app.command(rich_help_panel=panel)(watch.watch)
+    app.command(rich_help_panel=panel)(data.history)
+    app.add_typer(schema.app, name="schema", rich_help_panel=panel)
+    app.command(rich_help_panel="Setup")(data.whoami)
+    app.command(rich_help_panel="Setup")(doctor.doctor)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"memX {version('memx-sdk')}")
+        raise typer.Exit
+
+
+def _root(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version.",
+            is_eager=True,
+            callback=_print_version,
+        ),
+    ] = False,
+) -> None:
+    """Shared memory for teams of agents."""

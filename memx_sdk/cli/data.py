@@ -1,0 +1,138 @@
+"""``memx get|set|delete|keys|history|whoami``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+import typer
+
+from memx_sdk.cli.exits import ExitCode
+from memx_sdk.cli.session import Session, connected
+from memx_sdk.cli.values import printable, read_value
+
+KeyArgument = Annotated[str, typer.Argument(help="The key.", show_default=False)]
+IfRevisionOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="Only if the entry still has this revision; 0: only if there is none."
+    ),
+]
+ReasonOption = Annotated[str | None, typer.Option(help="Why; kept in the history.")]
+
+
+@connected
+async def get(
+    session: Session,
+    key: KeyArgument,
+    at: Annotated[int | None, typer.Option(min=1, help="As it was at this revision.")] = None,
+) -> None:
+    """Print the value of a key. Exit code 3 where there is none."""
+    entry = await session.memory.get(key, at=at, model=msgspec.Raw)
+    if entry is None:
+        raise _missing(session, key)
+    session.output.entry(entry)
+
+
+@connected
+async def set_(
+    session: Session,
+    key: KeyArgument,
+    value: Annotated[
+        str,
+        typer.Argument(help="JSON; [bold]-[/] reads it from stdin, [bold]@FILE[/] from a file."),
+    ],
+    string: Annotated[bool, typer.Option("--string", help="VALUE is a text, not JSON.")] = False,
+    if_revision: IfRevisionOption = None,
+    ttl: Annotated[float | None, typer.Option(help="Seconds until it expires.")] = None,
+    reason: ReasonOption = None,
+    history: Annotated[
+        bool, typer.Option("--history/--no-history", help="Keep the value in the history.")
+    ] = True,
+) -> None:
+    """Write a value. Exit code 4 where another write came first, 5 where a schema refuses it."""
+    written = await session.memory.set(
+        key,
+        read_value(value, as_string=string),
+        if_revision=if_revision,
+        ttl=ttl,
+        reason=reason,
+        history=history,
+    )
+    if session.output.as_json:
+        session.output.document(written)
+    else:
+        session.output.note(
+            f"set {printable(key)}: revision {written.revision}, version {written.version}"
+        )
+
+
+@connected
+async def delete(
+    session: Session,
+    key: KeyArgument,
+    if_revision: IfRevisionOption = None,
+    reason: ReasonOption = None,
+) -> None:
+    """Remove a key. Exit code 3 where there is none, 4 where another write came first."""
+    gone = await session.memory.delete(key, if_revision=if_revision, reason=reason)
+    if session.output.as_json:
+        session.output.document(gone)
+    elif gone.deleted:
+        session.output.note(f"deleted {printable(key)}: revision {gone.revision}")
+    if not gone.deleted:
+        raise _missing(session, key)
+
+
+@connected
+async def keys(
+    session: Session,
+    pattern: Annotated[str, typer.Argument(help="A key or a pattern with * ? [...].")] = "*",
+    values: Annotated[bool, typer.Option("--values", help="With their values.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
+) -> None:
+    """List the keys that match a pattern, in order."""
+    if values:
+        session.output.entries(await session.memory.entries(pattern, limit=limit))
+        return
+    for key in await session.memory.keys(pattern, limit=limit):
+        if session.output.as_json:
+            session.output.document(key)
+        else:
+            session.output.line(printable(key))
+
+
+@connected
+async def history(
+    session: Session,
+    key: KeyArgument,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many changes.")] = 20,
+) -> None:
+    """Show who changed a key, newest first. Exit code 3 where it has no history."""
+    changes = await session.memory.history(key, limit)
+    session.output.history(changes)
+    if not changes:
+        raise _missing(session, key)
+
+
+@connected
+async def whoami(session: Session) -> None:
+    """Show who the API key is and what it may do."""
+    me = await session.memory.whoami()
+    if session.output.as_json:
+        session.output.document(me)
+        return
+    scopes = me["scopes"]
+    session.output.line(f"writer  {printable(me['writer'])}")
+    session.output.line(f"space   {printable(me['space'])}")
+    for verb in ("read", "write", "admin"):
+        session.output.line(f"{verb:<7} {printable(' '.join(scopes[verb])) or '(nothing)'}")
+    session.output.line(f"server  memX {me['server']['version']}")
+
+
+def _missing(session: Session, key: str) -> typer.Exit:
+    if session.output.as_json:
+        session.output.notes.file.write('{"error":"not_found","detail":"there is no such key"}\n')
+    else:
+        session.output.note(f"there is no key {printable(key)!r}", style="red")
+    return typer.Exit(ExitCode.NOT_FOUND)

@@ -1,0 +1,162 @@
+"""``memx doctor``: finds what is wrong with a setup, and says how to mend it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+import typer
+from rich.text import Text
+
+from memx_sdk import AsyncMemxContext, ForbiddenError, MemxError, UnauthenticatedError
+from memx_sdk.cli.checks import Answer, Finding, ask, check_clock, check_url, check_version
+from memx_sdk.cli.exits import ExitCode
+from memx_sdk.cli.output import Output
+from memx_sdk.cli.session import Connection, connection_options, finish
+from memx_sdk.cli.values import printable
+from memx_sdk.config import DEFAULT_BASE_URL
+
+LocalCheck = Callable[[], Iterable[Finding]]
+"""Looks at this machine's own setup, without a server."""
+
+LOCAL_CHECKS: list[LocalCheck] = []
+"""Plug-ins add theirs: the server its ACL file's."""
+
+_MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "problem": ("✗", "bold red")}
+_SOON = 7 * 86_400
+"""Seconds before its end from which an API key is worth a word."""
+
+
+@connection_options
+def doctor(connection: Connection) -> None:
+    """Find out what is wrong with the setup, and how to mend it. Exit code 1 where something is."""
+    finish(_examine(connection))
+
+
+async def _examine(connection: Connection) -> None:
+    output = Output(as_json=connection.json)
+    worst = set()
+    async for finding in _findings(connection):
+        worst.add(finding.state)
+        _print(output, finding)
+    if "problem" in worst:
+        raise typer.Exit(ExitCode.ERROR)
+    if not output.as_json:
+        output.note("works, with warnings" if "warning" in worst else "all is well")
+
+
+async def _findings(connection: Connection) -> AsyncIterator[Finding]:
+    url = (connection.url or os.environ.get("MEMX_BASE_URL") or DEFAULT_BASE_URL).rstrip("/")
+    address = check_url(url)
+    yield address
+    for check in LOCAL_CHECKS:
+        for finding in check():
+            yield finding
+    if address.state == "problem":
+        return
+    answer = await asyncio.to_thread(ask, f"{url}/healthz", connection.timeout)
+    if isinstance(answer, Finding):
+        yield answer
+        return
+    yield _judge_health(answer, url)
+    if answer.status != 200:
+        return
+    if clock := check_clock(answer.skew):
+        yield clock
+    async for finding in _store_findings(url, connection.timeout):
+        yield finding
+    async for finding in _key_findings(connection):
+        yield finding
+
+
+def _judge_health(answer: Answer, url: str) -> Finding:
+    if answer.status == 200 and answer.body.get("ok"):
+        return Finding("server", "ok", f"a memX server answers at {url}")
+    return Finding(
+        "server",
+        "problem",
+        f"what answers at {url} is no memX server (status {answer.status} for /healthz)",
+        "check the port, and any proxy on the way",
+    )
+
+
+async def _store_findings(url: str, timeout: float) -> AsyncIterator[Finding]:
+    answer = await asyncio.to_thread(ask, f"{url}/readyz", timeout)
+    if isinstance(answer, Finding):
+        yield answer
+        return
+
+
+async def _key_findings(connection: Connection) -> AsyncIterator[Finding]:
+    async with connection.open() as memory:
+        try:
+            me = await memory.whoami()
+        except (UnauthenticatedError, ForbiddenError) as error:
+            yield Finding("key", "problem", printable(error.detail), _key_remedy(error))
+            return
+        except MemxError as error:
+            yield Finding("key", "problem", printable(error.detail), "see above")
+            return
+        yield check_version(version("memx-sdk"), me.get("server", {}).get("version"))
+        yield _judge_key(me)
+        yield _judge_scopes(me["scopes"])
+        if me["scopes"]["read"]:
+            yield await _push_finding(memory, me["scopes"]["read"][0], connection.timeout)
+
+
+def _key_remedy(error: MemxError) -> str:
+    if isinstance(error, UnauthenticatedError):
+        return "set MEMX_API_KEY or pass --api-key; `memx dev` prints the key it made"
+    return "check MEMX_API_KEY against the server's ACL file or its api_keys table"
+
+
+def _judge_key(me: dict[str, Any]) -> Finding:
+    who = f"accepted: {printable(me['principal'])} in space {printable(me['space'])}"
+    left = None if me.get("expires_at") is None else me["expires_at"] - time.time()
+    if left is not None and left < _SOON:
+        return Finding(
+            "key", "warning", f"{who}, but it ends in {left / 3600:.0f} h", "ask for a new one"
+        )
+    return Finding("key", "ok", who)
+
+
+def _judge_scopes(scopes: dict[str, list[str]]) -> Finding:
+    told = ", ".join(f"{verb} {printable(' '.join(scopes[verb])) or 'nothing'}" for verb in scopes)
+    if scopes["read"] and scopes["write"]:
+        return Finding("scopes", "ok", told)
+    return Finding("scopes", "warning", told, "a key that only reads or writes may be meant so")
+
+
+async def _push_finding(memory: AsyncMemxContext, pattern: str, timeout: float) -> Finding:
+    """Subscribe, since a proxy that lets requests through may still stop WebSockets."""
+    changes = memory.subscribe(pattern)
+    try:
+        async with asyncio.timeout(timeout):
+            await changes.ready()
+    except (MemxError, TimeoutError) as error:
+        return Finding(
+            "push",
+            "problem",
+            f"no WebSocket to the server: {printable(str(error)) or 'no answer in time'}",
+            "let the proxy pass on the headers Upgrade and Connection (HTTP/1.1)",
+        )
+    finally:
+        await changes.close()
+    return Finding("push", "ok", "changes are pushed over a WebSocket")
+
+
+def _print(output: Output, finding: Finding) -> None:
+    if output.as_json:
+        output.document(asdict(finding))
+        return
+    mark, style = _MARKS[finding.state]
+    output.line(
+        Text.assemble((f"{mark} ", style), (f"{finding.check:<8} ", "bold"), finding.detail)
+    )
+    if finding.remedy:
+        output.line(Text(f"           → {finding.remedy}", style="dim"))
