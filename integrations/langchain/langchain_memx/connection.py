@@ -1,0 +1,134 @@
+"""One way to memX for components that LangChain calls from threads and from event loops alike."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Generator
+from typing import Any, NamedTuple, TypeVar
+
+from memx_sdk import AsyncMemxContext, memxContext
+
+T = TypeVar("T")
+
+
+class Do(NamedTuple):
+    """One call on a context: the method's name and its arguments."""
+
+    method: str
+    arguments: tuple[Any, ...] = ()
+    options: dict[str, Any] = {}
+
+
+Flow = Generator[Do, Any, T]
+"""What a component does, written once: it yields calls, gets their results, and returns a value."""
+
+
+def do(method: str, *arguments: Any, **options: Any) -> Flow[Any]:
+    """One call as a flow, for ``yield from``."""
+    result = yield Do(method, arguments, options)
+    return result
+
+
+class MemxConnection:
+    """Where memX is, and with which API key; contexts are opened on first use.
+
+    Args:
+        api_key: Default: the environment's MEMX_API_KEY.
+        base_url: Default: the environment's MEMX_BASE_URL.
+        agent: The name under which writes are attributed.
+        context: A synchronous context that the caller opened and will close.
+        async_context: The same for asynchronous calls.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        *,
+        agent: str | None = None,
+        context: memxContext | None = None,
+        async_context: AsyncMemxContext | None = None,
+    ) -> None:
+        self._api_key = api_key
+        self._base_url = base_url
+        self._agent = agent
+        self._given = context
+        self._given_async = async_context
+        self._opened: memxContext | None = None
+        self._opened_async: weakref.WeakKeyDictionary[
+            asyncio.AbstractEventLoop, AsyncMemxContext
+        ] = weakref.WeakKeyDictionary()
+        self._opening = threading.Lock()
+
+    @property
+    def context(self) -> memxContext:
+        """The context for synchronous calls, from any thread."""
+        if self._given is not None:
+            return self._given
+        with self._opening:
+            if self._opened is None:
+                self._opened = memxContext(self._api_key, self._base_url, agent=self._agent)
+            return self._opened
+
+    @property
+    def async_context(self) -> AsyncMemxContext:
+        """The context for asynchronous calls in the running event loop."""
+        if self._given_async is not None:
+            return self._given_async
+        loop = asyncio.get_running_loop()
+        with self._opening:
+            opened = self._opened_async.get(loop)
+            if opened is None:
+                opened = AsyncMemxContext(self._api_key, self._base_url, agent=self._agent)
+                self._opened_async[loop] = opened
+            return opened
+
+    def run(self, flow: Flow[T]) -> T:
+        """Run a flow with synchronous calls."""
+        context = self.context
+        answer: Any = None
+        error: Exception | None = None
+        while True:
+            try:
+                call = flow.throw(error) if error is not None else flow.send(answer)
+            except StopIteration as stop:
+                result: T = stop.value
+                return result
+            answer, error = None, None
+            try:
+                answer = getattr(context, call.method)(*call.arguments, **call.options)
+            except Exception as raised:  # noqa: BLE001 - the flow decides what to do about it
+                error = raised
+
+    async def arun(self, flow: Flow[T]) -> T:
+        """Run a flow with asynchronous calls."""
+        context = self.async_context
+        answer: Any = None
+        error: Exception | None = None
+        while True:
+            try:
+                call = flow.throw(error) if error is not None else flow.send(answer)
+            except StopIteration as stop:
+                result: T = stop.value
+                return result
+            answer, error = None, None
+            try:
+                answer = await getattr(context, call.method)(*call.arguments, **call.options)
+            except Exception as raised:  # noqa: BLE001 - the flow decides what to do about it
+                error = raised
+
+    def close(self) -> None:
+        """Close the synchronous context, unless the caller gave it."""
+        with self._opening:
+            opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.close()
+
+    async def aclose(self) -> None:
+        """Close the contexts that were opened in this thread and event loop."""
+        self.close()
+        opened = self._opened_async.pop(asyncio.get_running_loop(), None)
+        if opened is not None:
+            await opened.aclose()

@@ -1,0 +1,215 @@
+"""memX as tools of a LangChain agent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from langchain_core.callbacks import AsyncCallbackManagerForToolRun, CallbackManagerForToolRun
+from langchain_core.tools import BaseTool, BaseToolkit, ToolException
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from langchain_memx.connection import MemxConnection
+from memx_sdk import MemxError
+from memx_sdk.tools import (
+    TOOLS,
+    AsyncToolRunner,
+    ToolOutcome,
+    ToolRunner,
+    ToolSpec,
+    explain_bad_arguments,
+    explain_error,
+)
+
+
+class _ConnectedTool(BaseTool):
+    """What all memX tools share: they answer with text and an artifact, and errors become text."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    connection: MemxConnection = Field(default_factory=MemxConnection, exclude=True)
+    raise_errors: bool = False
+    """Raise ``ToolException`` where a call fails; by default the model reads the error and mends it."""
+    response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"
+
+    def model_post_init(self, context: Any) -> None:
+        """Let errors reach the model unless the user wants them raised."""
+        super().model_post_init(context)
+        if not self.raise_errors:
+            self.handle_tool_error = True
+            self.handle_validation_error = self._explain_validation
+
+    def _explain_validation(self, error: Any) -> str:
+        if isinstance(error, ValidationError):
+            return explain_bad_arguments(self.name, error)
+        return f"Error (invalid_request): {error}"
+
+    def _call(self, name: str, arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        try:
+            outcome = ToolRunner(self.connection.context).run(name, arguments)
+        except MemxError as error:  # no API key is configured
+            outcome = ToolOutcome(explain_error(error), error=error)
+        return self._answer(outcome)
+
+    async def _acall(self, name: str, arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        try:
+            outcome = await AsyncToolRunner(self.connection.async_context).run(name, arguments)
+        except MemxError as error:  # no API key is configured
+            outcome = ToolOutcome(explain_error(error), error=error)
+        return self._answer(outcome)
+
+    def _answer(self, outcome: ToolOutcome) -> tuple[str, dict[str, Any]]:
+        if outcome.result is None:
+            raise ToolException(outcome.text)
+        return outcome.text, outcome.result.model_dump(mode="json")
+
+
+class MemxOperationTool(_ConnectedTool):
+    """One memX operation as a tool of its own; ``MemxToolkit`` makes them."""
+
+    def _run(
+        self, *, run_manager: CallbackManagerForToolRun | None = None, **arguments: Any
+    ) -> tuple[str, dict[str, Any]]:
+        return self._call(self.name, _plain(arguments))
+
+    async def _arun(
+        self, *, run_manager: AsyncCallbackManagerForToolRun | None = None, **arguments: Any
+    ) -> tuple[str, dict[str, Any]]:
+        return await self._acall(self.name, _plain(arguments))
+
+
+class MemxArguments(BaseModel):
+    """Arguments of ``MemxTool``: an action and what it needs."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    action: Annotated[
+        Literal["get", "set", "update", "delete", "list", "wait", "changes", "history"],
+        Field(
+            description="get reads a key; set replaces it; update changes a part of it; delete removes it; list "
+            "finds keys; wait returns when something changes; changes catches up; history looks back."
+        ),
+    ]
+    key: Annotated[
+        str | None, Field(description="For get, set, update, delete, history: the key.")
+    ] = None
+    pattern: Annotated[
+        str | None, Field(description="For list, wait, changes: a key or a glob such as 'plan:*'.")
+    ] = None
+    value: Annotated[JsonValue, Field(description="For set: the new value.")] = None
+    merge: Annotated[
+        dict[str, JsonValue] | None, Field(description="For update: members to set; null removes.")
+    ] = None
+    increment: Annotated[int | float | None, Field(description="For update: a number to add.")] = None
+    append: Annotated[
+        list[JsonValue] | None, Field(description="For update: items to add to a list.")
+    ] = None
+    if_revision: Annotated[
+        int | None, Field(description="For set, update, delete: only if the key still has it.")
+    ] = None
+    reason: Annotated[str | None, Field(description="Why you write; the others see it.")] = None
+    since: Annotated[
+        str | None, Field(description="For wait, changes: the cursor of an earlier call.")
+    ] = None
+    timeout: Annotated[float | None, Field(description="For wait: the most seconds.")] = None
+    values: Annotated[bool | None, Field(description="For list: also return the values.")] = None
+    limit: Annotated[
+        int | None, Field(description="For list, changes, history: the most to return.")
+    ] = None
+
+
+class MemxTool(_ConnectedTool):
+    """One tool with which an agent reads, writes, lists, waits for and looks back at shared keys.
+
+    Args:
+        connection: Where memX is; by default what the environment says.
+        raise_errors: Raise ``ToolException`` where a call fails. By default the model reads the error, which says
+            what to mend, and the run goes on.
+    """
+
+    name: str = "memx_memory"
+    description: str = (
+        "The memory that you share with the other agents: named keys with JSON values. Read a key before you replace "
+        "it and pass its revision as if_revision, or change a part of it with update, which never loses another "
+        "agent's change. Give a reason with each write. To depend on another agent's work, wait for its key."
+    )
+    args_schema: Any = MemxArguments
+
+    def _run(
+        self, *, run_manager: CallbackManagerForToolRun | None = None, **arguments: Any
+    ) -> tuple[str, dict[str, Any]]:
+        return self._call(*_action(arguments))
+
+    async def _arun(
+        self, *, run_manager: AsyncCallbackManagerForToolRun | None = None, **arguments: Any
+    ) -> tuple[str, dict[str, Any]]:
+        return await self._acall(*_action(arguments))
+
+
+class MemxToolkit(BaseToolkit):
+    """The memX operations as separate tools, those that the API key permits.
+
+    Args:
+        connection: Where memX is; by default what the environment says.
+        names: Offer only these, for example ``["memx_get", "memx_set"]``.
+        raise_errors: Raise ``ToolException`` where a call fails.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    connection: MemxConnection = Field(default_factory=MemxConnection, exclude=True)
+    names: Sequence[str] | None = None
+    raise_errors: bool = False
+
+    def get_tools(self) -> list[BaseTool]:
+        """Ask memX what the API key may do, and make the tools for it.
+
+        Raises:
+            MemxError: memX cannot be asked, or does not know the API key.
+        """
+        return self._tools(ToolRunner(self.connection.context).permitted())
+
+    async def aget_tools(self) -> list[BaseTool]:
+        """The same without blocking the event loop."""
+        return self._tools(await AsyncToolRunner(self.connection.async_context).permitted())
+
+    def _tools(self, permitted: list[ToolSpec]) -> list[BaseTool]:
+        if unknown := set(self.names or ()) - set(TOOLS):
+            raise ValueError(f"there are no memX tools {sorted(unknown)}")
+        return [
+            MemxOperationTool(
+                name=spec.name,
+                description=spec.description,
+                args_schema=spec.arguments,
+                connection=self.connection,
+                raise_errors=self.raise_errors,
+            )
+            for spec in permitted
+            if self.names is None or spec.name in self.names
+        ]
+
+
+def _action(arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Split ``MemxTool``'s arguments into the operation and what was given for it."""
+    given = {
+        name: argument
+        for name, argument in _plain(arguments).items()
+        if argument is not None or name == "value"
+    }
+    action = given.pop("action")
+    if action != "set":
+        given.pop("value", None)
+    return f"memx_{action}", given
+
+
+def _plain(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Undo what validation made of nested arguments, so that the runner checks what the model sent."""
+    return {name: _plain_value(argument) for name, argument in arguments.items()}
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(by_alias=True, exclude_unset=True)
+    if isinstance(value, list):
+        return [_plain_value(item) for item in value]
+    return value
