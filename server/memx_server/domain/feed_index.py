@@ -1,0 +1,139 @@
+"""Who is told of a change: subscribers by key and by pattern."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterator
+from typing import Protocol
+
+from memx_sdk.protocol.keys import compile_pattern, is_pattern, literal_prefix
+from memx_server.domain.access import KeySet
+from memx_server.domain.feed_messages import Packet, Rendered
+from memx_server.storage.base import Change
+
+
+class Listener(Protocol):
+    """One subscription, as the hub sees it. Nothing here may block, raise, or subscribe anew."""
+
+    def offer(self, packet: Packet) -> None:
+        """A transaction has changed something that the audience sees."""
+
+    def mark(self, packet: Packet) -> None:
+        """The log has moved on; whoever was told nothing of it may be told where it stands."""
+
+    def reset(self, reason: str) -> None:
+        """What is known of the space's past is void."""
+
+
+class Audience:
+    """Listeners with the same pattern, kinds of event and read scopes: all see the same.
+
+    Args:
+        pattern: A key or a pattern.
+        kinds: Some of ``value`` and ``schema``.
+        readable: The keys that they may read.
+    """
+
+    def __init__(self, pattern: str, kinds: frozenset[str], readable: KeySet) -> None:
+        self.pattern = pattern
+        self.kinds = kinds
+        self.readable = readable
+        self.listeners: dict[Listener, None] = {}
+        self._matches = compile_pattern(pattern)
+
+    def sees(self, kind: str, key: str) -> bool:
+        """Tell whether it is shown an event of ``kind`` about ``key``."""
+        return kind in self.kinds and bool(self._matches(key)) and self._may_read(key)
+
+    def packet(self, record: Rendered) -> Packet | None:
+        """What it sees of ``record``, whole, or None."""
+        which = tuple(
+            index for index, change in enumerate(record.changes) if self.sees_change(change)
+        )
+        return record.packet(which) if which else None
+
+    def sees_change(self, change: Change) -> bool:
+        """Tell whether it is shown ``change``."""
+        return self.sees("schema" if change.action == "schema" else "value", change.key)
+
+    def _may_read(self, key: str) -> bool:
+        # The key of a schema may be a pattern, of which all matches must be readable.
+        return self.readable.covers(key) if is_pattern(key) else key in self.readable
+
+
+class Index:
+    """Audiences, found by key at a cost that does not grow with those who are not concerned."""
+
+    def __init__(self) -> None:
+        self._audiences: dict[tuple[str, frozenset[str], tuple[str, ...]], Audience] = {}
+        self._by_key: dict[str, list[Audience]] = {}
+        self._by_prefix: dict[str, list[Audience]] = {}
+        self._lengths: list[int] = []  # at most one for each length of a key: never shortened
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Listener]:
+        for audience in self._audiences.values():
+            yield from audience.listeners
+
+    def add(
+        self, pattern: str, kinds: frozenset[str], readable: KeySet, listener: Listener
+    ) -> Audience:
+        """Let ``listener`` hear of ``kinds`` of events about the readable keys of ``pattern``."""
+        name = (pattern, kinds, readable.patterns)
+        audience = self._audiences.get(name)
+        if audience is None:
+            audience = self._audiences[name] = Audience(pattern, kinds, readable)
+            self._shelve(audience)
+        audience.listeners[listener] = None
+        self._count += 1
+        return audience
+
+    def remove(self, audience: Audience, listener: Listener) -> None:
+        """Forget ``listener``; harmless where it is unknown."""
+        if listener not in audience.listeners:
+            return
+        del audience.listeners[listener]
+        self._count -= 1
+        if not audience.listeners:
+            self._discard(audience)
+
+    def publish(self, record: Rendered) -> None:
+        """Offer ``record`` to all who see some of it, to each as a whole."""
+        concerned: dict[Audience, list[int]] = {}
+        for index, change in enumerate(record.changes):
+            for audience in self._candidates(change.key):
+                if audience.sees_change(change):
+                    concerned.setdefault(audience, []).append(index)
+        for audience, which in concerned.items():
+            packet = record.packet(tuple(which))
+            for listener in audience.listeners:
+                listener.offer(packet)
+
+    def _candidates(self, key: str) -> Iterator[Audience]:
+        yield from self._by_key.get(key, ())
+        for length in self._lengths:
+            if length > len(key):
+                return
+            yield from self._by_prefix.get(key[:length], ())
+
+    def _shelve(self, audience: Audience) -> None:
+        pattern = audience.pattern
+        if not is_pattern(pattern):
+            self._by_key.setdefault(pattern, []).append(audience)
+            return
+        prefix = literal_prefix(pattern)
+        self._by_prefix.setdefault(prefix, []).append(audience)
+        if len(prefix) not in self._lengths:
+            insort(self._lengths, len(prefix))
+
+    def _discard(self, audience: Audience) -> None:
+        pattern = audience.pattern
+        del self._audiences[pattern, audience.kinds, audience.readable.patterns]
+        shelf = self._by_prefix if is_pattern(pattern) else self._by_key
+        prefix = literal_prefix(pattern)
+        shelf[prefix].remove(audience)
+        if not shelf[prefix]:
+            del shelf[prefix]
