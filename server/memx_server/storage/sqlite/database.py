@@ -1,0 +1,132 @@
+"""Opens the database file: settings, tables, and a refusal of what is not ours or is damaged."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+
+from memx_server.storage.base import StoreUnavailable
+from memx_server.storage.sqlite.lockfile import CannotOpen
+
+APPLICATION_ID = 0x6D656D58  # "memX"
+LAYOUT = 1
+"""Which ``schema.sql`` made the file, kept in SQLite's ``user_version``."""
+
+BUSY_SECONDS = 2.0
+"""How long to wait for somebody else's lock on the file, a backup tool's for example."""
+
+_MISTAKES = (
+    sqlite3.IntegrityError,
+    sqlite3.ProgrammingError,
+    sqlite3.InterfaceError,
+    sqlite3.DataError,
+)
+
+CHECKED_WHOLE_UP_TO = 64 * 1024 * 1024
+"""Bytes up to which a file is read through for damage at open; it takes about 0.1 s."""
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """Open a connection that any one thread at a time may use.
+
+    Every acknowledged commit is on the disk: WAL with ``synchronous=FULL`` syncs at each COMMIT.
+    """
+    connection = sqlite3.connect(
+        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    try:
+        for setting in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            f"query_only={int(read_only)}",
+            "cache_size=-32768",  # KiB: a commit of a few big values fits, so nothing spills early
+            "journal_size_limit=67108864",
+        ):
+            connection.execute(f"PRAGMA {setting}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """Open the database for writing, making the file and its tables where there are none.
+
+    Raises:
+        CannotOpen: It is damaged, no memX database, of a newer memX, or may not be read or written.
+    """
+    try:
+        # SQLite gives its other files the same permissions: what agents remember is the owner's.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        connection = connect(path)
+    except (OSError, sqlite3.Error) as error:
+        raise _refusal(path, error) from error
+    try:
+        _check(path, connection)
+    except sqlite3.Error as error:
+        connection.close()
+        raise _refusal(path, error) from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextmanager
+def faults_as_unavailable() -> Iterator[None]:
+    """Turn what the disk or the operating system did to SQLite into StoreUnavailable."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise as_unavailable(error) from error
+
+
+def as_unavailable(error: Exception) -> Exception:
+    """StoreUnavailable for a fault of the disk or the file; a mistake in code stays what it is."""
+    if isinstance(error, sqlite3.Error) and not isinstance(error, _MISTAKES):
+        return StoreUnavailable(f"the database answers: {error}")
+    return error
+
+
+def _check(path: Path, connection: sqlite3.Connection) -> None:
+    layout = _pragma(connection, "user_version")
+    if layout == 0 and not connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+        _create(connection)
+        return
+    if _pragma(connection, "application_id") != APPLICATION_ID:
+        raise CannotOpen(f"{path} is an SQLite database, but not one of memX: choose another file.")
+    if layout != LAYOUT:
+        raise CannotOpen(
+            f"{path} was made by another version of memX (layout {layout}, here {LAYOUT}): "
+            f"install that version, or choose another folder."
+        )
+    if path.stat().st_size <= CHECKED_WHOLE_UP_TO:
+        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise _refusal(path, sqlite3.DatabaseError(verdict))
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    tables = resources.files(__package__).joinpath("schema.sql").read_text(encoding="utf-8")
+    connection.executescript(
+        f"BEGIN IMMEDIATE; {tables} PRAGMA application_id={APPLICATION_ID};"
+        f"PRAGMA user_version={LAYOUT}; COMMIT;"
+    )
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    value: int = connection.execute(f"PRAGMA {name}").fetchone()[0]
+    return value
+
+
+def _refusal(path: Path, error: Exception) -> CannotOpen:
+    if isinstance(error, OSError | sqlite3.OperationalError):
+        return CannotOpen(f"{path} cannot be opened: {error}.")
+    return CannotOpen(
+        f"{path} is damaged ({error}). Put a backup in its place, or move it and the files "
+        f"{path.name}-wal and {path.name}-shm away to start anew."
+    )

@@ -1,0 +1,125 @@
+"""The lock beside a database that keeps it to one process, and says which one that is.
+
+The operating system drops the lock when its holder dies, however it dies; what the file says may
+then be out of date, and counts only while somebody holds the lock.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+if sys.platform == "win32":
+    import msvcrt
+
+    _BEHIND_THE_TEXT = 1 << 30  # Windows keeps others from reading the bytes that are locked
+
+    def _lock(fd: int) -> None:
+        os.lseek(fd, _BEHIND_THE_TEXT, os.SEEK_SET)
+        msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+else:
+    import fcntl
+
+    def _lock(fd: int) -> None:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+class CannotOpen(Exception):  # noqa: N818 - reads as the sentence that is shown
+    """The database cannot be opened; the message names the file and says what to do."""
+
+
+class InUse(CannotOpen):
+    """Another process, or another store in this one, has the database open.
+
+    Attributes:
+        path: The database.
+        holder: What the holder says of itself: ``pid`` and whatever it announced.
+    """
+
+    def __init__(self, path: Path, holder: dict[str, Any]) -> None:
+        who = f"process {holder['pid']}" if "pid" in holder else "another process"
+        where = f" (it answers at {holder['address']})" if "address" in holder else ""
+        super().__init__(
+            f"{path} is in use by {who}{where}: one process can have it open at a time. "
+            f"Stop that one, talk to it over HTTP, or choose another folder or Redis."
+        )
+        self.path = path
+        self.holder = holder
+
+
+class DatabaseLock:
+    """An exclusive lock named after a database, and a note in it for those who are refused.
+
+    Args:
+        database: The file to keep to this process; the lock is ``<database>.lock`` beside it.
+    """
+
+    def __init__(self, database: Path) -> None:
+        self._database = database
+        self._path = lock_path(database)
+        self._fd: int | None = None
+        self._note: dict[str, Any] = {}
+
+    def acquire(self) -> None:
+        """Take the lock.
+
+        Raises:
+            InUse: Somebody has it.
+        """
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            _lock(fd)
+        except OSError:
+            os.close(fd)
+            raise InUse(self._database, read_holder(self._database)) from None
+        except BaseException:
+            os.close(fd)
+            raise
+        self._fd = fd
+        self._note = {}
+        self._path.chmod(0o600)
+        self.announce(pid=os.getpid())
+
+    def announce(self, **note: Any) -> None:
+        """Add to what others can read of the holder, for example ``address="http://..."``.
+
+        Only the file's owner can read it.
+
+        Args:
+            note: JSON values by name; None takes a name away.
+        """
+        if self._fd is None:
+            raise RuntimeError("only the holder of the lock can announce itself")
+        merged = {**self._note, **note}
+        self._note = {name: value for name, value in merged.items() if value is not None}
+        text = json.dumps(self._note).encode()
+        os.ftruncate(self._fd, 0)
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        os.write(self._fd, text)
+
+    def release(self) -> None:
+        """Give the lock up; the file stays, as removing it could take the next one's lock away."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.ftruncate(fd, 0)
+            os.close(fd)
+
+
+def lock_path(database: Path) -> Path:
+    """Where the lock of ``database`` is."""
+    return database.with_name(database.name + ".lock")
+
+
+def read_holder(database: Path) -> dict[str, Any]:
+    """Read what the process that has ``database`` open announced; {} when none did or may be read.
+
+    After a crash it is what the last holder left, so ask only when the database is in use.
+    """
+    try:
+        holder = json.loads(lock_path(database).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return holder if isinstance(holder, dict) else {}

@@ -1,0 +1,206 @@
+"""Reads: on a connection of their own, which in WAL mode neither waits for the writer nor stops it.
+
+They run on the event loop's thread: a read of one key takes some 10 microseconds, and a thread
+would have to win the interpreter lock back for every row. So a page ends early where its rows are
+big.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+
+from memx_sdk.protocol.cursors import Position
+from memx_server.storage.base import (
+    HISTORY_KEPT,
+    Change,
+    Compacted,
+    Diverged,
+    HistoryPage,
+    KeyPage,
+    LogPage,
+    Record,
+    Schemas,
+)
+from memx_server.storage.sqlite.spaces import BEGINNING, Space, find_space
+from memx_server.storage.sqlite.texts import SELECT_ENTRIES, entry_text
+
+PAGE_ROWS = 1000
+PAGE_BYTES = 1024 * 1024
+"""Where a page of entries or records ends; it holds one at least."""
+
+_AMONG = " AND key IN (SELECT value FROM json_each(?))"
+_LIVE = " AND (expires_at IS NULL OR expires_at > ?)"
+
+
+class Reads:
+    """Answers from the last committed state.
+
+    Args:
+        connection: A connection for reading only.
+        clock: Microseconds since the epoch.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, clock: Callable[[], int]) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._ids: dict[str, int] = {}
+
+    def entries(self, space: str, keys: Sequence[str]) -> list[bytes | None]:
+        """Entries by key, all of one moment."""
+        space_id = self._id(space)
+        if space_id is None:
+            return [None] * len(keys)
+        if len(keys) == 1:
+            return [self._entry(space_id, keys[0])]
+        rows = self._connection.execute(
+            SELECT_ENTRIES + _LIVE + _AMONG,
+            (space_id, self._now_ms(), json.dumps(list(keys))),
+        )
+        found = {row[0]: entry_text(row) for row in rows}
+        return [found.get(key) for key in keys]
+
+    def page(self, space: str, prefix: str, after: str, limit: int) -> KeyPage:
+        """Live entries whose keys start with ``prefix`` and sort behind ``after``."""
+        space_id = self._id(space)
+        if space_id is None:
+            return KeyPage([], None)
+        wanted = min(limit, PAGE_ROWS)
+        # No byte of UTF-8 is 255, so this sorts behind all that starts with the prefix.
+        end = prefix.encode() + b"\xff"
+        rows = self._connection.execute(
+            SELECT_ENTRIES
+            + _LIVE
+            + " AND key > ? AND key >= ? AND key < CAST(? AS TEXT) ORDER BY key LIMIT ?",
+            (space_id, self._now_ms(), after, prefix, end, wanted + 1),
+        )
+        entries: list[tuple[str, bytes]] = []
+        size = 0
+        for row in rows:
+            if len(entries) == wanted or size >= PAGE_BYTES:
+                rows.close()
+                return KeyPage(entries, entries[-1][0])
+            entries.append((row[0], entry_text(row)))
+            size += len(entries[-1][1])
+        return KeyPage(entries, None)
+
+    def head(self, space: str) -> Position:
+        """The position after the newest change."""
+        found = find_space(self._connection, space)
+        return BEGINNING if found is None else found.position
+
+    def log(self, name: str, since: Position | None, limit: int) -> LogPage:
+        """Records after ``since``; raises Compacted or Diverged."""
+        with self._moment():
+            space = find_space(self._connection, name) or Space(0, name)
+            start = space.floor if since is None else self._start(space, since)
+            return self._records(space, start, min(limit, PAGE_ROWS))
+
+    def history(self, space: str, key: str, limit: int, until: int | None) -> HistoryPage:
+        """Changes of a key, newest first."""
+        with self._moment():
+            found = find_space(self._connection, space)
+            if found is None:
+                return HistoryPage([], complete=True)
+            newest_first = self._connection.execute(
+                "SELECT revision, first FROM changes"
+                " WHERE space = ? AND key = ? AND action <> 'schema'"
+                " ORDER BY revision DESC LIMIT ?",
+                (found.id, key, HISTORY_KEPT + 1),
+            ).fetchall()
+            kept = newest_first[:HISTORY_KEPT]
+            oldest, is_first = kept[-1] if kept else (0, found.floor == 0)
+            newest = found.head if until is None else until
+            rows = self._connection.execute(
+                "SELECT key, action, data FROM changes"
+                " WHERE space = ? AND key = ? AND action <> 'schema' AND revision BETWEEN ? AND ?"
+                " ORDER BY revision DESC LIMIT ?",
+                (found.id, key, oldest, newest, limit),
+            )
+            complete = bool(is_first) and len(kept) == len(newest_first)
+            return HistoryPage([Change(*row) for row in rows], complete)
+
+    def schemas(self, space: str) -> Schemas:
+        """All schemas of a space."""
+        with self._moment():
+            found = find_space(self._connection, space)
+            if found is None:
+                return Schemas(0)
+            rows = self._connection.execute(
+                "SELECT pattern, schema FROM schemas WHERE space = ?", (found.id,)
+            )
+            return Schemas(found.schema_revision, dict(rows.fetchall()))
+
+    def state(self, group: str, name: str) -> bytes | None:
+        """A live record of the state."""
+        row = self._connection.execute(
+            'SELECT value FROM state WHERE "group" = ? AND name = ? AND expires_at > ?',
+            (group, name, self._now_ms()),
+        ).fetchone()
+        return None if row is None else row[0]
+
+    def state_group(self, group: str) -> dict[str, bytes]:
+        """All live records of a group."""
+        rows = self._connection.execute(
+            'SELECT name, value FROM state WHERE "group" = ? AND expires_at > ?',
+            (group, self._now_ms()),
+        )
+        return dict(rows.fetchall())
+
+    def _start(self, space: Space, since: Position) -> int:
+        """The revision after which a reader goes on who stands at ``since``."""
+        if since.revision > space.head:
+            raise Diverged
+        if since.lineage != space.lineage and since != BEGINNING:
+            ended = self._connection.execute(
+                "SELECT cut FROM lineages WHERE space = ? AND id = ?", (space.id, since.lineage)
+            ).fetchone()
+            if ended is None or since.revision > ended[0]:
+                raise Diverged
+        if since.revision < space.floor:
+            raise Compacted
+        return since.revision
+
+    def _records(self, space: Space, start: int, limit: int) -> LogPage:
+        rows = self._connection.execute(
+            "SELECT revision, previous, key, action, data FROM changes"
+            " WHERE space = ? AND revision > ? ORDER BY revision, part",
+            (space.id, start),
+        )
+        records: list[Record] = []
+        size = 0
+        for (revision, previous), parts in groupby(rows, key=lambda row: row[:2]):
+            if len(records) == limit or size >= PAGE_BYTES:
+                break
+            changes = [Change(*part[2:]) for part in parts]
+            records.append(Record(Position(space.lineage, revision), previous, changes))
+            size += sum(len(change.data) for change in changes)
+        rows.close()
+        position = records[-1].position if records else space.position
+        return LogPage(records, position, space.head)
+
+    def _entry(self, space_id: int, key: str) -> bytes | None:
+        row = self._connection.execute(
+            SELECT_ENTRIES + _LIVE + " AND key = ?", (space_id, self._now_ms(), key)
+        ).fetchone()
+        return None if row is None else entry_text(row)
+
+    def _id(self, space: str) -> int | None:
+        if space not in self._ids and (found := find_space(self._connection, space)):
+            self._ids[space] = found.id
+        return self._ids.get(space)
+
+    def _now_ms(self) -> int:
+        return self._clock() // 1000
+
+    @contextmanager
+    def _moment(self) -> Iterator[None]:
+        """Let several statements see one state of the database."""
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.execute("COMMIT")

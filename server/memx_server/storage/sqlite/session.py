@@ -1,0 +1,101 @@
+"""One opening of the database, from taking its lock to giving it up."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from memx_server.storage.base import Record
+from memx_server.storage.sqlite.database import connect, open_database
+from memx_server.storage.sqlite.ledger import Ledger
+from memx_server.storage.sqlite.lockfile import DatabaseLock
+from memx_server.storage.sqlite.reads import Reads
+from memx_server.storage.sqlite.statetable import StateTable
+from memx_server.storage.sqlite.writer import Writer
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a store was made with.
+
+    Attributes:
+        path: The database file.
+        clock: Microseconds since the epoch.
+        log_max_bytes: Bytes of change texts that the log of a space keeps.
+        log_max_records: Transactions that the log of a space keeps.
+    """
+
+    path: Path
+    clock: Callable[[], int]
+    log_max_bytes: int
+    log_max_records: int
+
+
+class Session:
+    """The parts of an open store.
+
+    Attributes:
+        lock: Keeps other processes out.
+        ledger: Transactions, for jobs of the writer.
+        state: The small state, for jobs of the writer.
+        writer: Runs jobs.
+        reads: Answers from what is committed.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        lock: DatabaseLock,
+        connections: tuple[sqlite3.Connection, sqlite3.Connection],
+        publish: Callable[[Sequence[tuple[str, Record]]], None],
+    ) -> None:
+        writing, self._reading = connections
+        self.lock = lock
+        self.ledger = Ledger(
+            writing,
+            settings.clock,
+            log_max_records=settings.log_max_records,
+            log_max_bytes=settings.log_max_bytes,
+        )
+        self.state = StateTable(writing, settings.clock)
+        self.writer = Writer(writing, self.ledger, settings.clock, publish)
+        self.reads = Reads(self._reading, settings.clock)
+
+    @classmethod
+    async def open(
+        cls, settings: Settings, publish: Callable[[Sequence[tuple[str, Record]]], None]
+    ) -> Session:
+        """Take the lock, open the file and start the writer.
+
+        Raises:
+            CannotOpen: Another process has the file, or it is damaged or not ours.
+        """
+        lock = DatabaseLock(settings.path)
+        connections = await asyncio.to_thread(_open_files, settings.path, lock)
+        return cls(settings, lock, connections, publish)
+
+    async def close(self) -> None:
+        """Finish what was submitted, then let go of the file."""
+        self._reading.close()
+        try:
+            await self.writer.close()
+        finally:
+            self.lock.release()
+
+
+def _open_files(path: Path, lock: DatabaseLock) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock.acquire()
+    try:
+        writing = open_database(path)
+        try:
+            return writing, connect(path, read_only=True)
+        except BaseException:
+            writing.close()
+            raise
+    except BaseException:
+        lock.release()
+        raise

@@ -1,0 +1,167 @@
+"""The Store on SQLite: one file, one process, nothing to install."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from memx_sdk.protocol.cursors import Position
+from memx_server.storage.base import (
+    HistoryPage,
+    KeyPage,
+    LogPage,
+    Outcome,
+    Record,
+    Schemas,
+    Store,
+    StoreUnavailable,
+    TailListener,
+    Transaction,
+)
+from memx_server.storage.sqlite.database import faults_as_unavailable
+from memx_server.storage.sqlite.session import Session, Settings
+from memx_server.storage.sqlite.state import SqliteState
+
+LOG_MAX_BYTES = 64 * 1024 * 1024
+LOG_MAX_RECORDS = 100_000
+
+log = logging.getLogger(__name__)
+
+
+def wall_clock() -> int:
+    """Microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+class SqliteStore(Store):
+    """Entries and logs of all spaces in one SQLite file, which one process has open at a time.
+
+    An acknowledged write is on the disk: it survives ``kill -9`` and a power cut. Each start opens
+    a new lineage in every space that is written to, so that a restored backup is noticed.
+
+    The order of writes is the order of their revisions. ``ts`` and expiries go by the wall clock
+    and may step back with it; revisions never do.
+
+    Args:
+        path: The database file; it and its folder are made where they are missing.
+        log_max_bytes: Bytes of change texts that the log of a space keeps.
+        log_max_records: Transactions that the log of a space keeps.
+        clock: Microseconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        log_max_bytes: int = LOG_MAX_BYTES,
+        log_max_records: int = LOG_MAX_RECORDS,
+        clock: Callable[[], int] = wall_clock,
+    ) -> None:
+        self._settings = Settings(Path(path), clock, log_max_bytes, log_max_records)
+        self._open: Session | None = None
+        self._listeners: dict[str, list[TailListener]] = {}
+        self.state = SqliteState(self._session)
+
+    async def open(self) -> None:
+        """Open the file and start the writer.
+
+        Raises:
+            InUse: Another process has it open; the error holds what that one announced.
+            CannotOpen: It is damaged, no database of memX, or may not be read or written.
+        """
+        if self._open is None:
+            self._open = await Session.open(self._settings, self._publish)
+
+    async def close(self) -> None:
+        """Finish what was submitted, then let go of the file."""
+        session, self._open = self._open, None
+        if session is not None:
+            await session.close()
+
+    def announce(self, **note: Any) -> None:
+        """Tell a process that finds the database in use who has it, for example ``address="..."``.
+
+        It reads so in ``InUse.holder``. Only the file's owner can.
+
+        Args:
+            note: JSON values by name; None takes a name away. ``pid`` is there by itself.
+        """
+        self._session().lock.announce(**note)
+
+    async def ping(self) -> None:
+        """Return when the file can be read."""
+        await self.head("")
+
+    async def read(self, space: str, keys: Sequence[str]) -> Sequence[bytes | None]:
+        """Read entries (JSON texts) of one moment; None for each key that does not exist."""
+        with faults_as_unavailable():
+            return self._session().reads.entries(space, keys)
+
+    async def list(
+        self, space: str, *, prefix: str = "", after: str = "", limit: int = 1000
+    ) -> KeyPage:
+        """Read the live entries whose keys start with ``prefix`` and sort behind ``after``."""
+        with faults_as_unavailable():
+            return self._session().reads.page(space, prefix, after, limit)
+
+    async def commit(self, space: str, transaction: Transaction) -> Outcome:
+        """Apply ``transaction`` atomically; it is on the disk when this returns."""
+        session = self._session()
+        return await session.writer.submit(lambda: session.ledger.commit(space, transaction))
+
+    async def head(self, space: str) -> Position:
+        """The position after the newest change; revision 0 in a space that never held anything."""
+        with faults_as_unavailable():
+            return self._session().reads.head(space)
+
+    async def log(self, space: str, since: Position | None, limit: int) -> LogPage:
+        """Read the log after ``since`` (None: from the oldest record kept).
+
+        Raises:
+            Compacted: The log has been trimmed past ``since``.
+            Diverged: ``since`` is above the head or names a history that was lost or never was.
+        """
+        with faults_as_unavailable():
+            return self._session().reads.log(space, since, limit)
+
+    async def history(
+        self, space: str, key: str, limit: int, *, until: int | None = None
+    ) -> HistoryPage:
+        """Read the changes of ``key``, newest first, from revision ``until`` (None: head) down."""
+        with faults_as_unavailable():
+            return self._session().reads.history(space, key, limit, until)
+
+    async def schemas(self, space: str) -> Schemas:
+        """Read all schemas of the space."""
+        with faults_as_unavailable():
+            return self._session().reads.schemas(space)
+
+    async def tail(self, space: str, listener: TailListener) -> Callable[[], Awaitable[None]]:
+        """Tell ``listener`` of every commit from now on; await what is returned to stop."""
+        self._listeners.setdefault(space, []).append(listener)
+
+        async def stop() -> None:
+            listeners = self._listeners.get(space, [])
+            if listener in listeners:
+                listeners.remove(listener)
+            if not listeners:
+                self._listeners.pop(space, None)
+
+        return stop
+
+    def _session(self) -> Session:
+        if self._open is None:
+            raise StoreUnavailable("the store is not open")
+        return self._open
+
+    def _publish(self, fresh: Sequence[tuple[str, Record]]) -> None:
+        for space, record in fresh:
+            for listener in tuple(self._listeners.get(space, ())):
+                try:
+                    listener.on_record(record)
+                except Exception:  # one bad listener must not cost the others a record
+                    log.exception("a listener of the space's tail failed")

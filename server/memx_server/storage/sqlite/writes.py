@@ -1,0 +1,153 @@
+"""Applies the writes of one transaction to the tables and drafts their changes for the log."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass, field
+
+from memx_server.storage.base import (
+    Change,
+    Delete,
+    DeleteSchema,
+    Put,
+    PutSchema,
+    Touch,
+    Write,
+    Written,
+)
+from memx_server.storage.sqlite.spaces import Space
+from memx_server.storage.sqlite.texts import (
+    EntryRow,
+    expiry_seconds,
+    schema_change,
+    value_change,
+)
+
+UNCHANGED = Written(changed=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a key holds before a write, as far as the write needs to know; ``expires_at`` in ms."""
+
+    revision: int
+    version: int
+    expires_at: int | None
+
+
+MISSING = Standing(revision=0, version=0, expires_at=None)
+
+
+@dataclass(slots=True)
+class Draft:
+    """A transaction while it is applied.
+
+    Attributes:
+        revision: What it takes if it changes anything.
+        ts: Microseconds since the epoch.
+        changes: What it did so far, for the log.
+    """
+
+    space: Space
+    writer: str
+    revision: int
+    ts: int
+    changes: list[Change] = field(default_factory=list)
+
+    @property
+    def now_ms(self) -> int:
+        """Its time in milliseconds."""
+        return self.ts // 1000
+
+
+class Writes:
+    """Does what each kind of write says.
+
+    Args:
+        connection: The one connection that writes.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def apply(self, draft: Draft, write: Write, before: Standing) -> Written:
+        """Apply one write on a key that holds ``before``."""
+        match write:
+            case Put():
+                return self._put(draft, write, before)
+            case Touch():
+                return self._touch(draft, write, before)
+            case Delete():
+                if before is MISSING:
+                    return UNCHANGED
+                self.remove(draft, write.key, "delete", write.reason)
+                return Written(changed=True)
+            case PutSchema():
+                return self._put_schema(draft, write)
+            case DeleteSchema():
+                return self._delete_schema(draft, write)
+
+    def remove(self, draft: Draft, key: str, action: str, reason: str | None = None) -> None:
+        """Remove an entry; ``action`` says why: ``delete`` or ``expire``."""
+        self._connection.execute(
+            "DELETE FROM entries WHERE space = ? AND key = ?", (draft.space.id, key)
+        )
+        row: EntryRow = (key, draft.revision, 0, draft.ts, None, draft.writer, b"null")
+        draft.changes.append(Change(key, action, value_change(action, row, reason=reason)))
+
+    def _put(self, draft: Draft, put: Put, before: Standing) -> Written:
+        if put.keep_expiry:
+            expires_at = before.expires_at
+        else:
+            expires_at = None if put.ttl_ms is None else draft.now_ms + put.ttl_ms
+        version = before.version + 1
+        row: EntryRow = (
+            *(put.key, draft.revision, version, draft.ts, expires_at, draft.writer, put.value),
+        )
+        self._connection.execute(
+            "INSERT INTO entries (space, key, revision, version, ts, expires_at, writer, value)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (space, key) DO UPDATE SET revision = excluded.revision,"
+            " version = excluded.version, ts = excluded.ts, expires_at = excluded.expires_at,"
+            " writer = excluded.writer, value = excluded.value",
+            (draft.space.id, *row),
+        )
+        data = value_change("set", row, reason=put.reason, with_value=put.log_value)
+        draft.changes.append(Change(put.key, "set", data))
+        return Written(True, version, expiry_seconds(expires_at))
+
+    def _touch(self, draft: Draft, touch: Touch, before: Standing) -> Written:
+        if before is MISSING:
+            return UNCHANGED
+        expires_at = None if touch.ttl_ms is None else draft.now_ms + touch.ttl_ms
+        self._connection.execute(
+            "UPDATE entries SET expires_at = ? WHERE space = ? AND key = ?",
+            (expires_at, draft.space.id, touch.key),
+        )
+        return Written(True, before.version, expiry_seconds(expires_at))
+
+    def _put_schema(self, draft: Draft, put: PutSchema) -> Written:
+        self._connection.execute(
+            "INSERT INTO schemas (space, pattern, schema) VALUES (?, ?, ?)"
+            " ON CONFLICT (space, pattern) DO UPDATE SET schema = excluded.schema",
+            (draft.space.id, put.key, put.schema),
+        )
+        _schema_changed(draft, put, put.schema)
+        return Written(changed=True)
+
+    def _delete_schema(self, draft: Draft, delete: DeleteSchema) -> Written:
+        removed = self._connection.execute(
+            "DELETE FROM schemas WHERE space = ? AND pattern = ?", (draft.space.id, delete.key)
+        ).rowcount
+        if not removed:
+            return UNCHANGED
+        _schema_changed(draft, delete, b"null")
+        return Written(changed=True)
+
+
+def _schema_changed(draft: Draft, write: PutSchema | DeleteSchema, schema: bytes) -> None:
+    draft.space.schema_revision = draft.revision
+    data = schema_change(
+        *(write.key, draft.revision, draft.ts, draft.writer), reason=write.reason, schema=schema
+    )
+    draft.changes.append(Change(write.key, "schema", data))
