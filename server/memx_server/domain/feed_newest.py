@@ -46,8 +46,9 @@ class NewestLane(Lane):
         elif self._standing == "mark" and not self._events:
             events += mark(self._position).events
         packet = Packet(events, self._before or self._position, self._position)
+        freed, self.size = self.size, 0
         self._forget()
-        self._freed(self.size)
+        self.outbox.shrank(freed)
         return packet
 
     def drop_changes(self) -> Dropped | None:

@@ -1,0 +1,85 @@
+"""uvicorn's WebSocket protocol, able to send one frame to thousands of sockets.
+
+ASGI makes every send encode, frame and copy the text again. Where the server runs with this
+protocol (``ws=WireProtocol``), a connection's scope offers ``memx.wire``: a frame is made once and
+written as it is, and a peer that is gone can be dropped at once. Under any other ASGI server memX
+uses ASGI's own ``send``.
+"""
+
+from __future__ import annotations
+
+from asyncio import TimerHandle
+from collections.abc import Callable
+from typing import Any
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from memx_server.domain.feed_messages import Message
+
+EXTENSION = "memx.wire"
+
+_LAST_WORDS = 1.0
+"""Seconds that a peer gets to read what was sent before its connection was closed."""
+
+
+class WireProtocol(WebSocketsSansIOProtocol):
+    """Offers itself to the application as the extension ``memx.wire``.
+
+    Attributes:
+        on_writable: Called when the peer has read enough for more to be sent.
+    """
+
+    on_writable: Callable[[], None] | None = None
+    _dropping: TimerHandle | None = None
+
+    def handle_connect(self, event: Any) -> None:
+        """Start the application, with this protocol in its scope."""
+        super().handle_connect(event)
+        scope: Any = getattr(self, "scope", None)  # absent where the handshake was refused
+        if scope is not None and not self.conn.extensions:  # compressed frames cannot be shared
+            scope["extensions"][EXTENSION] = {"wire": self}
+
+    def send_message(self, message: Message) -> bool:
+        """Write a text frame; dropped where the connection is closing.
+
+        Returns:
+            Whether more may be written now; if not, ``on_writable`` will be called.
+        """
+        if not (self.close_sent or self.transport.is_closing()):
+            if message.framed is None:
+                self.conn.send_text(message.text)
+                message.framed = b"".join(self.conn.data_to_send())
+            self.transport.write(message.framed)
+        return self.writable.is_set()
+
+    def abort(self) -> None:
+        """Close the connection at once, whatever the peer has not read."""
+        self.transport.abort()
+
+    def resume_writing(self) -> None:
+        """The peer has read enough."""
+        super().resume_writing()
+        if self.on_writable is not None:
+            self.on_writable()
+
+    def keepalive_timeout(self) -> None:
+        """The peer answers no ping: it is gone, or it does not read."""
+        super().keepalive_timeout()
+        self._drop_soon()
+
+    def shutdown(self) -> None:
+        """The server ends."""
+        super().shutdown()
+        self._drop_soon()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is closed."""
+        self.on_writable = None
+        if self._dropping is not None:
+            self._dropping.cancel()
+        super().connection_lost(exc)
+
+    def _drop_soon(self) -> None:
+        # A transport that is closed waits for its peer to read; this one may never do so.
+        if self._dropping is None:
+            self._dropping = self.loop.call_later(_LAST_WORDS, self.transport.abort)

@@ -1,0 +1,144 @@
+"""What takes from a connection's outbox and sends, at the pace of its peer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from memx_server.domain.feed_messages import Packet
+from memx_server.domain.feed_outbox import Lane, Outbox
+from memx_server.routes.websocket_protocol import WireProtocol
+
+_SLICE = 0.004
+"""Seconds of sending after which other work of the process gets its turn."""
+
+
+class Writer(Protocol):
+    """Sends what an outbox holds."""
+
+    def wake(self) -> None:
+        """There is something in the outbox."""
+
+    async def close(self) -> None:
+        """Stop."""
+
+
+class Pump:
+    """Lets the sockets that have something to send do so, in slices of the event loop's time."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[WireWriter] = deque()
+        self._scheduled = False
+
+    def add(self, writer: WireWriter) -> None:
+        """Let ``writer`` send soon."""
+        self._waiting.append(writer)
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._run)
+
+    def _run(self) -> None:
+        deadline = time.monotonic() + _SLICE
+        while self._waiting:
+            self._waiting.popleft().flush()
+            if time.monotonic() > deadline:
+                asyncio.get_running_loop().call_soon(self._run)
+                return
+        self._scheduled = False
+
+
+class WireWriter:
+    """Writes shared frames straight to a socket of ``WireProtocol``; needs no task of its own."""
+
+    __slots__ = ("_outbox", "_pump", "_wire")
+
+    def __init__(self, wire: WireProtocol, outbox: Outbox, pump: Pump) -> None:
+        self._wire = wire
+        self._outbox = outbox
+        self._pump = pump
+        wire.on_writable = self.wake
+
+    def wake(self) -> None:
+        """There is something to send, or room to send it."""
+        self._pump.add(self)
+
+    def flush(self) -> None:
+        """Send until nothing is left or the peer falls behind."""
+        outbox, send = self._outbox, self._wire.send_message
+        if not self._wire.writable.is_set():
+            return
+        while outbox:
+            lane, packet = outbox.take()
+            for message in packet.messages(lane.label):
+                writable = send(message)
+            if not writable:
+                return
+
+    async def close(self) -> None:
+        """Stop; what is left is not sent."""
+        self._wire.on_writable = None
+
+
+class TaskWriter:
+    """Awaits a send for each packet, in a task.
+
+    Args:
+        send: Sends a packet; returns when the peer can take more.
+        patience: Seconds that a peer may let one packet wait before it is given up.
+        given_up: Called when it is.
+        idle: What to do when nothing was sent for a while.
+        idle_after: Seconds of that while.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        send: Callable[[Lane, Packet], Awaitable[None]],
+        *,
+        patience: float,
+        given_up: Callable[[], None],
+        idle: Callable[[], Awaitable[None]] | None = None,
+        idle_after: float | None = None,
+    ) -> None:
+        self._outbox = outbox
+        self._send = send
+        self._patience = patience
+        self._given_up = given_up
+        self._idle = idle
+        self._idle_after = idle_after
+        self._something = asyncio.Event()
+        self._task = asyncio.create_task(self._run())
+
+    def wake(self) -> None:
+        """There is something to send."""
+        self._something.set()
+
+    async def close(self) -> None:
+        """Stop; what is left is not sent."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                await self._wait()
+                while self._outbox:
+                    lane, packet = self._outbox.take()
+                    async with asyncio.timeout(self._patience):
+                        await self._send(lane, packet)
+        except (TimeoutError, OSError):
+            self._given_up()
+
+    async def _wait(self) -> None:
+        while not self._outbox:
+            self._something.clear()
+            try:
+                async with asyncio.timeout(self._idle_after):
+                    await self._something.wait()
+            except TimeoutError:
+                assert self._idle is not None
+                async with asyncio.timeout(self._patience):
+                    await self._idle()
