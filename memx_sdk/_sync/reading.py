@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, TypeVar, overload
 
 from memx_sdk._sync.caller import Caller
@@ -68,10 +69,7 @@ class Reading(Caller):
             pattern: A glob over whole keys: ``*`` any run, ``?`` one character, ``[...]`` a set.
             limit: How many at the most; None for all.
         """
-        found = self._walk(
-            lambda limit, after: reads.keys(pattern, limit=limit, after=after), limit
-        )
-        return [str(key) for key in found]
+        return self._walk(partial(reads.keys, pattern), reads.KEYS_PER_PAGE, limit)
 
     def entries(self, pattern: str = "*", *, limit: int | None = None) -> list[Entry]:
         """Read the entries whose keys match a pattern, sorted by key.
@@ -80,9 +78,7 @@ class Reading(Caller):
             pattern: As for `keys`.
             limit: How many at the most; None for all.
         """
-        return self._walk(
-            lambda limit, after: reads.entries(pattern, limit=limit, after=after), limit
-        )
+        return self._walk(partial(reads.entries, pattern), reads.ENTRIES_PER_PAGE, limit)
 
     def history(self, key: str, limit: int = 20) -> list[Change]:
         """Read what happened to a key, newest first.
@@ -151,14 +147,14 @@ class Reading(Caller):
         return self._run(reads.presence())
 
     def _walk(
-        self, page_of: Callable[[int, str | None], Call[reads.Page]], limit: int | None
+        self, page_of: Callable[..., Call[reads.Page]], page_size: int, limit: int | None
     ) -> list[Any]:
         """Read page by page until ``limit`` items are found or all are."""
         found: list[Any] = []
         after: str | None = None
         while limit is None or len(found) < limit:
-            wanted = reads.PAGE_SIZE if limit is None else min(reads.PAGE_SIZE, limit - len(found))
-            page = self._run(page_of(wanted, after))
+            wanted = page_size if limit is None else min(page_size, limit - len(found))
+            page = self._run(page_of(limit=wanted, after=after))
             found += page.items
             after = page.next
             if after is None:

@@ -13,8 +13,9 @@ from memx_sdk.core.calls import Call, given, reading
 from memx_sdk.errors import BadAnswerError
 from memx_sdk.models import Change, ChangePage, Entry, Validation
 
-PAGE_SIZE: Final = 1000
-"""How many keys to ask for at a time; the server may answer fewer."""
+KEYS_PER_PAGE: Final = 1000
+ENTRIES_PER_PAGE: Final = 100
+"""How many to ask for at a time; entries may be large."""
 
 
 class Page(NamedTuple):

@@ -1,4 +1,4 @@
-"""One set of behaviours for both halves of the SDK: the synchronous one, made awaitable in threads."""
+"""One set of behaviours for both halves of the SDK: the synchronous one is awaited in threads."""
 
 from __future__ import annotations
 

@@ -16,7 +16,9 @@ from memx_sdk.transport import Response
 PAGE = b"<html><title>502 Bad Gateway</title> internal-host-7</html>"
 
 
-def refusal(status: int, body: bytes, content_type: str = "application/json", **headers: str) -> Any:
+def refusal(
+    status: int, body: bytes, content_type: str = "application/json", **headers: str
+) -> Any:
     named = {name.replace("_", "-"): text for name, text in headers.items()}
     with pytest.raises(MemxError) as caught:
         judge(Response(status, body, content_type, named))
@@ -67,7 +69,7 @@ def test_a_redirect_is_not_followed_and_says_where_to(status: int) -> None:
 def test_a_proxy_s_page_means_what_its_status_says(status: int, kind: type[MemxError]) -> None:
     error = refusal(status, PAGE, "text/html")
     assert type(error) is kind
-    assert error.status == status
+    assert error.extra["status"] == status
     assert str(status) in error.detail
 
 

@@ -8,8 +8,7 @@ import re
 
 import pytest
 
-from memx_sdk import errors
-from memx_sdk.core.reads import Entry
+from memx_sdk import Entry, errors
 from memx_sdk.errors import MemxError, error_class, error_from
 from memx_sdk.protocol.errors import STATUS_BY_CODE
 
@@ -39,7 +38,10 @@ def nearest_public_base(kind: type) -> str | None:
 def test_every_code_of_the_wire_has_a_class_of_the_right_branch(code: str) -> None:
     status = STATUS_BY_CODE[code]
     branch = errors.ServerError if status >= 500 else errors.RequestError
-    for error in (error_from({"error": code, "detail": "d"}, status=status), error_class(code)("c", "d")):
+    for error in (
+        error_from({"error": code, "detail": "d"}, status=status),
+        error_class(code)("c", "d"),
+    ):
         assert isinstance(error, branch)
     assert error_from({"error": code, "detail": "d"}).extra == {}
     assert getattr(error_from({"error": code, "detail": "d"}), "status", None) == status

@@ -80,7 +80,8 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    "key", ["a b", "a+b", "a/b", "a%41", "a&b=c#d", "ä:日本", "?", "..", "a\\b", '"', "a;b", "\u200b"]
+    "key",
+    ["a b", "a+b", "a/b", "a%41", "a&b=c#d", "ä:日本", "?", "..", "a\\b", '"', "a;b", "\u200b"],
 )
 async def test_keys_are_escaped_so_that_they_arrive_as_they_are(half: Half, key: str) -> None:
     record = Recorder(ok())
@@ -190,7 +191,7 @@ async def test_a_refusal_is_final_and_can_be_caught_as_httpx_s(
         with pytest.raises(httpx.HTTPStatusError) as caught:
             await ctx.set("k", 1)
     error: Any = caught.value
-    assert isinstance(error, kind)
+    assert kind in type(error).__mro__
     assert (error.code, error.detail, error.status) == (code, "the detail", status)
     assert error.response.status_code == status
     assert error.response.json()["detail"] == "the detail"

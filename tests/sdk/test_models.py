@@ -31,10 +31,14 @@ def test_an_entry_reads_as_a_dict_and_by_attributes() -> None:
     assert {name: getattr(entry, name) for name in ENTRY} == ENTRY
 
 
-@pytest.mark.parametrize("kind", [Entry, Change, Reset, WriteResult, TxnResult, ChangePage, Validation])
+@pytest.mark.parametrize(
+    "kind", [Entry, Change, Reset, WriteResult, TxnResult, ChangePage, Validation]
+)
 def test_a_member_that_is_not_there_is_none_or_empty(kind: type[dict[str, Any]]) -> None:
     record = kind()
-    documented = [name for name in dir(kind) if not hasattr(dict, name) and not name.startswith("_")]
+    documented = [
+        name for name in dir(kind) if not hasattr(dict, name) and not name.startswith("_")
+    ]
     for name in documented:
         assert getattr(record, name) in (None, "", 0, False, True, [], "value", "set", "reset")
     with pytest.raises(AttributeError):

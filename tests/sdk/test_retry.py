@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memx_sdk import errors
+from memx_sdk.core import writes
 from memx_sdk.core.calls import given as fields_given
 from memx_sdk.core.calls import reading, writing
 from memx_sdk.core.retry import RetryPolicy
-from memx_sdk.core.writes import WriteOptions, delete, set, set_schema, txn, update
+from memx_sdk.core.writes import WriteOptions
 from memx_sdk.errors import MemxError
 
 TRANSIENT = [
@@ -63,18 +64,19 @@ def test_the_server_s_retry_after_is_honoured_unless_it_asks_for_too_much() -> N
 
 def test_every_write_has_an_idempotency_key_of_its_own_and_no_read_has_one() -> None:
     options = WriteOptions()
-    calls = [
-        set("k", 1, options),
-        set("k", 1, options),
-        delete("k", options),
-        update("k", "increment", 1, options),
-        txn([], [], [], reason=None, idempotency_key=None),
-        set_schema("k", {}),
+    requests = [
+        writes.set("k", 1, options).request,
+        writes.set("k", 1, options).request,
+        writes.delete("k", options).request,
+        writes.update("k", "increment", 1, options).request,
+        writes.txn([], [], [], reason=None, idempotency_key=None).request,
+        writes.set_schema("k", {}).request,
+        writes.delete_schema("k").request,
     ]
-    keys = {call.request.idempotency_key for call in calls}
+    keys = {request.idempotency_key for request in requests}
     assert None not in keys
-    assert len(keys) == len(calls)
-    mine = set("k", 1, WriteOptions(idempotency_key="mine"))
+    assert len(keys) == len(requests)
+    mine = writes.set("k", 1, WriteOptions(idempotency_key="mine"))
     assert mine.request.idempotency_key == "mine"
     assert reading("get", "/get", {}).idempotency_key is None
 

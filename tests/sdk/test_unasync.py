@@ -27,9 +27,18 @@ def test_the_synchronous_half_is_up_to_date() -> None:
         ("async for x in aiter(sub): await anext(sub)", "for x in iter(sub): next(sub)"),
         ("class AsyncThing(AsyncIterator[int]):", "class Thing(Iterator[int]):"),
         ("await self.aclose()  # asynchronous", "self.close()  # synchronous"),
-        ("from memx_sdk._async.caller import AsyncCaller", "from memx_sdk._sync.caller import Caller"),
-        ("from websockets.asyncio.client import connect", "from websockets.sync.client import connect"),
-        ("def __aiter__(self): raise StopAsyncIteration", "def __iter__(self): raise StopIteration"),
+        (
+            "from memx_sdk._async.caller import AsyncCaller",
+            "from memx_sdk._sync.caller import Caller",
+        ),
+        (
+            "from websockets.asyncio.client import connect",
+            "from websockets.sync.client import connect",
+        ),
+        (
+            "def __aiter__(self): raise StopAsyncIteration",
+            "def __iter__(self): raise StopIteration",
+        ),
     ],
 )
 def test_phrases(source: str, expected: str) -> None:
