@@ -1,1 +1,43 @@
-"""memX as LangChain's tool, memory and state."""
+"""memX as LangChain's tool, memory and state.
+
+``MemxStore`` and ``MemxSaver`` need ``langchain-memx[langgraph]``, ``MemxMiddleware`` needs
+``langchain-memx[agents]``; they are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from langchain_memx.byte_store import MemxByteStore
+from langchain_memx.chat_history import MemxChatMessageHistory
+from langchain_memx.connection import MemxConnection
+from langchain_memx.tools import MemxTool, MemxToolkit
+
+if TYPE_CHECKING:
+    from langchain_memx.saver import MemxSaver
+    from langchain_memx.store import MemxItem, MemxStore
+
+_OPTIONAL = {
+    "MemxItem": "langchain_memx.store",
+    "MemxSaver": "langchain_memx.saver",
+    "MemxStore": "langchain_memx.store",
+}
+
+__all__ = [
+    "MemxByteStore",
+    "MemxChatMessageHistory",
+    "MemxConnection",
+    "MemxItem",
+    "MemxSaver",
+    "MemxStore",
+    "MemxTool",
+    "MemxToolkit",
+]
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name not in _OPTIONAL:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_OPTIONAL[name]), name)
