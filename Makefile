@@ -5,7 +5,7 @@ PYTEST ?= -n 2 --dist loadgroup
 COMPOSE ?= docker compose
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format types generate pin bench bench-quick dev down clean environment suite
+.PHONY: help demo test test-all test-newest lint format types generate pin bench bench-quick dev down clean environment suite
 
 demo: ## Watch three agents build one memory, on a server of their own
 	@tools/environment.sh demo
@@ -16,8 +16,12 @@ test: lint types suite ## Check the style, the types and the generated code, the
 test-all: ## Run every test on each supported Python found here
 	@tools/environment.sh pythons | while read -r version python; do \
 	    echo "== Python $$version" ; \
-	    $(MAKE) --no-print-directory suite VENV=.venv-$$version PYTHON="$$python" || exit 1 ; \
+	    $(MAKE) --no-print-directory suite VENV=.venv-$$version PYTHON="$$python" </dev/null || exit 1 ; \
 	done
+
+test-newest: environment ## Run the SDK's tests on the newest websockets; supabase holds the server's back
+	@$(BIN)/pip install -qq --no-deps --upgrade --target $(VENV)/newest websockets
+	@PYTHONPATH=$(VENV)/newest $(BIN)/pytest $(PYTEST) tests/sdk
 
 suite: environment
 	@$(BIN)/pytest $(PYTEST)
