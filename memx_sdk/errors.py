@@ -14,6 +14,7 @@
     │   ├── DivergedError            .cursor; the position is from a history that was lost
     │   ├── TooLargeError            a limit of the server, named in .detail
     │   ├── IdempotencyMismatchError the idempotency key was used for another request
+    │   ├── TakenOverError           another subscriber holds the durable name now
     │   ├── RateLimitedError         .retry_after; too many writes to one key
     │   └── QuotaExceededError       what the API key may use is used up
     ├── ServerError                  .status; the server failed (5xx)
@@ -22,6 +23,7 @@
     ├── MemxConnectionError          .close_code; no answer. Also a ConnectionError
     ├── MemxTimeout                  no answer, or nothing happened, in time. Also a TimeoutError
     ├── ModelError                   a value does not fit ``model=``. Also a ValueError
+    ├── LockLostError                a lock is not, or no longer, held
     └── MemxClosedError              the context or subscription was closed
 
 An error made from an HTTP answer is also an ``httpx.HTTPStatusError``, with ``.request`` and
@@ -162,6 +164,10 @@ class IdempotencyMismatchError(RequestError):
     """The idempotency key was used before, for another request."""
 
 
+class TakenOverError(RequestError):
+    """Another subscriber has taken the durable name over; this one's turn is over."""
+
+
 class RateLimitedError(RequestError):
     """Too many writes to one key; ``retry_after`` says when to come again."""
 
@@ -199,6 +205,10 @@ class ModelError(MemxError, ValueError):
     """A stored value does not fit the model that it was to be read as."""
 
 
+class LockLostError(MemxError):
+    """The lock is not held, or was lost: its holder gave no sign of life for too long."""
+
+
 class MemxClosedError(MemxError):
     """The context or subscription was closed."""
 
@@ -213,6 +223,7 @@ _CLASS_BY_CODE: Final[Mapping[str, type[MemxError]]] = {
     "diverged": DivergedError,
     "too_large": TooLargeError,
     "idempotency_mismatch": IdempotencyMismatchError,
+    "taken_over": TakenOverError,
     "rate_limited": RateLimitedError,
     "quota_exceeded": QuotaExceededError,
     "internal": ServerError,

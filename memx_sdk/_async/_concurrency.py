@@ -14,6 +14,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 Lock = asyncio.Lock
+Condition = asyncio.Condition
 
 
 async def sleep(seconds: float) -> None:

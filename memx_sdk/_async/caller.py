@@ -21,7 +21,7 @@ T = TypeVar("T")
 class AsyncClosable(Protocol):
     """What ends together with its context."""
 
-    async def aclose(self) -> None:
+    async def close(self) -> None:
         """Release everything; closing twice is harmless."""
 
 
@@ -77,7 +77,7 @@ class AsyncCaller:
         """End every subscription and release every connection. Closing twice is harmless."""
         self._closed = True
         for attached in list(self._attached):
-            await attached.aclose()
+            await attached.close()
         await self._transport.close()
 
     async def __aenter__(self) -> Self:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from memx_sdk._async.operations import AsyncOperations
+from memx_sdk._async.watching import AsyncWatching
 
 
-class AsyncMemxContext(AsyncOperations):
+class AsyncMemxContext(AsyncWatching):
     """Shared memory for agents: read, write and watch keys that others see at once.
 
     ::

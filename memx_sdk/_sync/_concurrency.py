@@ -15,6 +15,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 Lock = threading.Lock
+Condition = threading.Condition
 
 
 def sleep(seconds: float) -> None:

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from memx_sdk._sync.operations import Operations
+from memx_sdk._sync.watching import Watching
 
 
-class memxContext(Operations):
+class memxContext(Watching):
     """Shared memory for agents: read, write and watch keys that others see at once.
 
     ::

@@ -21,6 +21,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "method_not_allowed": 405,
     "conflict": 409,
     "diverged": 409,
+    "taken_over": 409,  # a durable subscription has another holder now
     "compacted": 410,
     "too_large": 413,
     "unsupported_media_type": 415,

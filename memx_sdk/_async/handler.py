@@ -1,0 +1,175 @@
+"""One handler of an agent: a feed, and workers that share its changes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from memx_sdk._async._concurrency import Condition, Event, Worker, call, spawn
+from memx_sdk._async.durable import AsyncHold
+from memx_sdk._async.reader import AsyncReader
+from memx_sdk.core.dispatch import Board, Job
+from memx_sdk.core.retry import RetryPolicy
+from memx_sdk.errors import MemxClosedError
+from memx_sdk.models import Change, Reset
+
+log = logging.getLogger("memx_sdk")
+
+_MOST_WAITING: Final = 256
+"""How many changes are read ahead of the workers."""
+
+_AGAIN: Final = RetryPolicy(first_delay=0.2, longest_delay=10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Handling:
+    """What to do with changes.
+
+    Attributes:
+        function: Handles one.
+        retries: How many more times a change is tried.
+        on_error: Takes a change that was given up.
+        on_reset: Is told that changes may have been missed.
+    """
+
+    function: Callable[[Change], Any]
+    retries: int = 2
+    on_error: Callable[[Change, Exception], Any] | None = None
+    on_reset: Callable[[str], Any] | None = None
+
+
+class AsyncHandler:
+    """Reads a feed into a board, from which workers take what is theirs to do.
+
+    Args:
+        reader: The feed.
+        hold: The durable name, if it has one.
+        handling: What to do.
+        concurrency: How many workers there are.
+        failed: Is told what ended it, if it was not `close`.
+    """
+
+    def __init__(
+        self,
+        reader: AsyncReader,
+        hold: AsyncHold | None,
+        handling: Handling,
+        concurrency: int,
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._reader = reader
+        self._hold = hold
+        self._handling = handling
+        self._concurrency = concurrency
+        self._failed = failed
+        self._board = Board()
+        self._moved = Condition()
+        self._closing = Event()
+        self._workers: list[Worker] = []
+
+    def start(self) -> None:
+        """Begin to read and to work."""
+        name = f"memx-agent-{self._reader.request.pattern}"
+        self._workers = [spawn(name, self._guarded, self._read)]
+        self._workers += [
+            spawn(f"{name}-{number}", self._guarded, self._work)
+            for number in range(self._concurrency)
+        ]
+
+    async def ready(self, timeout: float | None) -> None:
+        """Return when it is sure to see what changes from now on; raises as the reader does."""
+        await self._reader.live(timeout)
+
+    async def close(self) -> None:
+        """Take no more changes."""
+        self._closing.set()
+        await self._reader.close()
+        async with self._moved:
+            self._moved.notify_all()
+
+    async def join(self, timeout: float) -> None:
+        """Wait for the changes that are being handled, and acknowledge what is done."""
+        deadline = time.monotonic() + timeout
+        for worker in self._workers:
+            if worker.is_current():
+                continue
+            if not await worker.join(max(0.0, deadline - time.monotonic())):
+                worker.cancel()
+        if self._hold is not None:
+            await self._hold.close()
+
+    async def _guarded(self, run: Callable[[], Any]) -> None:
+        try:
+            await run()
+        except MemxClosedError:
+            return
+        except Exception as error:  # noqa: BLE001 - handed to the agent, which raises it
+            self._failed(error)
+
+    async def _read(self) -> None:
+        while True:
+            step = await self._reader.next()
+            if isinstance(step.item, Reset):
+                await self._reset(step.item)
+            change = step.item if isinstance(step.item, Change) else None
+            async with self._moved:
+                self._board.add(change, step.cursor)
+                self._settle()
+                self._moved.notify_all()
+                while len(self._board) >= _MOST_WAITING and not self._closing.is_set():
+                    await self._moved.wait()
+
+    async def _reset(self, reset: Reset) -> None:
+        """Let what came before the gap be handled first."""
+        async with self._moved:
+            while len(self._board) and not self._closing.is_set():
+                await self._moved.wait()
+        if self._handling.on_reset is None:
+            log.warning("%r starts over: %s", self._reader.request.pattern, reset.reason)
+        else:
+            await call(self._handling.on_reset, reset.reason)
+
+    async def _work(self) -> None:
+        while (job := await self._take()) is not None:
+            if job.change is not None and await self._handle(job.change):
+                async with self._moved:
+                    self._board.finish(job)
+                    self._settle()
+                    self._moved.notify_all()
+
+    async def _take(self) -> Job | None:
+        async with self._moved:
+            while not self._closing.is_set():
+                if (job := self._board.take()) is not None:
+                    return job
+                await self._moved.wait()
+        return None
+
+    async def _handle(self, change: Change) -> bool:
+        """Tell whether ``change`` was dealt with; not so if the agent stopped before that."""
+        attempt = 0
+        while True:
+            try:
+                await call(self._handling.function, change)
+            except Exception as error:  # noqa: BLE001 - retried, then handed to on_error or logged
+                attempt += 1
+                if attempt > self._handling.retries:
+                    await self._give_up(change, error)
+                    return True
+            else:
+                return True
+            if await self._closing.wait(_AGAIN.jitter(attempt)):
+                return False
+
+    async def _give_up(self, change: Change, error: Exception) -> None:
+        if self._handling.on_error is None:
+            log.error("%r at revision %d was given up", change.key, change.revision, exc_info=error)
+        else:
+            await call(self._handling.on_error, change, error)
+
+    def _settle(self) -> None:
+        if self._hold is not None:
+            self._hold.settle(self._board.cursor)

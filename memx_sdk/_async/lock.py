@@ -1,0 +1,192 @@
+"""A lock that agents on different machines share: a lease on a key."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+from memx_sdk._async._concurrency import Event, Worker, sleep, spawn
+from memx_sdk.errors import ConflictError, LockLostError, MemxError, MemxTimeout
+from memx_sdk.models import Change
+
+if TYPE_CHECKING:
+    from memx_sdk._async.subscription import AsyncSubscription
+    from memx_sdk._async.watching import AsyncWatching
+
+log = logging.getLogger("memx_sdk")
+
+_HEARTBEATS_PER_TTL: Final = 3
+_SCATTER: Final = 0.02
+"""Seconds over which those who wait try again; who has missed it often tries sooner."""
+
+
+class AsyncLock:
+    """One holder at a time, by a key that exists while the lock is held.
+
+    The key expires ``ttl`` seconds after its holder's last sign of life, so that a crashed holder
+    frees the lock. A holder that was cut off for that long has lost it, though it may not know at
+    once: pass `token`, which grows from holder to holder, to whatever the lock protects, and let
+    that refuse a token lower than one it has seen.
+
+    Args:
+        context: Where the key is. It must be readable and writable.
+        key: The lock's name, and nothing else's.
+        ttl: Seconds until the lock of a silent holder is free.
+        timeout: Seconds that entering the ``with`` block waits for the lock; None waits for ever.
+    """
+
+    def __init__(
+        self, context: AsyncWatching, key: str, ttl: float, *, timeout: float | None = None
+    ) -> None:
+        if not ttl > 0:
+            raise ValueError(f"ttl must be a number of seconds above 0, not {ttl!r}")
+        self.key = key
+        self.ttl = ttl
+        self._context = context
+        self._timeout = timeout
+        self._token: int | None = None
+        self._held_until = 0.0
+        self._lost = Event()
+        self._stopping = Event()
+        self._heart: Worker | None = None
+
+    @property
+    def token(self) -> int:
+        """The fencing token: the revision at which the lock was taken.
+
+        Raises:
+            LockLostError: The lock was not taken.
+        """
+        if self._token is None:
+            raise LockLostError("lock_lost", f"the lock {self.key!r} is not held")
+        return self._token
+
+    @property
+    def lost(self) -> bool:
+        """Whether the lock was taken and then lost: another may hold it by now."""
+        return self._token is not None and (
+            self._lost.is_set() or time.monotonic() >= self._held_until
+        )
+
+    async def wait_lost(self, timeout: float | None = None) -> bool:
+        """Wait until the lock is lost; tell whether that happened within ``timeout`` seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self.lost:
+            pause = self._held_until - time.monotonic()
+            if deadline is not None:
+                pause = min(pause, deadline - time.monotonic())
+                if pause <= 0:
+                    return False
+            await self._lost.wait(pause)
+        return True
+
+    async def acquire(self, timeout: float | None = None) -> Self:
+        """Take the lock, waiting for its holder to release it or to fall silent.
+
+        Args:
+            timeout: Seconds to wait; None waits for ever, 0 tries once.
+
+        Raises:
+            MemxTimeout: Others held it all the time.
+            ForbiddenError: The API key may not read or not write the key.
+        """
+        if self._heart is not None:
+            raise RuntimeError(f"the lock {self.key!r} is held by this very object already")
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if await self._try():
+            return self
+        async with self._context.subscribe(self.key) as changes:
+            await changes.ready(self._remaining(deadline))
+            missed = 1
+            while not await self._try():
+                await self._until_free(changes, deadline)
+                pause = random.random() * _SCATTER / missed  # noqa: S311 - jitter, no secret
+                await sleep(pause)
+                missed += 1
+        return self
+
+    async def release(self) -> None:
+        """Give the lock back.
+
+        Raises:
+            LockLostError: It was lost before.
+        """
+        token, heart = self._token, self._heart
+        if token is None or heart is None:
+            return
+        self._stopping.set()
+        await heart.join()
+        lost = self.lost
+        self._token = self._heart = None
+        try:
+            await self._context.delete(self.key, if_revision=token)
+        except ConflictError:
+            lost = True
+        except MemxError as error:
+            log.warning("the lock %r frees itself in %g s: %s", self.key, self.ttl, error)
+        if lost:
+            raise LockLostError("lock_lost", f"the lock {self.key!r} was lost while it was needed")
+
+    async def __aenter__(self) -> Self:
+        return await self.acquire(self._timeout)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            await self.release()
+        except LockLostError:
+            if error is None:
+                raise
+
+    async def _try(self) -> bool:
+        started = time.monotonic()
+        holder = {"holder": self._context.agent_name}
+        try:
+            taken = await self._context.set(
+                self.key, holder, if_revision=0, ttl=self.ttl, history=False
+            )
+        except ConflictError:
+            return False
+        self._token = taken.revision
+        self._held_until = started + self.ttl
+        self._lost, self._stopping = Event(), Event()
+        self._heart = spawn(f"memx-lock-{self.key}", self._beat, taken.revision)
+        return True
+
+    async def _until_free(self, changes: AsyncSubscription, deadline: float | None) -> None:
+        """Return when the lock may have become free."""
+        while True:
+            try:
+                change = await changes.next(self._remaining(deadline))
+            except MemxTimeout:
+                raise MemxTimeout("timeout", f"others held the lock {self.key!r}") from None
+            if not isinstance(change, Change) or change.action != "set":
+                return
+
+    async def _beat(self, token: int) -> None:
+        """Give signs of life until the lock is released or lost."""
+        while not await self._stopping.wait(self.ttl / _HEARTBEATS_PER_TTL):
+            started = time.monotonic()
+            try:
+                await self._context.touch(self.key, self.ttl, if_revision=token)
+            except ConflictError:
+                self._lost.set()
+                return
+            except MemxError as error:
+                log.warning("no sign of life for the lock %r: %s", self.key, error)
+            else:
+                self._held_until = started + self.ttl
+            if self.lost:
+                self._lost.set()
+                return
+
+    @staticmethod
+    def _remaining(deadline: float | None) -> float | None:
+        return None if deadline is None else max(0.0, deadline - time.monotonic())

@@ -1,0 +1,177 @@
+"""Follows one feed over as many streams as it takes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+
+from memx_sdk._async._concurrency import Event, Lock
+from memx_sdk.core.reconnect import Backoff, refusal
+from memx_sdk.core.subscription import FeedRequest, FeedState, Received
+from memx_sdk.core.values import decode
+from memx_sdk.errors import MemxClosedError, MemxConnectionError, MemxError, MemxTimeout
+from memx_sdk.transport import AsyncMessageStream, AsyncTransport
+
+log = logging.getLogger("memx_sdk")
+
+
+class AsyncReader:
+    """Hands on a feed's steps; reconnects, and resumes where it was.
+
+    It has no task of its own: who asks for the next step does the waiting. Several may ask at the
+    same time; one of them reads for all.
+
+    Args:
+        transport: Opens the streams.
+        request: What to watch.
+    """
+
+    def __init__(self, transport: AsyncTransport, request: FeedRequest) -> None:
+        self.request = request
+        self._transport = transport
+        self._state = FeedState(request)
+        self._backoff = Backoff()
+        self._not_before = 0.0
+        self._stream: AsyncMessageStream | None = None
+        self._steps: deque[Received] = deque()
+        self._live = False
+        self._ended: MemxError | None = None
+        self._closing = Event()
+        self._lock = Lock()
+        self._turn: Event | None = None
+
+    async def next(self, timeout: float | None = None) -> Received:
+        """Return the next step.
+
+        Args:
+            timeout: Seconds to wait; None waits for ever, also for a server that is away.
+
+        Raises:
+            MemxTimeout: Nothing came in time; ask again at will.
+            MemxClosedError: ``close`` was called.
+            RequestError: The server refuses the subscription for good.
+        """
+        deadline = _deadline(timeout)
+        while True:
+            try:
+                return self._steps.popleft()
+            except IndexError:
+                await self._pull(deadline)
+
+    async def live(self, timeout: float | None = None) -> None:
+        """Return when the reader has first caught up with the present; raises as ``next`` does."""
+        deadline = _deadline(timeout)
+        while not self._live:
+            await self._pull(deadline)
+
+    async def close(self) -> None:
+        """End the feed; closing twice is harmless."""
+        await self.end(MemxClosedError("closed", "the subscription was closed"))
+
+    async def end(self, error: MemxError) -> None:
+        """Hand nothing more on: whoever asks for a step gets ``error``, the first one given."""
+        self._ended = self._ended or error
+        self._steps.clear()
+        self._closing.set()
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            await stream.close()
+
+    async def _pull(self, deadline: float | None) -> None:
+        """Take one message, or wait while another caller does."""
+        async with self._lock:
+            theirs = self._turn
+            mine = Event() if theirs is None else None
+            self._turn = theirs or mine
+        if theirs is not None:
+            await self._wait(theirs, deadline)
+        elif mine is not None:
+            try:
+                await self._advance(deadline)
+            finally:
+                self._turn = None
+                mine.set()
+
+    async def _advance(self, deadline: float | None) -> None:
+        if self._ended is not None:
+            raise self._ended
+        stream = self._stream
+        if stream is None:
+            await self._connect(deadline)
+            return
+        try:
+            message = decode(await stream.receive(_remaining(deadline)))
+        except MemxTimeout:
+            raise
+        except MemxError as error:
+            await self._lost(error)
+        except ValueError:
+            await self._lost(MemxConnectionError("connection", "a message was no JSON"))
+        else:
+            self._take(self._state.receive(message))
+
+    def _take(self, steps: list[Received]) -> None:
+        if any(step.live for step in steps):
+            self._live = True
+            self._backoff.reset()
+        if self._ended is None:
+            self._steps.extend(steps)
+
+    async def _connect(self, deadline: float | None) -> None:
+        pause = self._not_before - time.monotonic()
+        if pause > 0:
+            await self._pause(pause, deadline)
+            return
+        try:
+            stream = await self._open()
+        except MemxError as error:
+            await self._lost(error)
+            return
+        self._stream = stream
+        if self._closing.is_set():
+            await stream.close()
+
+    async def _open(self) -> AsyncMessageStream:
+        path = f"/subscribe/{self.request.pattern}"
+        return await self._transport.connect(path, self._state.query())
+
+    async def _lost(self, error: MemxError) -> None:
+        """Settle when to try again; raise where that would not help."""
+        stream, self._stream = self._stream, None
+        self._state.disconnected()
+        if stream is not None:
+            await stream.close()
+        if self._ended is not None:
+            raise self._ended from error
+        if (refused := refusal(error, established=self._live)) is not None:
+            self._ended = refused
+            raise refused from error
+        delay = self._backoff.next(error)
+        self._not_before = time.monotonic() + delay
+        level = logging.INFO if self._backoff.attempts == 1 else logging.WARNING
+        pattern = self.request.pattern
+        log.log(level, "the feed of %r broke (%s); next try in %.1f s", pattern, error, delay)
+
+    async def _pause(self, seconds: float, deadline: float | None) -> None:
+        remaining = _remaining(deadline)
+        if remaining is not None and remaining < seconds:
+            await self._closing.wait(remaining)
+            raise _timeout()
+        await self._closing.wait(seconds)
+
+    async def _wait(self, event: Event, deadline: float | None) -> None:
+        if not await event.wait(_remaining(deadline)):
+            raise _timeout()
+
+
+def _deadline(timeout: float | None) -> float | None:
+    return None if timeout is None else time.monotonic() + timeout
+
+
+def _remaining(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+def _timeout() -> MemxTimeout:
+    return MemxTimeout("timeout", "nothing happened in time")

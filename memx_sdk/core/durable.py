@@ -1,0 +1,41 @@
+"""The operations behind durable subscriptions: whose turn it is, and how far they have got."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from memx_sdk.core.answers import read_record
+from memx_sdk.core.calls import Call, given, reading
+from memx_sdk.transport import Request
+
+
+def claim(name: str, holder: str) -> Call[str | None]:
+    """Become the holder of ``name``; returns the cursor acknowledged last, None for a new name."""
+    return Call(_post("claim", name=name, holder=holder), lambda body: read_record(body)["cursor"])
+
+
+def acknowledge(name: str, holder: str, cursor: str | None) -> Call[dict[str, Any]]:
+    """Say that everything up to ``cursor`` is done; None only asks whether one still holds."""
+    return Call(_post("ack", name=name, holder=holder, cursor=cursor), read_record)
+
+
+def release(name: str, holder: str) -> Call[dict[str, Any]]:
+    """Stop being the holder; the cursor stays."""
+    return Call(_post("release", name=name, holder=holder), read_record)
+
+
+def forget(name: str) -> Call[dict[str, Any]]:
+    """Drop the cursor: the next holder begins anew."""
+    request = reading("durable_forget", "/durable", given(name=name), method="DELETE")
+    return Call(request, read_record)
+
+
+def listing() -> Call[list[dict[str, Any]]]:
+    """Ask for all durable subscriptions of the API key's principal."""
+    request = reading("durable_list", "/durable", {})
+    return Call(request, lambda body: list(read_record(body)["durable"]))
+
+
+def _post(what: str, **members: str | None) -> Request:
+    """Make a request that may be repeated without a key: each says how things are to be."""
+    return reading(f"durable_{what}", f"/durable/{what}", given(**members), method="POST")

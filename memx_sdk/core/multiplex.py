@@ -1,0 +1,79 @@
+"""The frames of ``/ws``, over which every operation and subscription of a context runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from memx_sdk.protocol.errors import STATUS_BY_CODE
+from memx_sdk.transport import Request, Response
+
+_MEMBER_BY_OP: Final[Mapping[str, str]] = {"get": "entry"}
+"""Where an answer that need not be an object is in its frame."""
+
+
+class Frame(msgspec.Struct):
+    """What tells whom a frame of the server is for.
+
+    Attributes:
+        id: The request that it answers.
+        ok: Whether that was a success.
+        sub: The subscription that it belongs to, or that it opens.
+        event: The kind of a subscription's message.
+    """
+
+    id: int | None = None
+    ok: bool | None = None
+    sub: int | None = None
+    event: str | None = None
+
+
+read_frame = msgspec.json.Decoder(Frame).decode
+"""Read the part of a frame that tells whom it is for; the rest is not looked at."""
+
+
+def request_frame(number: int, request: Request) -> bytes:
+    """Write a request as a frame."""
+    members = {"op": _text(request.op), **request.fields}
+    if request.idempotency_key is not None:
+        members["idempotency_key"] = _text(request.idempotency_key)
+    return _frame(number, members)
+
+
+def subscribe_frame(number: int, pattern: str, query: Mapping[str, str]) -> bytes:
+    """Write the frame that opens a subscription; ``query`` is as for ``/subscribe``."""
+    members = {"op": _text("subscribe"), "pattern": _text(pattern)}
+    for name, value in query.items():
+        members[name] = b"true" if value == "true" else _text(value)
+    return _frame(number, members)
+
+
+def unsubscribe_frame(number: int, sub: int) -> bytes:
+    """Write the frame that ends a subscription."""
+    return _frame(number, {"op": _text("unsubscribe"), "sub": _text(sub)})
+
+
+def read_response(op: str, text: bytes) -> Response:
+    """Read the frame that answers an operation, as HTTP would have answered it."""
+    members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    members.pop("id", None)
+    if members.get("ok") == b"true":
+        member = _MEMBER_BY_OP.get(op)
+        return Response(200, bytes(members[member]) if member in members else _object(members))
+    code = msgspec.json.decode(members.get("error", b'"internal"'), type=str)
+    return Response(STATUS_BY_CODE.get(code, 500), _object(members))
+
+
+def _frame(number: int, members: Mapping[str, bytes]) -> bytes:
+    return _object({"id": _text(number), **members})
+
+
+def _object(members: Mapping[str, Any]) -> bytes:
+    parts = (b"%b:%b" % (_text(name), bytes(text)) for name, text in members.items())
+    return b"{%b}" % b",".join(parts)
+
+
+def _text(value: str | int) -> bytes:
+    return msgspec.json.encode(value)

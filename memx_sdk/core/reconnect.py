@@ -1,0 +1,73 @@
+"""When to open a broken stream again, and when not. Pure decisions; who asks does the waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from memx_sdk.core.retry import RetryPolicy
+from memx_sdk.errors import (
+    BadAnswerError,
+    ForbiddenError,
+    MemxClosedError,
+    MemxError,
+    QuotaExceededError,
+    RateLimitedError,
+    RequestError,
+    UnauthenticatedError,
+)
+
+RECONNECTING: Final = RetryPolicy(first_delay=0.05, longest_delay=5.0)
+"""The delays between attempts; there is no end to them, for a feed is to survive any outage."""
+
+_REFUSAL_BY_CLOSE_CODE: Final[Mapping[int | None, tuple[type[RequestError], str]]] = {
+    4401: (UnauthenticatedError, "unauthenticated"),
+    4403: (ForbiddenError, "forbidden"),
+}
+
+
+def refusal(error: MemxError, *, established: bool) -> MemxError | None:
+    """Return the error that ends a subscription for good, or None where trying again may help.
+
+    A server that is away, overloaded or restarting may come back; a key that is unknown or a
+    request that is malformed stays so.
+
+    Args:
+        error: Why there is no stream.
+        established: There was one before. Then a foreign answer is a proxy's, for the time being;
+            otherwise the address is wrong.
+    """
+    close_code = error.extra.get("close_code")
+    if close_code in _REFUSAL_BY_CLOSE_CODE:
+        kind, code = _REFUSAL_BY_CLOSE_CODE[close_code]
+        detail = "the server ended the subscription: the API key does not, or no longer, allow it"
+        return kind(code, detail, {"close_code": close_code})
+    if isinstance(error, RateLimitedError | QuotaExceededError):
+        return None
+    if isinstance(error, RequestError | MemxClosedError):
+        return error
+    if isinstance(error, BadAnswerError) and not established:
+        return error
+    return None
+
+
+class Backoff:
+    """Counts attempts and spaces them: doubling, bounded, jittered so that a crowd scatters.
+
+    Attributes:
+        attempts: How many delays were given out since the last ``reset``.
+    """
+
+    def __init__(self, policy: RetryPolicy = RECONNECTING) -> None:
+        self._policy = policy
+        self.attempts = 0
+
+    def next(self, error: MemxError) -> float:
+        """Return the seconds to wait before the next attempt, as the server asks or longer."""
+        self.attempts += 1
+        asked = float(error.extra.get("retry_after") or 0.0)
+        return min(asked, self._policy.longest_patience) + self._policy.jitter(self.attempts)
+
+    def reset(self) -> None:
+        """Start anew after a stream that worked."""
+        self.attempts = 0

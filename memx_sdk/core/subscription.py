@@ -1,0 +1,129 @@
+"""What the messages of a subscription mean, without a socket.
+
+``FeedState`` turns messages into what the user gets and remembers where a broken stream is to be
+taken up. It is told of messages and of disconnections, is asked for the next request, and never
+waits.
+
+What it keeps true: every change is handed on once and in order; a transaction's changes only
+together (those before a cut are asked for again); and before state replaces history, a ``Reset``
+says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from memx_sdk.models import Change, Reset
+
+NOW: Final = "now"
+"""In place of a cursor: from the moment of subscribing, with a cursor told at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedRequest:
+    """What a user wants to watch.
+
+    Attributes:
+        pattern: A key or pattern.
+        event: ``value``, ``schema`` or ``all``.
+        since: The cursor to resume from; None for the present.
+        snapshot: Begin with the present entries; without effect beside ``since``.
+        conflate: Only the newest value of a key, for a reader that is behind.
+    """
+
+    pattern: str
+    event: str = "value"
+    since: str | None = None
+    snapshot: bool = False
+    conflate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One step forward.
+
+    Attributes:
+        item: What to hand on; None where only the position moved.
+        cursor: Where to resume once the item is dealt with; None while there is no such place.
+        live: The reader has caught up with the present.
+    """
+
+    item: Change | Reset | None
+    cursor: str | None
+    live: bool = False
+
+
+class FeedState:
+    """One subscription's memory over all of its streams.
+
+    Attributes:
+        cursor: Where the next stream takes up; None before the first position and in a snapshot.
+    """
+
+    def __init__(self, request: FeedRequest) -> None:
+        self._request = request
+        self.cursor = request.since
+        self._snapshot_due = request.snapshot and request.since is None
+        self._snapshot_begun = False
+        self._interrupted = False
+        self._group: list[Change] = []
+
+    def query(self) -> dict[str, str]:
+        """What to ask of the next stream so that nothing is missed or told twice."""
+        query = {"event": self._request.event}
+        if self._snapshot_due:
+            query["snapshot"] = "true"
+        else:
+            query["since"] = self.cursor or NOW
+        if self._request.conflate:
+            query["conflate"] = "true"
+        return query
+
+    def disconnected(self) -> None:
+        """Forget what the next stream will send again."""
+        self._group.clear()
+        self._interrupted = self._interrupted or self._snapshot_begun
+        self._snapshot_begun = False
+
+    def receive(self, message: Mapping[str, Any]) -> list[Received]:
+        """Take one message; return the steps that it completes: none, if its kind is unknown."""
+        match message.get("event"):
+            case "value" | "schema" if message.get("snapshot"):
+                return self._snapshot_entry(Change(message))
+            case "value" | "schema":
+                return self._change(Change(message))
+            case "reset":
+                return self._reset(str(message.get("reason")))
+            case "live":
+                steps = self._reset("interrupted") if self._interrupted else []
+                self._snapshot_due = self._snapshot_begun = False
+                self.cursor = message.get("cursor")
+                return [*steps, Received(None, self.cursor, live=True)]
+            case "presence":
+                return [Received(Change(message), self.cursor)]
+            case "mark":
+                self.cursor = message.get("cursor")
+                return [Received(None, self.cursor)]
+        return []
+
+    def _snapshot_entry(self, entry: Change) -> list[Received]:
+        steps = self._reset("interrupted") if self._interrupted else []
+        self._snapshot_begun = True
+        return [*steps, Received(entry, None)]
+
+    def _change(self, change: Change) -> list[Received]:
+        self._group.append(change)
+        if change.get("more"):
+            return []
+        group, self._group = self._group, []
+        before, self.cursor = self.cursor, change.cursor or self.cursor
+        return [*(Received(part, before) for part in group[:-1]), Received(change, self.cursor)]
+
+    def _reset(self, reason: str) -> list[Received]:
+        self._group.clear()
+        self._snapshot_due = True
+        self._snapshot_begun = self._interrupted = False
+        self.cursor = None
+        return [Received(Reset(event="reset", reason=reason), None)]
