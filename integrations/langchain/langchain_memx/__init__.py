@@ -14,11 +14,13 @@ from langchain_memx.connection import MemxConnection
 from langchain_memx.tools import MemxTool, MemxToolkit
 
 if TYPE_CHECKING:
+    from langchain_memx.middleware import MemxMiddleware
     from langchain_memx.saver import MemxSaver
     from langchain_memx.store import MemxItem, MemxStore
 
 _OPTIONAL = {
     "MemxItem": "langchain_memx.store",
+    "MemxMiddleware": "langchain_memx.middleware",
     "MemxSaver": "langchain_memx.saver",
     "MemxStore": "langchain_memx.store",
 }
@@ -28,6 +30,7 @@ __all__ = [
     "MemxChatMessageHistory",
     "MemxConnection",
     "MemxItem",
+    "MemxMiddleware",
     "MemxSaver",
     "MemxStore",
     "MemxTool",

@@ -1,0 +1,147 @@
+"""Shared keys in the context of a ``create_agent`` agent, before each of its model calls."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Annotated, Any, NotRequired
+
+from langchain.agents.middleware.types import (
+    AgentMiddleware,
+    AgentState,
+    ModelRequest,
+    ModelResponse,
+    PrivateStateAttr,
+)
+from langchain_core.messages import AIMessage, SystemMessage
+from langchain_core.tools import BaseTool
+from langgraph.runtime import Runtime
+
+from langchain_memx.connection import MemxConnection
+from langchain_memx.tools import MemxTool
+from memx_sdk import AsyncBriefing, Briefing, MemxError
+
+log = logging.getLogger(__name__)
+
+ANSWER = "answer"
+"""In ``persist``: the text of the agent's last message."""
+
+
+class MemxState(AgentState[Any]):
+    """What the middleware remembers of a thread between the agent's turns."""
+
+    memx_briefing: NotRequired[Annotated[str, PrivateStateAttr]]
+    memx_cursor: NotRequired[Annotated[str | None, PrivateStateAttr]]
+
+
+class MemxMiddleware(AgentMiddleware[MemxState, Any, Any]):
+    """Shows an agent chosen shared keys and what changed in them since its last turn, and offers it the tools.
+
+    A memX that is away never ends the run: the model is told so instead.
+
+    Args:
+        patterns: The keys and patterns to show.
+        connection: Where memX is; by default what the environment says.
+        max_characters: The budget of each turn's text.
+        persist: Keys to write when the agent has finished: by the name of a member of its state, such as
+            ``structured_response``, or ``answer`` for its last text.
+        tools: The tools to offer; by default one ``MemxTool``.
+    """
+
+    state_schema = MemxState
+
+    def __init__(
+        self,
+        patterns: Sequence[str],
+        connection: MemxConnection | None = None,
+        *,
+        max_characters: int = 4000,
+        persist: Mapping[str, str] | None = None,
+        tools: Sequence[BaseTool] | None = None,
+    ) -> None:
+        super().__init__()
+        self._connection = connection or MemxConnection()
+        self._patterns = tuple(patterns)
+        self._max_characters = max_characters
+        self._persist = dict(persist or {})
+        self.tools = [MemxTool(connection=self._connection)] if tools is None else list(tools)
+
+    def before_model(self, state: MemxState, runtime: Runtime[Any]) -> dict[str, Any]:
+        """Read the keys for the turn that begins."""
+        try:
+            briefing = Briefing(
+                self._connection.context, self._patterns, max_characters=self._max_characters
+            )
+            briefing.cursor = state.get("memx_cursor")
+            return {"memx_briefing": briefing.next(), "memx_cursor": briefing.cursor}
+        except MemxError as error:
+            return {"memx_briefing": _away(error)}
+
+    async def abefore_model(self, state: MemxState, runtime: Runtime[Any]) -> dict[str, Any]:
+        """The same without blocking the event loop."""
+        try:
+            briefing = AsyncBriefing(
+                self._connection.async_context, self._patterns, max_characters=self._max_characters
+            )
+            briefing.cursor = state.get("memx_cursor")
+            return {"memx_briefing": await briefing.next(), "memx_cursor": briefing.cursor}
+        except MemxError as error:
+            return {"memx_briefing": _away(error)}
+
+    def wrap_model_call(
+        self,
+        request: ModelRequest[Any],
+        handler: Callable[[ModelRequest[Any]], ModelResponse[Any]],
+    ) -> ModelResponse[Any]:
+        """Add the briefing to the system message of this call; it stays out of the conversation."""
+        return handler(_with_briefing(request))
+
+    async def awrap_model_call(
+        self,
+        request: ModelRequest[Any],
+        handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
+    ) -> ModelResponse[Any]:
+        """The same without blocking the event loop."""
+        return await handler(_with_briefing(request))
+
+    def after_agent(self, state: MemxState, runtime: Runtime[Any]) -> None:
+        """Write what is to be kept.
+
+        Raises:
+            MemxError: memX refused it or cannot be reached; what the agent was to keep would be lost unsaid.
+        """
+        for key, value in self._kept(state).items():
+            self._connection.context.set(key, value, reason="the agent has finished")
+
+    async def aafter_agent(self, state: MemxState, runtime: Runtime[Any]) -> None:
+        """The same without blocking the event loop."""
+        for key, value in self._kept(state).items():
+            await self._connection.async_context.set(key, value, reason="the agent has finished")
+
+    def _kept(self, state: MemxState) -> dict[str, Any]:
+        kept: dict[str, Any] = {}
+        for member, key in self._persist.items():
+            value = _answer(state) if member == ANSWER else state.get(member)
+            if value is not None:
+                kept[key] = value
+        return kept
+
+
+def _with_briefing(request: ModelRequest[Any]) -> ModelRequest[Any]:
+    briefing = request.state.get("memx_briefing")
+    if not briefing:
+        return request
+    before = request.system_message.text if request.system_message is not None else ""
+    text = f"{before}\n\n{briefing}" if before else str(briefing)
+    return request.override(system_message=SystemMessage(content=text))
+
+
+def _answer(state: MemxState) -> str | None:
+    messages = state["messages"]
+    last = messages[-1] if messages else None
+    return last.text if isinstance(last, AIMessage) else None
+
+
+def _away(error: MemxError) -> str:
+    log.warning("the shared memory cannot be read: %s", error)
+    return f"The shared memory cannot be read at the moment ({error.detail})."
