@@ -1,1 +1,3 @@
 """The memX server."""
+
+__version__ = "0.2.0"

@@ -1,8 +1,11 @@
-"""What a caller can ask of the memory: one struct for each operation, also the source of the API's documentation."""
+"""What a caller can ask of the memory: one struct for each operation.
+
+The interactive documentation is made from these structs too.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
@@ -32,6 +35,9 @@ Number = Annotated[Raw, Meta(extra_json_schema={"type": "number", "description":
 Seconds = Annotated[
     float,
     Meta(gt=0, le=10**10, description="Seconds from now until the entry expires."),
+]
+Expiry = Annotated[
+    float, Meta(gt=0, le=10**10, description="Seconds from now until it expires; null: never.")
 ]
 Cap = Annotated[int, Meta(ge=1, description="Keep only this many of the last items.")]
 Count = Annotated[int, Meta(ge=1, description="How many at the most.")]
@@ -120,13 +126,7 @@ class UpdateRequest(WriteRequest, kw_only=True):
         | UnsetType
     ) = UNSET
     cap: Cap | None = None
-    touch: (
-        Annotated[
-            float, Meta(gt=0, le=10**10, description="Seconds until it expires; null: never.")
-        ]
-        | None
-        | UnsetType
-    ) = UNSET
+    touch: Expiry | UnsetType | None = UNSET
     ttl: Seconds | None = None
     history: Annotated[bool, Meta(description="Whether the change log keeps the value.")] = True
 
@@ -202,7 +202,7 @@ class AppendOperation(ComputedOperation, tag="append", kw_only=True):
 class TouchOperation(TxnOperation, tag="touch", kw_only=True):
     """Move only the expiry."""
 
-    touch: Annotated[float, Meta(gt=0, le=10**10)] | None
+    touch: Expiry | None
 
 
 Computed = MergeOperation | PatchOperation | IncrementOperation | AppendOperation
@@ -248,7 +248,7 @@ class ChangesRequest(Request, kw_only=True):
         None
     )
     limit: Count = 100
-    event: Annotated[str, Meta(pattern="^(value|schema|all)$")] = "value"
+    event: Literal["value", "schema", "all"] = "value"
 
 
 class ValidateRequest(Request, kw_only=True):

@@ -70,7 +70,7 @@ IDEMPOTENCY_KEPT_MS = 24 * 60 * 60 * 1000
 """How long a token is remembered, in milliseconds."""
 
 
-class StoreUnavailable(ProtocolError):
+class StoreUnavailable(ProtocolError):  # noqa: N818 - names what happened, and the wire calls it so
     """The store cannot be reached or did not answer in time; nothing is known to have been lost.
 
     What it is raised with (a driver's message) is for the log; a client is told no more than that.

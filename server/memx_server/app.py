@@ -1,0 +1,146 @@
+"""The application: the operations' plain ASGI layer in front of FastAPI."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+
+from memx_server import __version__
+from memx_server.auth.acl_file import AclFile
+from memx_server.auth.base import Authenticator
+from memx_server.domain.memory import Memory
+from memx_server.domain.schemas import SchemaCache
+from memx_server.routes import health, home
+from memx_server.routes.documents import describe
+from memx_server.routes.errors import install_error_handlers
+from memx_server.routes.http import HttpOperations
+from memx_server.routes.operations import OPERATIONS
+from memx_server.services import Services
+from memx_server.settings import Settings
+from memx_server.storage.base import Store, StoreUnavailable
+
+_log = logging.getLogger("memx_server")
+
+_GC_THRESHOLDS = (50_000, 50, 100)
+
+
+class MemxApp(FastAPI):
+    """FastAPI, with the table's paths answered before its machinery starts.
+
+    Attributes:
+        services: What the routes work with.
+    """
+
+    def __init__(self, services: Services, **options: Any) -> None:
+        super().__init__(**options)
+        self.services = services
+        self.state.services = services
+        by_path: dict[str, list[Any]] = {}
+        for operation in OPERATIONS:
+            by_path.setdefault(operation.path, []).append(operation)
+        self._direct = {
+            path: HttpOperations(operations, services) for path, operations in by_path.items()
+        }
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request of the table directly, hand on all else."""
+        if scope["type"] == "http":
+            direct = self._direct.get(scope["path"])
+            if direct is not None:
+                await direct(scope, receive, send)
+                return
+        await super().__call__(scope, receive, send)
+
+
+def create_app(
+    settings: Settings | None = None,
+    *,
+    store: Store | None = None,
+    authenticator: Authenticator | None = None,
+) -> MemxApp:
+    """Build the application.
+
+    Args:
+        settings: What the operator has set; read from the environment where left out.
+        store: Used in place of the one that the settings name.
+        authenticator: Used in place of the ACL file.
+    """
+    settings = settings or Settings.from_env()
+    store = store or open_store(settings.store_url)
+    schemas = SchemaCache(store)
+    services = Services(
+        settings=settings,
+        authenticator=authenticator or AclFile(settings.acl_file),
+        schemas=schemas,
+        memory=Memory(store, schemas, settings),
+        store=store,
+    )
+    app = MemxApp(
+        services,
+        title="memX",
+        version=__version__,
+        summary="Shared memory for teams of LLM agents",
+        lifespan=_lifespan,
+    )
+    app.include_router(health.router)
+    app.include_router(home.router)
+    install_error_handlers(app)
+    describe(app)
+    return app
+
+
+def open_store(url: str) -> Store:
+    """Make the store that ``url`` names; it connects when it is opened.
+
+    Raises:
+        ValueError: No store has such a URL.
+    """
+    scheme, _, rest = url.partition(":")
+    if scheme == "sqlite":
+        from memx_server.storage.sqlite import SqliteStore
+
+        return SqliteStore(rest)
+    if scheme in {"redis", "rediss", "unix", "redis+sentinel", "redis+cluster"}:
+        from memx_server.storage.redis import RedisStore
+
+        return RedisStore(url)
+    raise ValueError(f"no store is known for {scheme}: ... (redis://host:port/db, sqlite:PATH)")
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    services: Services = app.state.services
+    opening = asyncio.create_task(_open(services.store))
+    try:
+        await asyncio.wait({opening}, timeout=1.0)
+        _settle_collector()
+        yield
+    finally:
+        opening.cancel()
+        await asyncio.gather(opening, return_exceptions=True)
+        await services.store.close()
+
+
+async def _open(store: Store) -> None:
+    """Open the store; where it does not answer yet, the server serves without it and keeps trying."""
+    while True:
+        try:
+            await store.open()
+        except StoreUnavailable as error:
+            _log.warning("the store does not answer yet (%s); trying again", error)
+            await asyncio.sleep(0.5)
+        else:
+            return
+
+
+def _settle_collector() -> None:
+    """Keep what lives as long as the process out of the collector's way: its pauses own the tail."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)

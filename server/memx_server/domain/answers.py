@@ -1,0 +1,198 @@
+"""Answers as joined bytes: the texts that the store keeps pass through unread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from memx_sdk.protocol.cursors import Position, encode_cursor
+from memx_sdk.protocol.errors import ProtocolError
+from memx_server.domain.caller import Caller
+from memx_server.storage.base import Change, Committed, Compacted, Diverged
+from memx_server.storage.encoding import decode_entry, quote
+
+NULL = b"null"
+
+to_json = msgspec.json.Encoder(decimal_format="number").encode
+
+
+def written(caller_key: str, committed: Committed) -> bytes:
+    """The answer to a ``set``."""
+    mine = committed.written[0]
+    position = committed.position
+    expires = b"" if mine.expires_at is None else b',"expires_at":%a' % mine.expires_at
+    return (
+        b'{"ok":true,"updated":true,"key":%b,"revision":%d,"version":%d,"ts":%a%b,"cursor":"%b"}'
+        % (
+            quote(caller_key),
+            position.revision,
+            mine.version,
+            committed.ts,
+            expires,
+            encode_cursor(position).encode(),
+        )
+    )
+
+
+def deleted(key: str, committed: Committed) -> bytes:
+    """The answer to a ``delete``."""
+    return b'{"ok":true,"deleted":%b,"key":%b,"revision":%d,"ts":%a,"cursor":"%b"}' % (
+        b"true" if committed.written[0].changed else b"false",
+        quote(key),
+        committed.position.revision,
+        committed.ts,
+        encode_cursor(committed.position).encode(),
+    )
+
+
+def updated(caller: Caller, key: str, committed: Committed, value: bytes | None) -> bytes:
+    """The answer to an ``update``: the new entry, without its value where that is None."""
+    return _updated(committed, new_entry(caller, key, committed, value))
+
+
+def touched(caller: Caller, key: str, entry: bytes, committed: Committed) -> bytes:
+    """The answer to a ``touch``: the entry, without its value where it may not be read."""
+    if not caller.principal.may("read", key):
+        held = decode_entry(entry)
+        entry = entry_text(
+            key, held.revision, held.version, held.ts, held.writer, held.expires_at, None
+        )
+    return _updated(committed, entry)
+
+
+def _updated(committed: Committed, entry: bytes) -> bytes:
+    return b'{"ok":true,"updated":true,"cursor":"%b",%b' % (
+        encode_cursor(committed.position).encode(),
+        entry[1:],
+    )
+
+
+def new_entry(caller: Caller, key: str, committed: Committed, value: bytes | None) -> bytes:
+    """The entry that a commit of one write has made."""
+    written = committed.written[0]
+    return entry_text(
+        key,
+        committed.position.revision,
+        written.version,
+        committed.ts,
+        caller.writer,
+        written.expires_at,
+        value,
+    )
+
+
+def conflict(caller: Caller, key: str, entry: bytes | None) -> ProtocolError:
+    """The error for a condition that did not hold; without read scope it does not show the entry."""
+    extra: dict[str, object] = {"key": key}
+    if caller.principal.may("read", key):
+        extra["entry"] = msgspec.Raw(entry or NULL)
+    return ProtocolError(
+        "conflict",
+        f"{key!r} has changed in between or is not as the condition asks; "
+        "read it, decide anew and send the write with its present revision",
+        **extra,
+    )
+
+
+class _ChangedEntry(msgspec.Struct):
+    """What a value change tells of the entry that it left."""
+
+    action: str
+    key: str
+    revision: int
+    version: int
+    ts: float
+    writer: str
+    value: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    expires_at: float | None = None
+
+
+_decode_change = msgspec.json.Decoder(_ChangedEntry).decode
+
+
+def entry_after(change: Change) -> bytes:
+    """The entry as ``change`` left it, or ``null`` where it ended.
+
+    Raises:
+        ProtocolError: ``compacted`` where the log does not keep the value.
+    """
+    if change.action != "set":
+        return NULL
+    left = _decode_change(change.data)
+    if isinstance(left.value, msgspec.UnsetType):
+        raise forgotten(left.key, left.revision)
+    return entry_text(
+        left.key,
+        left.revision,
+        left.version,
+        left.ts,
+        left.writer,
+        left.expires_at,
+        bytes(left.value),
+    )
+
+
+def value_of(change: Change, revision: int) -> bytes | None:
+    """The value that the change of ``revision`` wrote; None where the log has it no longer."""
+    left = _decode_change(change.data)
+    if left.revision != revision or isinstance(left.value, msgspec.UnsetType):
+        return None
+    return bytes(left.value)
+
+
+def entry_text(
+    key: str,
+    revision: int,
+    version: int,
+    ts: float,
+    writer: str,
+    expires_at: float | None,
+    value: bytes | None,
+) -> bytes:
+    """An entry's JSON text, in the form in which stores keep it; None leaves the value out."""
+    return b'{"revision":%d,"version":%d,"ts":%a,"writer":%b,"expires_at":%b,"key":%b%b}' % (
+        revision,
+        version,
+        ts,
+        quote(writer),
+        NULL if expires_at is None else b"%a" % expires_at,
+        quote(key),
+        b"" if value is None else b',"value":%b' % value,
+    )
+
+
+def forgotten(key: str, at: int) -> ProtocolError:
+    """The error for a past state that is no longer kept."""
+    return ProtocolError(
+        "compacted",
+        f"what {key!r} was at revision {at} is no longer kept; GET /history tells what still is",
+        key=key,
+        at=at,
+    )
+
+
+def gap_error(gap: Compacted | Diverged, head: Position) -> ProtocolError:
+    """The error for a cursor that the log cannot serve; it carries the head to go on from."""
+    if isinstance(gap, Compacted):
+        code, why = "compacted", "the change log no longer reaches back to this cursor"
+    else:
+        code, why = (
+            "diverged",
+            "this cursor belongs to a history that was lost, or to another space",
+        )
+    return ProtocolError(
+        code,
+        f"{why}; read the present state (GET /keys?values=true), then go on from the cursor given here",
+        cursor=encode_cursor(head),
+    )
+
+
+def boolean(value: bool) -> bytes:
+    """JSON text of a truth value."""
+    return b"true" if value else b"false"
+
+
+def array(items: Iterable[bytes]) -> bytes:
+    """Join JSON texts as an array."""
+    return b"[%b]" % b",".join(items)

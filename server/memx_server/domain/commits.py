@@ -1,0 +1,171 @@
+"""How a transaction gets into the store: checked against the schemas, redone when they move, applied once."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from memx_sdk.protocol.errors import ProtocolError
+from memx_server.domain import answers
+from memx_server.domain.caller import Caller
+from memx_server.domain.schemas import SchemaCache, SchemaSet
+from memx_server.domain.values import check_value
+from memx_server.settings import Settings
+from memx_server.storage.base import (
+    Committed,
+    Compare,
+    Conflicted,
+    Idempotency,
+    IdempotencyMismatch,
+    Outcome,
+    Put,
+    SchemaMoved,
+    Store,
+    StoreUnavailable,
+    Transaction,
+    Write,
+)
+
+_PAUSE = 0.05
+"""Seconds before a commit whose answer was lost is sent again."""
+
+_NEVER = 2**53 - 1
+"""A revision that no entry has."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Commits:
+    """Base of all that reads and writes a store: what they share, and the one way to commit."""
+
+    def __init__(self, store: Store, schemas: SchemaCache, settings: Settings) -> None:
+        self._store = store
+        self._schemas = schemas
+        self._limits = settings.limits
+        self._deadline = settings.write_deadline
+
+    async def _commit(
+        self,
+        caller: Caller,
+        writes: Sequence[Write],
+        compares: Sequence[Compare] = (),
+        idempotency: Idempotency | None = None,
+    ) -> Committed:
+        """Check the values of ``writes`` and commit them.
+
+        Raises:
+            ProtocolError: ``conflict`` where a compare fails, and as ``_try_commit``.
+        """
+        outcome = await self._try_commit(caller, writes, compares, idempotency)
+        if isinstance(outcome, Conflicted):
+            raise answers.conflict(caller, outcome.key, outcome.entry)
+        return outcome
+
+    async def _try_commit(
+        self,
+        caller: Caller,
+        writes: Sequence[Write],
+        compares: Sequence[Compare] = (),
+        idempotency: Idempotency | None = None,
+    ) -> Committed | Conflicted:
+        """Check the values of ``writes`` and commit them.
+
+        Raises:
+            ProtocolError: A value is too large or its schema refuses it, the idempotency key was used
+                for another request, or the store does not answer within the deadline.
+        """
+        space = caller.principal.space
+        while True:
+            schemas = self._schemas.cached(space) or await self._schemas.of(space)
+            try:
+                self._check_values(schemas, writes)
+            except ProtocolError as refusal:
+                return await self._earlier_answer(caller, idempotency, refusal)
+            outcome = await self._send(
+                space,
+                Transaction(caller.writer, writes, compares, schemas.revision, idempotency),
+            )
+            if isinstance(outcome, Committed | Conflicted):
+                return outcome
+            if isinstance(outcome, IdempotencyMismatch):
+                raise _mismatch()
+            self._schemas.moved(space, outcome.revision)
+
+    async def _earlier_answer(
+        self, caller: Caller, idempotency: Idempotency | None, refusal: ProtocolError
+    ) -> Committed:
+        """Return what the request was answered when it was first sent, else raise ``refusal``.
+
+        A repeated request may meet another state than the first one did: a schema that refuses the value by
+        now, a counter at its bound.
+        """
+        if idempotency is None:
+            raise refusal
+        probe = Transaction(caller.writer, (), (Compare("-", _NEVER),), None, idempotency)
+        outcome = await self._send(caller.space, probe)
+        if isinstance(outcome, Committed):
+            return outcome
+        raise _mismatch() if isinstance(outcome, IdempotencyMismatch) else refusal
+
+    def _check_values(self, schemas: SchemaSet, writes: Sequence[Write]) -> None:
+        for write in writes:
+            if isinstance(write, Put):
+                check_value(write.value, self._limits)
+                if schema := schemas.winner(write.key):
+                    schema.refuse(write.key, write.value)
+
+    async def _send(self, space: str, transaction: Transaction) -> Outcome:
+        """Commit; where the store does not answer, again while the deadline allows.
+
+        Only a transaction with an idempotency token is sent again: the store may have applied the first
+        one and lost only the reply.
+        """
+        if transaction.idempotency is None:
+            return await self._store.commit(space, transaction)
+        give_up = time.monotonic() + self._deadline
+        while True:
+            try:
+                return await self._store.commit(space, transaction)
+            except StoreUnavailable:
+                if time.monotonic() + _PAUSE > give_up:
+                    raise
+            await asyncio.sleep(_PAUSE)
+
+    def _checked_reason(self, reason: str | None) -> str | None:
+        if reason is not None and len(reason.encode()) > self._limits.reason_bytes:
+            raise ProtocolError(
+                "too_large",
+                f"the reason is longer than {self._limits.reason_bytes} bytes",
+                field="reason",
+                limit="reason_bytes",
+            )
+        return reason
+
+
+def milliseconds(seconds: float | None) -> int | None:
+    """Turn a wire duration into what stores count in; at least one."""
+    return None if seconds is None else max(1, round(seconds * 1000))
+
+
+def idempotency_of(
+    caller: Caller, operation: str, request: msgspec.Struct, note: bytes = b""
+) -> Idempotency | None:
+    """Make the token under which a write of ``caller`` is applied once; None when it asked for none."""
+    if caller.idempotency_key is None:
+        return None
+    content = hashlib.blake2b(_encode(request), digest_size=16, person=operation.encode()[:16])
+    return Idempotency(
+        f"{caller.principal.name}\n{caller.idempotency_key}", content.hexdigest(), note
+    )
+
+
+def _mismatch() -> ProtocolError:
+    return ProtocolError(
+        "idempotency_mismatch",
+        "this Idempotency-Key was used before for another request; use a new key for a new request",
+        field="idempotency_key",
+    )

@@ -1,0 +1,130 @@
+"""The schemas of each space: cached, and the most specific one found without a scan."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from memx_sdk.protocol.keys import compile_pattern, is_pattern, literal_prefix, specificity
+from memx_server.domain.schema_rules import Schema
+from memx_server.storage.base import Schemas, Store
+
+_SPACES_KEPT = 10_000
+_WINNERS_KEPT = 8192
+
+
+class SchemaSet:
+    """All schemas of a space as of one schema revision.
+
+    Attributes:
+        revision: The space's schema revision; 0 when none was ever written.
+        by_pattern: The schemas' JSON texts by key or pattern.
+    """
+
+    def __init__(self, revision: int, by_pattern: dict[str, bytes]) -> None:
+        self.revision = revision
+        self.by_pattern = by_pattern
+        self._index = PatternIndex(by_pattern)
+        self._compiled: dict[str, Schema] = {}
+
+    def winner(self, key: str) -> Schema | None:
+        """Return the one schema that applies to ``key``."""
+        if not self.by_pattern:
+            return None
+        pattern = self._index.winner(key)
+        return None if pattern is None else self._compile(pattern)
+
+    def _compile(self, pattern: str) -> Schema:
+        schema = self._compiled.get(pattern)
+        if schema is None:
+            schema = self._compiled[pattern] = Schema(pattern, self.by_pattern[pattern])
+        return schema
+
+
+class PatternIndex:
+    """Finds the most specific pattern for a key; the cost depends on the key, not on how many there are."""
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        self._exact: set[str] = set()
+        self._by_prefix: dict[str, list[tuple[Callable[[str], object], str]]] = {}
+        for pattern in sorted(patterns, key=specificity):
+            if is_pattern(pattern):
+                bucket = self._by_prefix.setdefault(literal_prefix(pattern), [])
+                bucket.append((compile_pattern(pattern), pattern))
+            else:
+                self._exact.add(pattern)
+        self._lengths = sorted({len(prefix) for prefix in self._by_prefix}, reverse=True)
+        self._known: dict[str, str | None] = {}
+
+    def winner(self, key: str) -> str | None:
+        """Return the key itself, else the most specific pattern that matches it, else None."""
+        if key in self._exact:
+            return key
+        if key in self._known:
+            return self._known[key]
+        if len(self._known) >= _WINNERS_KEPT:
+            self._known.clear()
+        found = self._known[key] = self._search(key)
+        return found
+
+    def _search(self, key: str) -> str | None:
+        for length in self._lengths:
+            for match, pattern in self._by_prefix.get(key[:length], ()):
+                if match(key):
+                    return pattern
+        return None
+
+
+class SchemaCache:
+    """The schema sets of the spaces in use.
+
+    A set may be out of date: each commit carries the revision that its values were checked against, and
+    the store refuses it where the schemas have moved. ``moved`` is how a stale set leaves the cache.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._sets: dict[str, SchemaSet] = {}
+        self._loading: dict[str, asyncio.Lock] = {}
+
+    def cached(self, space: str) -> SchemaSet | None:
+        """Return the set that is at hand, without waiting."""
+        return self._sets.get(space)
+
+    async def of(self, space: str) -> SchemaSet:
+        """Return the set of ``space``, read from the store if need be."""
+        found = self._sets.get(space)
+        if found is not None:
+            return found
+        lock = self._loading.setdefault(space, asyncio.Lock())
+        try:
+            async with lock:
+                return self._sets.get(space) or await self._load(space)
+        finally:
+            self._loading.pop(space, None)
+
+    async def fresh(self, space: str) -> SchemaSet:
+        """Return the set of ``space`` as the store has it now."""
+        schemas = await self._store.schemas(space)
+        found = self._sets.get(space)
+        if found is None or (found.revision, found.by_pattern) != (
+            schemas.revision,
+            schemas.by_pattern,
+        ):
+            found = self._keep(space, schemas)
+        return found
+
+    def moved(self, space: str, revision: int) -> None:
+        """Forget the set of ``space`` if it is older than ``revision`` (or from another lineage)."""
+        found = self._sets.get(space)
+        if found is not None and found.revision != revision:
+            del self._sets[space]
+
+    async def _load(self, space: str) -> SchemaSet:
+        return self._keep(space, await self._store.schemas(space))
+
+    def _keep(self, space: str, schemas: Schemas) -> SchemaSet:
+        if len(self._sets) >= _SPACES_KEPT:
+            del self._sets[next(iter(self._sets))]
+        found = self._sets[space] = SchemaSet(schemas.revision, schemas.by_pattern)
+        return found

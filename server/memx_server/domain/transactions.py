@@ -1,0 +1,224 @@
+"""Several keys at once: compares, then one of two branches, all or nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import msgspec
+
+from memx_sdk.protocol.cursors import encode_cursor
+from memx_sdk.protocol.errors import ProtocolError
+from memx_server.domain import answers
+from memx_server.domain.caller import Caller
+from memx_server.domain.commits import Commits, idempotency_of, milliseconds
+from memx_server.domain.requests import (
+    AnyOperation,
+    DeleteOperation,
+    GetOperation,
+    SetOperation,
+    TouchOperation,
+    TxnRequest,
+)
+from memx_server.domain.txn_rules import check_txn, holds, keys_read
+from memx_server.domain.updates import compute
+from memx_server.domain.writes import computed_put
+from memx_server.settings import Limits
+from memx_server.storage.base import (
+    Committed,
+    Compare,
+    Delete,
+    Idempotency,
+    Put,
+    StoreUnavailable,
+    Touch,
+    Write,
+    Written,
+)
+from memx_server.storage.encoding import decode_entry, quote
+
+_NOTE_BYTES = 64 * 1024
+"""Up to this length a transaction's results are kept with its idempotency token."""
+
+Present = dict[str, bytes | None]
+"""Entries (JSON texts) of one moment."""
+
+
+class _Note(msgspec.Struct):
+    """What the results of a transaction are made of, beside what the store tells of its commit.
+
+    Attributes:
+        branch: Which one ran.
+        values: For each operation, the value that it computed or the entry that it read.
+    """
+
+    branch: Literal["then", "else"]
+    values: list[msgspec.Raw | None]
+
+
+_encode_note = msgspec.json.Encoder().encode
+_decode_note = msgspec.json.Decoder(_Note).decode
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What the branch that is to run writes and tells."""
+
+    writes: list[Write]
+    note: _Note
+
+
+class Transactions(Commits):
+    """The part of the memory that writes several keys at once."""
+
+    async def txn(self, caller: Caller, request: TxnRequest) -> bytes:
+        """Run ``then`` where all compares hold, ``else`` otherwise.
+
+        What it reads is of the moment before its own writes.
+        """
+        check_txn(caller, request, self._limits)
+        self._checked_reason(request.reason)
+        idempotency = idempotency_of(caller, "txn", request)
+        keys = keys_read(request)
+        give_up = time.monotonic() + self._deadline
+        while time.monotonic() < give_up:
+            texts = await self._store.read(caller.space, keys) if keys else ()
+            committed = await self._run(
+                caller, request, dict(zip(keys, texts, strict=True)), idempotency
+            )
+            if committed is not None:
+                return committed
+        raise StoreUnavailable("lost every race for contended keys")
+
+    async def _run(
+        self,
+        caller: Caller,
+        request: TxnRequest,
+        present: Present,
+        idempotency: Idempotency | None,
+    ) -> bytes | None:
+        """Commit against what is ``present``; None where that has changed in between."""
+        branch: Literal["then", "else"] = (
+            "then" if all(holds(each, present[each.key]) for each in request.if_) else "else"
+        )
+        note = _Note(branch, [])
+        try:
+            plan = _plan(branch, request, present, self._limits)
+            note = plan.note
+            outcome = await self._try_commit(
+                caller, plan.writes, _compares(present), _noted(idempotency, note)
+            )
+        except StoreUnavailable:
+            raise
+        except ProtocolError as refusal:
+            outcome = await self._earlier_answer(caller, idempotency, refusal)
+        if not isinstance(outcome, Committed):
+            return None
+        if outcome.replayed_note is not None:
+            note = _decode_note(outcome.replayed_note)
+        return _answer(caller, request, note, outcome)
+
+
+def _plan(
+    branch: Literal["then", "else"], request: TxnRequest, present: Present, limits: Limits
+) -> _Plan:
+    plan = _Plan([], _Note(branch, []))
+    for index, operation in enumerate(_operations(request, branch)):
+        try:
+            _add(plan, operation, present, request.reason, limits)
+        except ProtocolError as refusal:
+            refusal.extra |= {"branch": branch, "operation": index, "key": operation.key}
+            raise
+    return plan
+
+
+def _add(
+    plan: _Plan, operation: AnyOperation, present: Present, reason: str | None, limits: Limits
+) -> None:
+    key = operation.key
+    told: bytes | None = None
+    match operation:
+        case GetOperation():
+            told = present[key]
+        case SetOperation():
+            ttl = milliseconds(operation.ttl)
+            plan.writes.append(
+                Put(key, bytes(operation.value), ttl, log_value=operation.history, reason=reason)
+            )
+        case DeleteOperation():
+            plan.writes.append(Delete(key, reason))
+        case TouchOperation():
+            plan.writes.append(Touch(key, milliseconds(operation.touch)))
+        case _:
+            held = present[key]
+            value = None if held is None else bytes(decode_entry(held).value)
+            told = compute(operation, value, limits)
+            plan.writes.append(computed_put(operation, told, reason))
+    plan.note.values.append(None if told is None else msgspec.Raw(told))
+
+
+def _compares(present: Present) -> list[Compare]:
+    """Tie the commit to all that was read for it."""
+    return [
+        Compare(key, 0 if text is None else decode_entry(text).revision)
+        for key, text in present.items()
+    ]
+
+
+def _operations(request: TxnRequest, branch: str) -> Sequence[AnyOperation]:
+    return request.then if branch == "then" else request.else_
+
+
+def _noted(idempotency: Idempotency | None, note: _Note) -> Idempotency | None:
+    if idempotency is None:
+        return None
+    text = _encode_note(note)
+    if len(text) > _NOTE_BYTES:
+        text = _encode_note(_Note(note.branch, [None] * len(note.values)))
+    return replace(idempotency, note=text)
+
+
+def _answer(caller: Caller, request: TxnRequest, note: _Note, committed: Committed) -> bytes:
+    written = iter(committed.written)
+    results = [
+        _result(caller, operation, told, committed, written)
+        for operation, told in zip(_operations(request, note.branch), note.values, strict=True)
+    ]
+    return b'{"ok":true,"branch":"%b","revision":%d,"ts":%a,"cursor":"%b","results":%b}' % (
+        note.branch.encode(),
+        committed.position.revision,
+        committed.ts,
+        encode_cursor(committed.position).encode(),
+        answers.array(results),
+    )
+
+
+def _result(
+    caller: Caller,
+    operation: AnyOperation,
+    told: msgspec.Raw | None,
+    committed: Committed,
+    written: Iterator[Written],
+) -> bytes:
+    """What a transaction answers of one of its operations."""
+    head = b'"op":%b,"key":%b' % (quote(operation.__struct_config__.tag), quote(operation.key))
+    if isinstance(operation, GetOperation):
+        return b'{%b,"entry":%b}' % (head, answers.NULL if told is None else bytes(told))
+    mine = next(written)
+    if isinstance(operation, DeleteOperation):
+        return b'{%b,"deleted":%b}' % (head, answers.boolean(mine.changed))
+    expiry = b"" if mine.expires_at is None else b',"expires_at":%a' % mine.expires_at
+    if isinstance(operation, TouchOperation):
+        return b'{%b,"touched":%b%b}' % (head, answers.boolean(mine.changed), expiry)
+    value = b""
+    if told is not None and caller.principal.may("read", operation.key):
+        value = b',"value":%b' % bytes(told)
+    return b'{%b,"revision":%d,"version":%d%b%b}' % (
+        head,
+        committed.position.revision,
+        mine.version,
+        expiry,
+        value,
+    )

@@ -1,0 +1,97 @@
+"""What a transaction may look like, and when its compares hold."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from msgspec import UNSET, UnsetType
+
+from memx_sdk.protocol.errors import ProtocolError
+from memx_sdk.protocol.keys import validate_key
+from memx_server.domain.caller import Caller
+from memx_server.domain.requests import (
+    AnyOperation,
+    CompareRequest,
+    DeleteOperation,
+    GetOperation,
+    SetOperation,
+    TouchOperation,
+    TxnRequest,
+)
+from memx_server.domain.values import same_json
+from memx_server.settings import Limits
+from memx_server.storage.encoding import decode_entry
+
+_BLIND = SetOperation | DeleteOperation | TouchOperation
+"""Operations that need not know what the key holds."""
+
+
+def check_txn(caller: Caller, request: TxnRequest, limits: Limits) -> None:
+    """Refuse a transaction that is too long, writes a key twice or touches what the caller may not."""
+    length = len(request.if_) + len(request.then) + len(request.else_)
+    if length > limits.transaction_operations:
+        raise ProtocolError(
+            "too_large",
+            f"the transaction has {length} compares and operations; "
+            f"the limit is {limits.transaction_operations}",
+            field="then",
+            limit="transaction_operations",
+        )
+    for compare in request.if_:
+        _check_compare(compare)
+        caller.principal.require("read", validate_key(compare.key))
+    for branch, operations in (("then", request.then), ("else", request.else_)):
+        _check_branch(caller, branch, operations)
+
+
+def _check_compare(compare: CompareRequest) -> None:
+    asked = [
+        name
+        for name in ("revision", "version", "exists", "value")
+        if getattr(compare, name) is not UNSET
+    ]
+    if len(asked) != 1:
+        raise ProtocolError(
+            "invalid_request",
+            "a compare takes exactly one of revision, version, exists and value; "
+            f"this one of {compare.key!r} has {' and '.join(asked) or 'none'}",
+            field="if",
+        )
+
+
+def _check_branch(caller: Caller, branch: str, operations: Sequence[AnyOperation]) -> None:
+    for operation in operations:
+        verb = "read" if isinstance(operation, GetOperation) else "write"
+        caller.principal.require(verb, validate_key(operation.key))
+    writes = Counter(each.key for each in operations if not isinstance(each, GetOperation))
+    for key, count in writes.items():
+        if count > 1:
+            raise ProtocolError(
+                "invalid_request",
+                f"{branch} writes {key!r} {count} times; a transaction writes a key at most once",
+                field=branch,
+                key=key,
+            )
+
+
+def keys_read(request: TxnRequest) -> list[str]:
+    """The keys whose entries decide what the transaction does, each once."""
+    keys = dict.fromkeys(compare.key for compare in request.if_)
+    for operation in (*request.then, *request.else_):
+        if not isinstance(operation, _BLIND):
+            keys[operation.key] = None
+    return list(keys)
+
+
+def holds(compare: CompareRequest, present: bytes | None) -> bool:
+    """Tell whether ``compare`` is true of the entry that is present (JSON text, or None)."""
+    entry = None if present is None else decode_entry(present)
+    if not isinstance(compare.revision, UnsetType):
+        return compare.revision == (0 if entry is None else entry.revision)
+    if not isinstance(compare.version, UnsetType):
+        return compare.version == (0 if entry is None else entry.version)
+    if not isinstance(compare.exists, UnsetType):
+        return compare.exists == (entry is not None)
+    assert not isinstance(compare.value, UnsetType)
+    return entry is not None and same_json(bytes(entry.value), bytes(compare.value))

@@ -1,0 +1,189 @@
+"""Setting, deleting and updating one entry."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from memx_sdk.protocol.errors import ProtocolError
+from memx_sdk.protocol.keys import validate_key
+from memx_server.domain import answers
+from memx_server.domain.caller import Caller
+from memx_server.domain.commits import Commits, idempotency_of, milliseconds
+from memx_server.domain.queues import KeyQueues, Turn
+from memx_server.domain.requests import (
+    Computed,
+    DeleteRequest,
+    SetRequest,
+    TouchOperation,
+    UpdateRequest,
+)
+from memx_server.domain.schemas import SchemaCache
+from memx_server.domain.update_requests import operation_of
+from memx_server.domain.updates import compute
+from memx_server.settings import Limits, Settings
+from memx_server.storage.base import (
+    Committed,
+    Compare,
+    Delete,
+    Idempotency,
+    Put,
+    Store,
+    StoreUnavailable,
+    Touch,
+)
+from memx_server.storage.encoding import decode_entry
+
+_NOTE_BYTES = 16 * 1024
+"""Up to this length a new value is kept with its idempotency token; longer ones are read from the log."""
+
+
+class Writes(Commits):
+    """The writing half of the memory, one key at a time."""
+
+    def __init__(self, store: Store, schemas: SchemaCache, settings: Settings) -> None:
+        super().__init__(store, schemas, settings)
+        self._queues = KeyQueues()
+
+    async def set(self, caller: Caller, request: SetRequest) -> bytes:
+        """Set an entry; without ``ttl`` it never expires."""
+        key = validate_key(request.key)
+        caller.principal.require("write", key)
+        put = Put(
+            key,
+            bytes(request.value),
+            ttl_ms=milliseconds(request.ttl),
+            log_value=request.history,
+            reason=self._checked_reason(request.reason),
+        )
+        committed = await self._commit(
+            caller,
+            (put,),
+            condition(key, request.if_revision),
+            idempotency_of(caller, "set", request),
+        )
+        return answers.written(key, committed)
+
+    async def delete(self, caller: Caller, request: DeleteRequest) -> bytes:
+        """Remove an entry."""
+        key = validate_key(request.key)
+        caller.principal.require("write", key)
+        committed = await self._commit(
+            caller,
+            (Delete(key, self._checked_reason(request.reason)),),
+            condition(key, request.if_revision),
+            idempotency_of(caller, "delete", request),
+        )
+        return answers.deleted(key, committed)
+
+    async def update(self, caller: Caller, request: UpdateRequest) -> bytes:
+        """Change an entry by what it holds, however many others do the same."""
+        key = validate_key(request.key)
+        caller.principal.require("write", key)
+        self._checked_reason(request.reason)
+        operation = operation_of(request)
+        if isinstance(operation, TouchOperation):
+            return await self._touch(caller, request, operation)
+        try:
+            async with self._queues.turn(caller.space, key, self._deadline) as turn:
+                return await self._update(caller, request, operation, turn)
+        except TimeoutError:
+            raise StoreUnavailable("waited too long for the turn of a contended key") from None
+
+    async def _update(
+        self, caller: Caller, request: UpdateRequest, operation: Computed, turn: Turn
+    ) -> bytes:
+        idempotency = idempotency_of(caller, "update", request)
+        give_up = time.monotonic() + self._deadline
+        while time.monotonic() < give_up:
+            if request.if_revision is not None or not turn.is_known:
+                turn.read((await self._store.read(caller.space, (request.key,)))[0])
+            try:
+                put, base = _planned(caller, request, operation, turn.entry, self._limits)
+                outcome = await self._try_commit(
+                    caller, (put,), (base,), _noted(idempotency, put.value)
+                )
+            except StoreUnavailable:
+                raise
+            except ProtocolError as refusal:
+                if not turn.is_fresh:  # what the turn before left may be out of date
+                    turn.forget()
+                    continue
+                outcome = await self._earlier_answer(caller, idempotency, refusal)
+            if isinstance(outcome, Committed):
+                return await self._updated(caller, put, outcome, turn)
+            turn.read(outcome.entry)
+        raise StoreUnavailable("lost every race for a contended key")
+
+    async def _updated(self, caller: Caller, put: Put, committed: Committed, turn: Turn) -> bytes:
+        value: bytes | None = put.value
+        if committed.replayed_note is not None:
+            value = committed.replayed_note or await self._logged_value(caller, put.key, committed)
+            turn.forget()
+        elif not turn.is_last:
+            turn.left(answers.new_entry(caller, put.key, committed, value))
+        if not caller.principal.may("read", put.key):
+            value = None
+        return answers.updated(caller, put.key, committed, value)
+
+    async def _logged_value(self, caller: Caller, key: str, committed: Committed) -> bytes | None:
+        """What an update wrote when it was first sent, where the log still keeps it."""
+        revision = committed.position.revision
+        page = await self._store.history(caller.space, key, 1, until=revision)
+        return answers.value_of(page.changes[0], revision) if page.changes else None
+
+    async def _touch(
+        self, caller: Caller, request: UpdateRequest, operation: TouchOperation
+    ) -> bytes:
+        key = request.key
+        committed = await self._commit(
+            caller,
+            (Touch(key, milliseconds(operation.touch)),),
+            condition(key, request.if_revision),
+            idempotency_of(caller, "update", request),
+        )
+        (entry,) = await self._store.read(caller.space, (key,))
+        if entry is None or not committed.written[0].changed:
+            raise ProtocolError(
+                "not_found", f"there is no entry {key!r} whose expiry could be moved", key=key
+            )
+        return answers.touched(caller, key, entry, committed)
+
+
+def condition(key: str, revision: int | None) -> tuple[Compare, ...]:
+    """The compare that ``if_revision`` asks for."""
+    return () if revision is None else (Compare(key, revision),)
+
+
+def _planned(
+    caller: Caller,
+    request: UpdateRequest,
+    operation: Computed,
+    present: bytes | None,
+    limits: Limits,
+) -> tuple[Put, Compare]:
+    """Compute the write, and the compare that ties it to what it was computed from."""
+    entry = None if present is None else decode_entry(present)
+    revision = 0 if entry is None else entry.revision
+    if request.if_revision not in (None, revision):
+        raise answers.conflict(caller, request.key, present)
+    value = compute(operation, None if entry is None else bytes(entry.value), limits)
+    return computed_put(operation, value, request.reason), Compare(request.key, revision)
+
+
+def computed_put(operation: Computed, value: bytes, reason: str | None) -> Put:
+    """The write of a computed value; without a ``ttl`` of its own it keeps the present expiry."""
+    return Put(
+        operation.key,
+        value,
+        ttl_ms=milliseconds(operation.ttl),
+        keep_expiry=operation.ttl is None,
+        log_value=operation.history,
+        reason=reason,
+    )
+
+
+def _noted(idempotency: Idempotency | None, value: bytes) -> Idempotency | None:
+    if idempotency is None or len(value) > _NOTE_BYTES:
+        return idempotency
+    return replace(idempotency, note=value)

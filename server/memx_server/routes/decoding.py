@@ -1,0 +1,92 @@
+"""From bytes to request structs, whether they come over HTTP or a socket."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from memx_sdk.protocol.errors import ProtocolError
+from memx_server.domain.values import check_exact
+from memx_server.routes.operations import OPERATIONS, Operation
+
+_PATH = re.compile(r" - at `\$([^`]*)`")
+_NAMED = re.compile(r"(?:unknown|required) field `([^`]*)`")
+
+_decoders: dict[type, Callable[[bytes], Any]] = {
+    operation.request: msgspec.json.Decoder(operation.request).decode for operation in OPERATIONS
+}
+
+
+def decode_body(operation: Operation, body: bytes) -> Any:
+    """Read the request in a body.
+
+    Raises:
+        ProtocolError: ``invalid_json``, or ``invalid_request`` with the ``field`` at fault.
+    """
+    check_exact(body)
+    try:
+        return _decoders[operation.request](body)
+    except msgspec.ValidationError as error:
+        raise explain(error) from None
+
+
+def decode_query(operation: Operation, query: bytes) -> Any:
+    """Read the request in a query string.
+
+    Raises:
+        ProtocolError: ``invalid_request`` with the ``field`` at fault.
+    """
+    try:
+        return msgspec.convert(read_query(query), operation.request, strict=False)
+    except msgspec.ValidationError as error:
+        raise explain(error) from None
+
+
+def read_query(query: bytes) -> dict[str, str]:
+    """Read a query string; each parameter may come once.
+
+    Raises:
+        ProtocolError: ``invalid_request`` with the ``field`` at fault.
+    """
+    found: dict[str, str] = {}
+    for part in query.split(b"&"):
+        if not part:
+            continue
+        name, _, value = part.partition(b"=")
+        field = _unquote(name, "query")
+        if field in found:
+            raise ProtocolError(
+                "invalid_request", f"the parameter {field!r} comes twice", field=field
+            )
+        found[field] = _unquote(value, field)
+    return found
+
+
+def explain(error: msgspec.ValidationError) -> ProtocolError:
+    """Say what msgspec found wrong in the API's words, naming the field."""
+    text = str(error)
+    path = _PATH.search(text)
+    named = _NAMED.search(text)
+    steps = [step for step in (path[1] if path else "").split(".") if step]
+    if named:
+        steps.append(named[1])
+    field = ".".join(steps) or "body"
+    reason = _PATH.sub("", text).replace("`", "'")
+    return ProtocolError(
+        "invalid_request", f"{field}: {reason[0].lower()}{reason[1:]}", field=field
+    )
+
+
+def _unquote(text: bytes, field: str) -> str:
+    if b"%" in text or b"+" in text:
+        text = unquote_to_bytes(text.replace(b"+", b" "))
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        raise ProtocolError(
+            "invalid_request", "the query is not UTF-8 after percent-decoding", field=field
+        ) from None

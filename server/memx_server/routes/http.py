@@ -1,0 +1,149 @@
+"""The operations over HTTP: a thin layer of plain ASGI in front of the web framework."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any
+
+from memx_sdk.protocol.errors import ProtocolError
+from memx_server.routes.credentials import Presented, read_headers
+from memx_server.routes.errors import (
+    Headers,
+    error_body,
+    error_headers,
+    method_not_allowed,
+    unexpected,
+)
+from memx_server.routes.operations import Call, Operation
+from memx_server.services import Services
+from memx_server.routes.decoding import decode_body, decode_query
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+_JSON = (b"content-type", b"application/json")
+
+
+class ClientGone(Exception):  # noqa: N818 - it is no error: the client left before it had sent all
+    """The client went away while its request was read."""
+
+
+class HttpOperations:
+    """Answers the requests for one path of the table."""
+
+    def __init__(self, operations: Sequence[Operation], services: Services) -> None:
+        self._by_method = {operation.method: operation for operation in operations}
+        if "GET" in self._by_method:
+            self._by_method["HEAD"] = self._by_method["GET"]
+        self._allowed = [*self._by_method, "OPTIONS"]
+        self._services = services
+        self._body_limit = services.settings.limits.body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        try:
+            operation = self._by_method.get(scope["method"])
+            if operation is None:
+                await self._other_method(scope["method"], send)
+                return
+            answer = await self._answer(operation, scope, receive)
+        except ProtocolError as error:
+            await send_json(send, error.status, error_body(error), error_headers(error))
+        except ClientGone:
+            return
+        except Exception as error:  # noqa: BLE001 - nobody else is there to turn it into an answer
+            hidden = unexpected(error)
+            await send_json(send, hidden.status, error_body(hidden))
+        else:
+            await send_json(send, 200, answer)
+
+    async def _answer(self, operation: Operation, scope: Scope, receive: Receive) -> bytes:
+        presented = read_headers(scope["headers"])
+        principal = await self._services.authenticator.authenticate(presented.credential)
+        query: bytes = scope["query_string"]
+        if operation.method == "GET":
+            request = decode_query(operation, query)
+        else:
+            request = await self._decode(operation, presented, query, receive)
+        return await operation.run(
+            Call(principal, presented.agent, presented.idempotency_key, services=self._services),
+            request,
+        )
+
+    async def _decode(
+        self, operation: Operation, presented: Presented, query: bytes, receive: Receive
+    ) -> Any:
+        body = await read_body(receive, self._body_limit)
+        if operation.method == "DELETE" and not body:
+            return decode_query(operation, query)
+        _check_content_type(presented.content_type)
+        if query:
+            raise ProtocolError(
+                "invalid_request",
+                "this call takes its parameters in the body, none in the query",
+                field="query",
+            )
+        return decode_body(operation, body)
+
+    async def _other_method(self, method: str, send: Send) -> None:
+        if method != "OPTIONS":
+            raise method_not_allowed(method, self._allowed)
+        await send({"type": "http.response.start", "status": 204, "headers": [self._allow()]})
+        await send({"type": "http.response.body", "body": b""})
+
+    def _allow(self) -> tuple[bytes, bytes]:
+        return (b"allow", ", ".join(self._allowed).encode())
+
+
+async def read_body(receive: Receive, limit: int) -> bytes:
+    """Read a request's body.
+
+    Raises:
+        ProtocolError: ``too_large`` as soon as it passes ``limit`` bytes.
+        ClientGone: The client went away.
+    """
+    chunks: list[bytes] = []
+    size = 0
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk: bytes = message.get("body", b"")
+        more = message.get("more_body", False)
+        size += len(chunk)
+        if size > limit:
+            raise ProtocolError(
+                "too_large",
+                f"the request is longer than {limit} bytes",
+                field="body",
+                limit="body_bytes",
+            )
+        chunks.append(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def send_json(send: Send, status: int, body: bytes, headers: Headers | None = None) -> None:
+    """Send a whole answer."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [_JSON, (b"content-length", b"%d" % len(body)), *(headers or ())],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+def _check_content_type(content_type: bytes | None) -> None:
+    if content_type is None:
+        return
+    kind = content_type.partition(b";")[0].strip().lower()
+    if kind != b"application/json" and not kind.endswith(b"+json"):
+        raise ProtocolError(
+            "unsupported_media_type",
+            "the body is JSON: send it with Content-Type: application/json",
+            field="content-type",
+        )

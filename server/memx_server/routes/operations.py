@@ -1,0 +1,293 @@
+"""The one table of operations.
+
+HTTP, the multiplexed socket and the documentation are all made from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from memx_server import __version__
+from memx_server.domain import requests
+from memx_server.domain.caller import Caller
+from memx_server.domain.memory import Memory
+from memx_server.routes import shapes
+from memx_server.services import Services
+
+
+@dataclass(slots=True, kw_only=True)
+class Call(Caller):
+    """One request by a caller, and what serves it."""
+
+    services: Services
+
+    @property
+    def memory(self) -> Memory:
+        """Every operation on entries, schemas and the change log."""
+        return self.services.memory
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing that a client can ask for.
+
+    Attributes:
+        name: What ``op`` says on a socket.
+        method: The HTTP method.
+        path: The HTTP path.
+        request: The struct that its parameters become: the query of a GET, the body of a POST,
+            either of a DELETE.
+        answer: The type that describes the answer.
+        run: Does it; returns the answer's JSON text.
+        summary: One line for the documentation.
+        example: Parameters that work as shown when the examples run in the table's order.
+        errors: The codes it may answer, beside those that any request may get.
+        member: Where a socket's answer holds an answer that need not be an object.
+        writes: Whether an ``Idempotency-Key`` makes it happen once.
+    """
+
+    name: str
+    method: str
+    path: str
+    request: type[msgspec.Struct]
+    answer: Any
+    run: Callable[[Call, Any], Awaitable[bytes]]
+    summary: str
+    example: Mapping[str, Any] = field(default_factory=dict)
+    errors: tuple[str, ...] = ()
+    member: str | None = None
+    writes: bool = False
+
+
+def on_memory(
+    method: Callable[[Memory, Caller, Any], Awaitable[bytes]],
+) -> Callable[[Call, Any], Awaitable[bytes]]:
+    """Make an operation's ``run`` of a method of the memory."""
+
+    def run(call: Call, request: msgspec.Struct) -> Awaitable[bytes]:
+        return method(call.services.memory, call, request)
+
+    return run
+
+
+async def _whoami(call: Call, _: requests.EmptyRequest) -> bytes:
+    principal = call.principal
+    scopes = principal.scopes
+    return msgspec.json.encode(
+        shapes.Identity(
+            principal=principal.name,
+            agent=call.agent,
+            space=principal.space,
+            scopes=shapes.Scopes(
+                read=list(scopes.read.patterns),
+                write=list(scopes.write.patterns),
+                admin=list(scopes.admin.patterns),
+            ),
+            writer=call.writer,
+            expires_at=principal.expires_at,
+            server=shapes.Server(
+                version=__version__, limits=call.services.settings.limits.as_dict()
+            ),
+        )
+    )
+
+
+_WRITE_ERRORS = (
+    "invalid_key",
+    "schema_violation",
+    "conflict",
+    "too_large",
+    "idempotency_mismatch",
+)
+
+_GOAL_SCHEMA = {
+    "type": "object",
+    "properties": {"text": {"type": "string"}, "votes": {"type": "integer"}},
+    "required": ["text"],
+}
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation(
+        "set_schema",
+        "POST",
+        "/schema",
+        requests.SetSchemaRequest,
+        shapes.SchemaWritten,
+        on_memory(Memory.set_schema),
+        "Register a JSON Schema for a key or a pattern",
+        example={"key": "team:goal", "schema": _GOAL_SCHEMA},
+        errors=("invalid_schema", "invalid_key", "invalid_pattern", "too_large"),
+        writes=True,
+    ),
+    Operation(
+        "get_schema",
+        "GET",
+        "/schema",
+        requests.SchemaRequest,
+        shapes.RegisteredSchema,
+        on_memory(Memory.get_schema),
+        "Read the schema of exactly this key or pattern",
+        example={"key": "team:goal"},
+        errors=("not_found", "invalid_key", "invalid_pattern"),
+    ),
+    Operation(
+        "schemas",
+        "GET",
+        "/schemas",
+        requests.EmptyRequest,
+        shapes.Schemas,
+        on_memory(Memory.schemas),
+        "List the schemas that you may see",
+    ),
+    Operation(
+        "validate",
+        "POST",
+        "/validate",
+        requests.ValidateRequest,
+        shapes.Judged,
+        on_memory(Memory.validate),
+        "Try a value against its key's schema; nothing is written",
+        example={"key": "team:goal", "value": {"votes": "three"}},
+        errors=("invalid_key", "too_large"),
+    ),
+    Operation(
+        "set",
+        "POST",
+        "/set",
+        requests.SetRequest,
+        shapes.Written,
+        on_memory(Memory.set),
+        "Set an entry",
+        example={
+            "key": "team:goal",
+            "value": {"text": "Map the ocean floor", "votes": 1},
+            "reason": "agreed at the start",
+        },
+        errors=_WRITE_ERRORS,
+        writes=True,
+    ),
+    Operation(
+        "get",
+        "GET",
+        "/get",
+        requests.GetRequest,
+        shapes.Entry | None,
+        on_memory(Memory.get),
+        "Read an entry; null where there is none",
+        example={"key": "team:goal"},
+        errors=("invalid_key", "compacted"),
+        member="entry",
+    ),
+    Operation(
+        "mget",
+        "POST",
+        "/mget",
+        requests.MgetRequest,
+        shapes.Entries,
+        on_memory(Memory.mget),
+        "Read several entries of one moment",
+        example={"keys": ["team:goal", "team:plan"]},
+        errors=("invalid_key",),
+    ),
+    Operation(
+        "keys",
+        "GET",
+        "/keys",
+        requests.KeysRequest,
+        shapes.KeyPage,
+        on_memory(Memory.keys),
+        "List keys, or whole entries, page by page",
+        example={"pattern": "team:*", "limit": 10},
+        errors=("invalid_pattern", "invalid_cursor"),
+    ),
+    Operation(
+        "update",
+        "POST",
+        "/update",
+        requests.UpdateRequest,
+        shapes.Updated,
+        on_memory(Memory.update),
+        "Merge, patch, increment, append or touch, however many others do the same",
+        example={"key": "team:goal", "merge": {"votes": 2}},
+        errors=(*_WRITE_ERRORS, "invalid_update", "not_found"),
+        writes=True,
+    ),
+    Operation(
+        "txn",
+        "POST",
+        "/txn",
+        requests.TxnRequest,
+        shapes.Transacted,
+        on_memory(Memory.txn),
+        "Compare, then run one of two branches, all or nothing",
+        example={
+            "if": [{"key": "team:plan", "exists": False}],
+            "then": [
+                {"op": "set", "key": "team:plan", "value": ["survey", "chart"]},
+                {"op": "increment", "key": "team:plans", "increment": 1},
+            ],
+            "else": [{"op": "get", "key": "team:plan"}],
+        },
+        errors=(*_WRITE_ERRORS, "invalid_update"),
+        writes=True,
+    ),
+    Operation(
+        "history",
+        "GET",
+        "/history",
+        requests.HistoryRequest,
+        shapes.History,
+        on_memory(Memory.history),
+        "Read the changes of one key, newest first",
+        example={"key": "team:goal", "limit": 5},
+        errors=("invalid_key",),
+    ),
+    Operation(
+        "changes",
+        "GET",
+        "/changes",
+        requests.ChangesRequest,
+        shapes.Changes,
+        on_memory(Memory.changes),
+        "Read what has changed after a cursor",
+        example={"pattern": "team:*", "limit": 50},
+        errors=("invalid_pattern", "invalid_cursor", "compacted", "diverged"),
+    ),
+    Operation(
+        "delete",
+        "DELETE",
+        "/delete",
+        requests.DeleteRequest,
+        shapes.Deleted,
+        on_memory(Memory.delete),
+        "Remove an entry",
+        example={"key": "team:plan"},
+        errors=("invalid_key", "conflict", "too_large", "idempotency_mismatch"),
+        writes=True,
+    ),
+    Operation(
+        "delete_schema",
+        "DELETE",
+        "/schema",
+        requests.SchemaRequest,
+        shapes.SchemaRemoved,
+        on_memory(Memory.delete_schema),
+        "Remove the schema of exactly this key or pattern",
+        example={"key": "team:goal"},
+        errors=("not_found", "invalid_key", "invalid_pattern", "idempotency_mismatch"),
+        writes=True,
+    ),
+    Operation(
+        "whoami",
+        "GET",
+        "/whoami",
+        requests.EmptyRequest,
+        shapes.Identity,
+        _whoami,
+        "Tell who you are, what you may do and what the limits are",
+    ),
+)

@@ -1,0 +1,30 @@
+"""What the routes work with: made once by ``create_app``, the same for every request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from memx_server.auth.base import Authenticator
+from memx_server.domain.memory import Memory
+from memx_server.domain.schemas import SchemaCache
+from memx_server.settings import Settings
+from memx_server.storage.base import Store
+
+
+@dataclass(slots=True)
+class Services:
+    """The parts of a running server.
+
+    Attributes:
+        settings: What the operator has set.
+        authenticator: Turns credentials into principals.
+        store: Where entries, schemas and the change log are kept.
+        schemas: The schemas of the spaces in use.
+        memory: Every operation on entries, schemas and the change log.
+    """
+
+    settings: Settings
+    authenticator: Authenticator
+    store: Store
+    schemas: SchemaCache
+    memory: Memory
