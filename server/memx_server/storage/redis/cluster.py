@@ -1,0 +1,129 @@
+"""A Redis Cluster: every space is in one slot, and the server of a slot may change at any time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from hiredis import ReplyError
+
+from memx_server.storage.base import StoreUnavailable
+from memx_server.storage.redis.connection import Connection, Endpoint
+from memx_server.storage.redis.link import Command, Link
+from memx_server.storage.redis.servers import Place, transact
+
+_REDIRECTIONS = 4
+_MAP_STANDS = 0.1
+"""Seconds for which a map of the slots is not asked for again."""
+
+
+class Cluster:
+    """Sends each command to the server that holds its slot, following the cluster's redirections.
+
+    Args:
+        seeds: Servers to ask for the others.
+        timeout: As for ``Link``.
+    """
+
+    sharded = False
+
+    def __init__(self, seeds: Sequence[Endpoint], timeout: float) -> None:
+        self._seeds = [(seed.host, seed.port) for seed in seeds]
+        self._identity = seeds[0]
+        self._timeout = timeout
+        self._links: dict[Place, Link[Connection]] = {}
+        self._owners: list[tuple[int, int, Place]] = []
+        self._mapping = asyncio.Lock()
+        self._mapped_at = float("-inf")
+
+    async def call(self, slot: int, *command: bytes | str | int) -> Any:
+        """Send one command; as ``Link.call``."""
+        return await self._follow(slot, lambda link: link.call(*command))
+
+    async def transact(self, slot: int, *commands: Command) -> list[Any]:
+        """Run commands in MULTI and EXEC; return their replies."""
+        replies: list[Any] = await self._follow(slot, lambda link: transact(link, commands))
+        return replies
+
+    async def place(self, slot: int) -> Place:
+        """The server that holds ``slot`` at the moment."""
+        await self._map()
+        return self._owner(slot)
+
+    async def locate(self, place: Place) -> Endpoint:
+        """Where it listens."""
+        return self._identity.at(*place)
+
+    def close(self) -> None:
+        """Close every connection."""
+        for link in self._links.values():
+            link.close()
+
+    async def _follow(self, slot: int, send: Callable[[Link[Connection]], Awaitable[Any]]) -> Any:
+        if not self._owners:
+            await self._map()
+        address = self._owner(slot)
+        for _ in range(_REDIRECTIONS):
+            try:
+                return await send(self._link(address))
+            except StoreUnavailable:
+                # The next caller finds the slot's new server, if there is one by then.
+                self._owners = []
+                raise
+            except ReplyError as error:
+                word, _, rest = str(error).partition(" ")
+                if word == "ASK":
+                    raise StoreUnavailable(f"the slot is moving: {error}") from None
+                if word != "MOVED":
+                    raise
+                address = _address(rest.partition(" ")[2], address[0])
+                await self._map()
+        raise StoreUnavailable("the cluster sends us in circles")
+
+    def _owner(self, slot: int) -> Place:
+        for first, last, address in self._owners:
+            if first <= slot <= last:
+                return address
+        raise StoreUnavailable(f"no server of the cluster holds slot {slot}")
+
+    def _link(self, address: Place) -> Link[Connection]:
+        link = self._links.get(address)
+        if link is None:
+            link = self._links[address] = Link(
+                lambda: self.locate(address), self._timeout, lambda: Connection(self._timeout)
+            )
+        return link
+
+    async def _map(self) -> None:
+        """Learn which server holds which slots, unless that was done just now."""
+        loop = asyncio.get_running_loop()
+        async with self._mapping:
+            if self._owners and loop.time() < self._mapped_at + _MAP_STANDS:
+                return
+            reason = "there are none"
+            for address in dict.fromkeys([*self._links, *self._seeds]):
+                try:
+                    await self._ask(address)
+                except (StoreUnavailable, ReplyError) as error:
+                    reason = str(error.args[0])
+                else:
+                    self._mapped_at = loop.time()
+                    return
+            raise StoreUnavailable(f"no server of the cluster tells its slots: {reason}")
+
+    async def _ask(self, address: Place) -> None:
+        link = self._link(address)
+        ranges = await link.call("CLUSTER", "SLOTS")
+        info = await link.call("INFO", "server")
+        self.sharded = int(info.partition(b"redis_version:")[2].partition(b".")[0]) >= 7
+        self._owners = [
+            (first, last, (owner[0].decode() or address[0], owner[1]))
+            for first, last, owner, *_ in ranges
+        ]
+
+
+def _address(text: str, asked: str) -> Place:
+    """Read ``host:port``; an empty host is the one that was asked."""
+    host, _, port = text.rpartition(":")
+    return host or asked, int(port)

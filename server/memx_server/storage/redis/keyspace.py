@@ -1,0 +1,90 @@
+"""Names of the Redis keys in which a space is kept.
+
+All keys of a space carry one hash tag, so that a cluster keeps them in one slot. The tag is a
+digest made here: no text of a user reaches it, and what a user's key says behind it is no matter.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import lru_cache, partial
+
+from redis.crc import key_slot
+
+
+class Keyspace:
+    """The keys of one space.
+
+    Attributes:
+        id: The space's name.
+        slot: The cluster's slot that they are all in.
+        meta: Hash: head, lineage, replication id, ended lineages, floor and size of the log, schema
+            revision.
+        log: Stream of records; also the name of the channel that tells of each.
+        names: Sorted set of the keys that exist, in code-point order.
+        expiries: Sorted set of the keys that expire, by milliseconds since the epoch.
+        revisions: Hash of the revisions of each key that the log still has.
+        schemas: Hash of the schemas by key or pattern.
+    """
+
+    def __init__(self, prefix: str, space: str) -> None:
+        self.id = space
+        self._base = base = b"%b:{%b}:" % (prefix.encode(), _digest(space))
+        self.slot = key_slot(base)
+        self.meta = base + b"meta"
+        self.log = base + b"log"
+        self.names = base + b"names"
+        self.expiries = base + b"expiries"
+        self.revisions = base + b"revisions"
+        self.schemas = base + b"schemas"
+
+    def entry(self, key: str) -> bytes:
+        """The string that holds the entry of ``key`` and nothing else."""
+        return b"%be:%b" % (self._base, key.encode())
+
+    def answer(self, token: str) -> bytes:
+        """The string that holds what was answered under an idempotency token."""
+        return b"%bi:%b" % (self._base, _digest(token))
+
+
+class GroupKeys:
+    """The keys of one group of the state.
+
+    Attributes:
+        slot: The cluster's slot that they are all in.
+        index: Sorted set of the group's names, by when they expire.
+    """
+
+    def __init__(self, prefix: str, group: str) -> None:
+        self._base = base = b"%b:{s%b}:" % (prefix.encode(), _digest(group))
+        self.slot = key_slot(base)
+        self.index = base + b"index"
+
+    def record(self, name: str) -> bytes:
+        """The string that holds a record."""
+        return b"%br:%b" % (self._base, name.encode())
+
+
+class Keyspaces:
+    """Gives out the keys of each space and group under one prefix, remembering the recent ones.
+
+    Attributes:
+        expiring: Sorted set of the spaces that may hold expiries, by when a writer last said so.
+        registry_slot: The cluster's slot of ``expiring``.
+
+    Raises:
+        ValueError: The prefix holds a brace, which would make it the hash tag.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        if "{" in prefix or "}" in prefix:
+            raise ValueError(f"the prefix of Redis keys holds no braces: {prefix!r}")
+        self.space = lru_cache(maxsize=4096)(partial(Keyspace, prefix))
+        self.group = lru_cache(maxsize=256)(partial(GroupKeys, prefix))
+        self.expiring = b"%b:expiring" % prefix.encode()
+        self.registry_slot = key_slot(self.expiring)
+
+
+def _digest(text: str) -> bytes:
+    return base64.urlsafe_b64encode(hashlib.blake2b(text.encode(), digest_size=15).digest())

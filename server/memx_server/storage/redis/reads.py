@@ -1,0 +1,231 @@
+"""Reading a space: entries, keys, the log, histories, schemas."""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, takewhile
+
+from memx_sdk.protocol.cursors import Position
+from memx_server.storage.base import (
+    Change,
+    Compacted,
+    Diverged,
+    HistoryPage,
+    KeyPage,
+    LogPage,
+    Record,
+    Schemas,
+)
+from memx_server.storage.redis.keyspace import Keyspace
+from memx_server.storage.redis.servers import Servers
+
+NO_LINEAGE = "0"
+"""Names the history of a space that never held anything; its only position is at revision 0."""
+
+_PAGE_BYTES = 4 * 1024 * 1024
+"""About how much a page of the log or of keys carries, whatever the number of its items."""
+
+_LOG_FIELDS = (b"lineage", b"head", b"floor", b"records", b"cuts")
+_FIRST_RECORDS = 32
+_UNMEASURED_KEYS = 4
+_HISTORY_BATCH = 8
+
+
+@dataclass(frozen=True)
+class LogState:
+    """What tells whether a position can be served.
+
+    Attributes:
+        cuts: The last revision of each ended lineage that is part of the history.
+        floor: The newest revision that is no longer in the log.
+    """
+
+    lineage: str
+    head: int
+    floor: int
+    cuts: dict[str, int]
+
+    def check(self, since: Position) -> None:
+        """Raise ``Diverged`` or ``Compacted`` where the log cannot go on from ``since``."""
+        end = self.head if since.lineage == self.lineage else self.cuts.get(since.lineage, -1)
+        if since.lineage == NO_LINEAGE:
+            end = 0
+        if since.revision > end:
+            raise Diverged
+        if since.revision < self.floor:
+            raise Compacted
+
+
+class Reads:
+    """The reading half of the store."""
+
+    def __init__(self, servers: Servers) -> None:
+        self._servers = servers
+
+    async def entries(self, space: Keyspace, keys: Sequence[str]) -> Sequence[bytes | None]:
+        """Read entries of one moment."""
+        if not keys:
+            return []
+        if len(keys) == 1:
+            return [await self._servers.call(space.slot, b"GET", space.entry(keys[0]))]
+        names = [space.entry(key) for key in keys]
+        found: list[bytes | None] = await self._servers.call(space.slot, b"MGET", *names)
+        return found
+
+    async def head(self, space: Keyspace) -> Position:
+        """The newest position."""
+        lineage, head = await self._servers.call(
+            space.slot, b"HMGET", space.meta, b"lineage", b"head"
+        )
+        return Position(lineage.decode(), int(head)) if lineage else Position(NO_LINEAGE, 0)
+
+    async def keys(self, space: Keyspace, prefix: str, after: str, limit: int) -> KeyPage:
+        """Read a page of the index of keys together with the entries, as they are at one moment."""
+        bounds = _lex_range(prefix, after)
+        # One more than asked for tells whether there are more.
+        query = (b"ZRANGEBYLEX", space.names, *bounds, b"LIMIT", 0, limit + 1)
+        names: list[bytes] = await self._servers.call(space.slot, *query)
+        while names:
+            names = await self._that_fit(space, names[:limit])
+            current, values = await self._servers.transact(
+                space.slot, query, (b"MGET", *[space.entry(name.decode()) for name in names])
+            )
+            page = _key_page(current, dict(zip(names, values, strict=True)), limit)
+            if page is not None:
+                return page
+            names = current
+        return KeyPage([], None)
+
+    async def log(self, space: Keyspace, since: Position | None, limit: int) -> LogPage:
+        """Read the log after a position, None for the oldest kept."""
+        count = min(limit, _FIRST_RECORDS)
+        state, records = await self._log_batch(space, since, count)
+        while len(records) == count < limit and (room := _room_behind(records)):
+            more = min(limit - count, room)
+            try:
+                state, further = await self._log_batch(space, records[-1].position, more)
+            except (Compacted, Diverged):
+                # Trimmed or lost just now: what was read is good, the next call tells.
+                break
+            records += further
+            count += more
+        position = records[-1].position if records else Position(state.lineage, state.head)
+        return LogPage(records, position, state.head)
+
+    async def history(
+        self, space: Keyspace, key: str, limit: int, until: int | None
+    ) -> HistoryPage:
+        """Read the changes of a key, newest first."""
+        floor, noted = await self._servers.transact(
+            space.slot,
+            (b"HGET", space.meta, b"floor"),
+            (b"HGET", space.revisions, key),
+        )
+        if noted is None:
+            return HistoryPage([], complete=not int(floor or 0))
+        revisions = struct.unpack(f">{len(noted) // 8}Q", noted[1:])
+        wanted = [revision for revision in revisions if until is None or revision <= until]
+        wanted = wanted[::-1][:limit]
+        changes: list[Change] = []
+        for start in range(0, len(wanted), _HISTORY_BATCH):
+            changes += await self._changes(space, key, wanted[start : start + _HISTORY_BATCH])
+        untrimmed = len(changes) == len(wanted)
+        return HistoryPage(changes, complete=noted[:1] == b"0" and untrimmed)
+
+    async def schemas(self, space: Keyspace) -> Schemas:
+        """Read all schemas."""
+        revision, fields = await self._servers.transact(
+            space.slot, (b"HGET", space.meta, b"schemas"), (b"HGETALL", space.schemas)
+        )
+        patterns = (pattern.decode() for pattern in fields[::2])
+        return Schemas(int(revision or 0), dict(zip(patterns, fields[1::2], strict=True)))
+
+    async def _that_fit(self, space: Keyspace, names: list[bytes]) -> list[bytes]:
+        """Keep the first names, as many as have entries that fit into a page; at least one."""
+        if len(names) <= _UNMEASURED_KEYS:
+            return names
+        sizes = await self._servers.transact(
+            space.slot, *[(b"STRLEN", space.entry(name.decode())) for name in names]
+        )
+        totals = list(accumulate(sizes))
+        return names[: max(1, bisect_right(totals, _PAGE_BYTES))]
+
+    async def _log_batch(
+        self, space: Keyspace, since: Position | None, count: int
+    ) -> tuple[LogState, list[Record]]:
+        start = b"-" if since is None else b"%d-0" % (since.revision + 1)
+        held, length, rows = await self._servers.transact(
+            space.slot,
+            (b"HMGET", space.meta, *_LOG_FIELDS),
+            (b"XLEN", space.log),
+            (b"XRANGE", space.log, start, b"+", b"COUNT", count),
+        )
+        state = _log_state(held, length)
+        if since is not None:
+            state.check(since)
+        return state, [_record(state.lineage, row) for row in rows]
+
+    async def _changes(self, space: Keyspace, key: str, revisions: Sequence[int]) -> list[Change]:
+        ids = [b"%d-0" % revision for revision in revisions]
+        replies = await self._servers.transact(
+            space.slot, *[(b"XRANGE", space.log, id, id) for id in ids]
+        )
+        records = [_record(NO_LINEAGE, row) for rows in replies for row in rows]
+        return [
+            change
+            for record in records
+            for change in record.changes or ()
+            if change.key == key and change.action != "schema"
+        ]
+
+
+def _log_state(held: Sequence[bytes | None], length: int) -> LogState:
+    lineage, head, floor, records, cuts = held
+    ended = (cut.rsplit(":", 1) for cut in (cuts or b"").decode().split())
+    newest = int(head or 0)
+    # A log of another length than the space remembers has lost records, to eviction for example.
+    intact = length == int(records or 0)
+    return LogState(
+        lineage=lineage.decode() if lineage else NO_LINEAGE,
+        head=newest,
+        floor=int(floor or 0) if intact else newest,
+        cuts={name: int(cut) for name, cut in ended},
+    )
+
+
+def _record(lineage: str, row: tuple[bytes, list[bytes]]) -> Record:
+    id, fields = row
+    changes = []
+    for field, data in zip(fields[2::2], fields[3::2], strict=True):
+        action, _, key = field.decode().partition(":")
+        changes.append(Change(key, action, data))
+    revision = int(id.partition(b"-")[0])
+    return Record(Position(lineage, revision), int(fields[1]), changes)
+
+
+def _room_behind(records: Sequence[Record]) -> int:
+    """How many more records of this size fit into a page."""
+    size = sum(len(change.data) for record in records for change in record.changes or ())
+    return max(0, _PAGE_BYTES - size) * len(records) // max(1, size)
+
+
+def _lex_range(prefix: str, after: str) -> tuple[bytes, bytes]:
+    start, behind = prefix.encode(), after.encode()
+    first = b"(" + behind if behind >= start else b"[" + start
+    # No UTF-8 text holds the byte 255, so it sorts behind all that start with the prefix.
+    return first if behind or start else b"-", b"(" + start + b"\xff"
+
+
+def _key_page(
+    names: Sequence[bytes], values: dict[bytes, bytes | None], limit: int
+) -> KeyPage | None:
+    """Make a page of ``names`` up to the first with no known value; None if that is the first."""
+    known = list(takewhile(values.__contains__, names[:limit]))
+    if names and not known:
+        return None
+    found = ((name.decode(), values[name]) for name in known)
+    entries = [(key, value) for key, value in found if value is not None]
+    return KeyPage(entries, known[-1].decode() if len(known) < len(names) else None)

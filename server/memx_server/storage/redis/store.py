@@ -1,0 +1,142 @@
+"""The Store protocol on Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from memx_sdk.protocol.cursors import Position
+from memx_server.storage.base import (
+    HistoryPage,
+    KeyPage,
+    LogPage,
+    Outcome,
+    Put,
+    Schemas,
+    StoreUnavailable,
+    TailListener,
+    Touch,
+    Transaction,
+)
+from memx_server.storage.redis.commits import Commits, LogLimits
+from memx_server.storage.redis.keyspace import Keyspace, Keyspaces
+from memx_server.storage.redis.reads import Reads
+from memx_server.storage.redis.servers import connect_to
+from memx_server.storage.redis.state import RedisState
+from memx_server.storage.redis.sweeper import Sweeper
+from memx_server.storage.redis.tail import Tail
+
+_OLDEST_VERSION = (6, 2)
+
+_NOTHING = Transaction(writer="", writes=())
+
+
+class RedisStore:
+    """Spaces in Redis 6.2 or later, or Valkey: standalone, behind Sentinels, or a cluster.
+
+    Args:
+        url: ``redis://``, ``rediss://``, ``unix://``,
+            ``redis+sentinel://host:port,.../service/db`` or ``redis+cluster://host:port,...``.
+        log_max_records: Records that the log of a space keeps.
+        log_max_bytes: Bytes of change texts that the log of a space keeps.
+        timeout: Seconds without a sign of life after which Redis counts as unavailable.
+        prefix: What every Redis key starts with.
+
+    Raises:
+        ValueError: The URL or the prefix cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        log_max_records: int = 100_000,
+        log_max_bytes: int = 64 * 1024 * 1024,
+        timeout: float = 1.0,
+        prefix: str = "memx",
+    ) -> None:
+        self._servers = connect_to(url, timeout)
+        self._keyspaces = Keyspaces(prefix)
+        self._commits = Commits(self._servers, LogLimits(log_max_records, log_max_bytes))
+        self._reads = Reads(self._servers)
+        self._tail = Tail(self._servers, timeout)
+        self._sweeper = Sweeper(
+            self._servers, self._keyspaces, self._commit_nothing, lambda: self._tail.spaces
+        )
+        self.state = RedisState(self._servers, self._keyspaces)
+
+    async def open(self) -> None:
+        """Connect and start the expiry sweep.
+
+        Raises:
+            StoreUnavailable: Redis cannot be reached (the store works all the same once it can),
+                or is too old.
+        """
+        self._sweeper.start()
+        info = await self._servers.call(0, b"INFO", b"server")
+        version = info.partition(b"redis_version:")[2].split(b"\r\n")[0].decode()
+        if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST_VERSION:
+            raise StoreUnavailable(f"memX needs Redis 6.2 or later; this is {version}")
+
+    async def close(self) -> None:
+        """Stop background work and close every connection."""
+        await self._sweeper.close()
+        await self._tail.close()
+        self._servers.close()
+
+    async def ping(self) -> None:
+        """Return when Redis answers."""
+        await self._servers.call(0, b"PING")
+
+    async def read(self, space: str, keys: Sequence[str]) -> Sequence[bytes | None]:
+        """Read entries of one moment; None for each key that does not exist."""
+        return await self._reads.entries(self._keyspaces.space(space), keys)
+
+    async def list(
+        self, space: str, *, prefix: str = "", after: str = "", limit: int = 1000
+    ) -> KeyPage:
+        """Read the live entries whose keys start with ``prefix`` and sort behind ``after``."""
+        return await self._reads.keys(self._keyspaces.space(space), prefix, after, limit)
+
+    async def commit(self, space: str, transaction: Transaction) -> Outcome:
+        """Apply ``transaction`` atomically, in the total order of the space."""
+        keyspace = self._keyspaces.space(space)
+        if any(
+            isinstance(write, Put | Touch) and write.ttl_ms is not None
+            for write in transaction.writes
+        ):
+            await self._sweeper.before_expiry(keyspace)
+        outcome, unfinished = await self._commits.run(keyspace, transaction)
+        if unfinished:
+            self._sweeper.finish(keyspace)
+        return outcome
+
+    async def head(self, space: str) -> Position:
+        """The position after the newest change; revision 0 in a space that never held anything."""
+        return await self._reads.head(self._keyspaces.space(space))
+
+    async def log(self, space: str, since: Position | None, limit: int) -> LogPage:
+        """Read the log after ``since`` (None: from the oldest record kept).
+
+        Raises:
+            Compacted: The log has been trimmed past ``since``.
+            Diverged: ``since`` is above the head or names a history that was lost or never was.
+        """
+        return await self._reads.log(self._keyspaces.space(space), since, limit)
+
+    async def history(
+        self, space: str, key: str, limit: int, *, until: int | None = None
+    ) -> HistoryPage:
+        """Read the changes of ``key``, newest first, from revision ``until`` (None: head) down."""
+        return await self._reads.history(self._keyspaces.space(space), key, limit, until)
+
+    async def schemas(self, space: str) -> Schemas:
+        """Read all schemas of the space."""
+        return await self._reads.schemas(self._keyspaces.space(space))
+
+    async def tail(self, space: str, listener: TailListener) -> Callable[[], Awaitable[None]]:
+        """Tell ``listener`` of every commit from now on; await what is returned to stop."""
+        return await self._tail.add(self._keyspaces.space(space), listener)
+
+    async def _commit_nothing(self, space: Keyspace) -> bool:
+        _, unfinished = await self._commits.run(space, _NOTHING)
+        return unfinished

@@ -1,0 +1,154 @@
+"""Logs expiries that no commit comes by to log, and finishes what a commit left undone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from hiredis import ReplyError
+
+from memx_server.storage.base import StoreUnavailable
+from memx_server.storage.redis.keyspace import Keyspace, Keyspaces
+from memx_server.storage.redis.scripts import Script
+from memx_server.storage.redis.servers import Servers
+
+log = logging.getLogger(__name__)
+
+_EVERY = 0.5
+_ANNOUNCE_EVERY = 60.0
+_REGISTERED_KEPT = 3600.0
+"""Seconds: between sweeps, between two times a writer names its space to the other processes, and
+until a space without expiries that nobody names any more is forgotten."""
+
+_SPACES_AT_ONCE = 500
+_REGISTERED_AT_ONCE = 50
+_COMMITS_AT_ONCE = 10
+"""Bounds of one sweep: spaces looked at, those of them from the registry, commits in each."""
+
+
+class Sweeper:
+    """Looks, twice a second, for due expiries in the spaces that matter to this process.
+
+    Those are the spaces that are tailed here or were given expiries from here, and by turns those
+    in the registry, whose writers may be gone.
+
+    Args:
+        servers: Where the spaces are.
+        keyspaces: Names their keys.
+        commit: Commits an empty transaction, which logs what is due; tells whether more is left.
+        tailed: The spaces that are tailed now.
+    """
+
+    def __init__(
+        self,
+        servers: Servers,
+        keyspaces: Keyspaces,
+        commit: Callable[[Keyspace], Awaitable[bool]],
+        tailed: Callable[[], Iterable[Keyspace]],
+    ) -> None:
+        self._servers = servers
+        self._keyspaces = keyspaces
+        self._commit = commit
+        self._tailed = tailed
+        self._due = Script("due")
+        self._forget = Script("forget")
+        self._given: dict[Keyspace, float] = {}
+        self._announced: dict[Keyspace, float] = {}
+        self._unfinished: set[Keyspace] = set()
+        self._registered_from = 0
+        self._turn = 0
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to sweep."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        """Stop sweeping."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def before_expiry(self, space: Keyspace) -> None:
+        """See to it that an expiry about to be given is logged in time, if need be by others."""
+        now = time.monotonic()
+        self._given[space] = now
+        if now > self._announced.get(space, float("-inf")) + _ANNOUNCE_EVERY:
+            await self._servers.call(
+                self._keyspaces.registry_slot,
+                *(b"ZADD", self._keyspaces.expiring, repr(time.time()), space.id),
+            )
+            self._announced[space] = now
+
+    def finish(self, space: Keyspace) -> None:
+        """Go on with what a commit in ``space`` left undone."""
+        self._unfinished.add(space)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(_EVERY * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
+            try:
+                await self._sweep()
+            except StoreUnavailable:
+                continue
+            except ReplyError as error:
+                log.error("sweeping expiries failed: %s", error)
+
+    async def _sweep(self) -> None:
+        started = time.monotonic()
+        registered = await self._registered()
+        spaces = list(
+            dict.fromkeys([*self._given, *self._tailed(), *self._unfinished, *registered])
+        )
+        if len(spaces) > _SPACES_AT_ONCE:
+            self._turn = (self._turn + _SPACES_AT_ONCE) % len(spaces)
+            spaces = (spaces[self._turn :] + spaces[: self._turn])[:_SPACES_AT_ONCE]
+        states = await asyncio.gather(*[self._look(space) for space in spaces])
+        for space, state in zip(spaces, states, strict=True):
+            if state > 0 or space in self._unfinished:
+                await self._work_on(space)
+            elif state < 0:
+                await self._let_go(space, started, registered.get(space))
+
+    async def _look(self, space: Keyspace) -> int:
+        state: int = await self._due.run(self._servers, space.slot, [space.expiries], [])
+        return state
+
+    async def _work_on(self, space: Keyspace) -> None:
+        self._unfinished.discard(space)
+        for _ in range(_COMMITS_AT_ONCE):
+            if not await self._commit(space):
+                return
+        self._unfinished.add(space)
+
+    async def _let_go(self, space: Keyspace, started: float, registered_at: float | None) -> None:
+        if self._given.get(space, started) < started:
+            del self._given[space]
+            self._announced.pop(space, None)
+        if registered_at is not None and registered_at < time.time() - _REGISTERED_KEPT:
+            arguments: list[Any] = [space.id, repr(registered_at)]
+            await self._forget.run(
+                *(self._servers, self._keyspaces.registry_slot),
+                *([self._keyspaces.expiring], arguments),
+            )
+
+    async def _registered(self) -> dict[Keyspace, float]:
+        """The next few spaces of the registry, and when each was last named."""
+        first = self._registered_from
+        found = await self._servers.call(
+            self._keyspaces.registry_slot,
+            *(b"ZRANGE", self._keyspaces.expiring, first, first + _REGISTERED_AT_ONCE - 1),
+            b"WITHSCORES",
+        )
+        names, scores = found[::2], found[1::2]
+        self._registered_from = first + len(names) if len(names) == _REGISTERED_AT_ONCE else 0
+        return {
+            self._keyspaces.space(name.decode()): float(score)
+            for name, score in zip(names, scores, strict=True)
+        }
