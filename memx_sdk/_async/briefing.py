@@ -44,9 +44,7 @@ class AsyncBriefing:
             for entry in await self.context.entries(pattern, limit=_MOST_ENTRIES):
                 entries[entry["key"]] = entry
         self.cursor = cursor
-        return render_briefing(
-            list(entries.values()), changes, max_characters=self.max_characters
-        )
+        return render_briefing(list(entries.values()), changes, max_characters=self.max_characters)
 
     async def _changes_since_last_turn(self) -> list[Any]:
         if self.cursor is None:
@@ -56,9 +54,7 @@ class AsyncBriefing:
         found: list[Any] = []
         for pattern in self.patterns:
             try:
-                page = await self.context.changes(
-                    pattern, since=self.cursor, limit=_MOST_CHANGES
-                )
+                page = await self.context.changes(pattern, since=self.cursor, limit=_MOST_CHANGES)
             except (CompactedError, DivergedError):
                 continue
             found += [change for change in page.changes if change.get("writer") != self._writer]

@@ -198,9 +198,7 @@ class AsyncToolRunner:
 
     async def _unlock(self, given: args.UnlockArguments) -> results.UnlockResult:
         try:
-            gone = await self.context.delete(
-                given.key, if_revision=given.token, reason="unlock"
-            )
+            gone = await self.context.delete(given.key, if_revision=given.token, reason="unlock")
         except ConflictError:
             return results.UnlockResult(key=given.key, released=False)
         return results.UnlockResult(key=given.key, released=gone["deleted"])

@@ -45,9 +45,7 @@ class Briefing:
             for entry in self.context.entries(pattern, limit=_MOST_ENTRIES):
                 entries[entry["key"]] = entry
         self.cursor = cursor
-        return render_briefing(
-            list(entries.values()), changes, max_characters=self.max_characters
-        )
+        return render_briefing(list(entries.values()), changes, max_characters=self.max_characters)
 
     def _changes_since_last_turn(self) -> list[Any]:
         if self.cursor is None:
@@ -57,9 +55,7 @@ class Briefing:
         found: list[Any] = []
         for pattern in self.patterns:
             try:
-                page = self.context.changes(
-                    pattern, since=self.cursor, limit=_MOST_CHANGES
-                )
+                page = self.context.changes(pattern, since=self.cursor, limit=_MOST_CHANGES)
             except (CompactedError, DivergedError):
                 continue
             found += [change for change in page.changes if change.get("writer") != self._writer]

@@ -80,6 +80,18 @@ class Reading(Caller):
         """
         return self._walk(partial(reads.entries, pattern), reads.ENTRIES_PER_PAGE, limit)
 
+    def entry_page(
+        self, pattern: str = "*", *, limit: int = 100, after: str | None = None
+    ) -> reads.Page:
+        """Read one page of the entries whose keys match a pattern, sorted by key.
+
+        Args:
+            pattern: As for `keys`.
+            limit: How many at the most.
+            after: What the page before gave as ``next``; None for the first page.
+        """
+        return self._run(reads.entries(pattern, limit=limit, after=after))
+
     def history(self, key: str, limit: int = 20) -> list[Change]:
         """Read what happened to a key, newest first.
 

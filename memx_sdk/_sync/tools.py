@@ -199,9 +199,7 @@ class ToolRunner:
 
     def _unlock(self, given: args.UnlockArguments) -> results.UnlockResult:
         try:
-            gone = self.context.delete(
-                given.key, if_revision=given.token, reason="unlock"
-            )
+            gone = self.context.delete(given.key, if_revision=given.token, reason="unlock")
         except ConflictError:
             return results.UnlockResult(key=given.key, released=False)
         return results.UnlockResult(key=given.key, released=gone["deleted"])

@@ -40,7 +40,9 @@ IfRevision = Annotated[
 ]
 Ttl = Annotated[
     float | None,
-    Field(gt=0, description="Seconds after which the key expires by itself. Leave it out to keep it."),
+    Field(
+        gt=0, description="Seconds after which the key expires by itself. Leave it out to keep it."
+    ),
 ]
 
 
@@ -96,15 +98,15 @@ class UpdateArguments(Arguments):
         dict[str, JsonValue] | None,
         Field(description="Members to set in the object (RFC 7396); null removes a member."),
     ] = None
-    patch: Annotated[
-        list[PatchOperation] | None, Field(description="A JSON Patch (RFC 6902).")
-    ] = None
+    patch: Annotated[list[PatchOperation] | None, Field(description="A JSON Patch (RFC 6902).")] = (
+        None
+    )
     increment: Annotated[
         int | float | None, Field(description="Number to add; a missing key counts from 0.")
     ] = None
-    append: Annotated[
-        list[JsonValue] | None, Field(description="Items to append to the list.")
-    ] = None
+    append: Annotated[list[JsonValue] | None, Field(description="Items to append to the list.")] = (
+        None
+    )
     minimum: Annotated[
         int | float | None, Field(description="With increment: refuse to go below this.")
     ] = None
@@ -151,9 +153,7 @@ class WaitArguments(Arguments):
             "Leave it out to wait for the next change from now on."
         ),
     ] = None
-    timeout: Annotated[
-        float, Field(gt=0, le=300, description="The most seconds to wait.")
-    ] = 30.0
+    timeout: Annotated[float, Field(gt=0, le=300, description="The most seconds to wait.")] = 30.0
 
 
 class ChangesArguments(Arguments):

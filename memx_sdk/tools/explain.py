@@ -31,9 +31,17 @@ def explain_bad_arguments(tool: str, error: ValidationError) -> str:
     """Say which arguments of ``tool`` do not fit, for a model to mend."""
     lines = [
         f"- {'.'.join(str(part) for part in problem['loc']) or 'arguments'}: {problem['msg']}"
-        for problem in error.errors(include_url=False, include_context=False, include_input=False)[:5]
+        for problem in error.errors(include_url=False, include_context=False, include_input=False)[
+            :5
+        ]
     ]
-    return "\n".join([f"Error (invalid_request): {tool} was not called.", *lines, "Mend these and call it again."])
+    return "\n".join(
+        [
+            f"Error (invalid_request): {tool} was not called.",
+            *lines,
+            "Mend these and call it again.",
+        ]
+    )
 
 
 def _advice(error: MemxError) -> str:
@@ -42,7 +50,9 @@ def _advice(error: MemxError) -> str:
     if isinstance(error, SchemaViolationError):
         return "Mend the value so that it fits the schema, then write again."
     if isinstance(error, ForbiddenError):
-        return "This will not change by trying again: use a key that you are permitted, or report it."
+        return (
+            "This will not change by trying again: use a key that you are permitted, or report it."
+        )
     if isinstance(error, (UnavailableError, MemxConnectionError, MemxTimeout)):
         return (
             "The shared memory cannot be reached at the moment. Go on with what needs none of it and try again later; "

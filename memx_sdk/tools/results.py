@@ -6,7 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, JsonValue
 
-Revision = Annotated[int, Field(description="Pass it as if_revision to write only if nobody else has.")]
+Revision = Annotated[
+    int, Field(description="Pass it as if_revision to write only if nobody else has.")
+]
 Cursor = Annotated[str, Field(description="Pass it as since to go on from here.")]
 
 

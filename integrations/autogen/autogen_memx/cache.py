@@ -25,7 +25,7 @@ class MemxCacheStoreConfig(BaseModel):
 
     connection: MemxConnectionConfig = MemxConnectionConfig()
     prefix: str = "cache"
-    ttl: float | None = Field(None, gt=0, description="Seconds until an entry expires.")
+    ttl: float | None = Field(default=None, gt=0, description="Seconds until an entry expires.")
 
 
 class MemxCacheStore(CacheStore[T], Component[MemxCacheStoreConfig], Generic[T]):

@@ -20,10 +20,14 @@ class MemxConnectionConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    base_url: str | None = Field(None, description="Default: the environment's MEMX_BASE_URL.")
-    agent: str | None = Field(None, description="The name under which writes are attributed.")
+    base_url: str | None = Field(
+        default=None, description="Default: the environment's MEMX_BASE_URL."
+    )
+    agent: str | None = Field(
+        default=None, description="The name under which writes are attributed."
+    )
     api_key_env: str = Field(
-        "MEMX_API_KEY", description="The environment variable that holds the API key."
+        default="MEMX_API_KEY", description="The environment variable that holds the API key."
     )
 
 

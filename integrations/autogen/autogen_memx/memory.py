@@ -20,7 +20,8 @@ from autogen_core.models import SystemMessage
 from pydantic import BaseModel, ConfigDict, Field
 
 from autogen_memx.connection import MemxConnection, MemxConnectionConfig, until_cancelled
-from memx_sdk import AsyncBriefing, Entry, MemxError
+from memx_sdk import Entry, MemxError
+from memx_sdk.tools import AsyncBriefing
 
 
 class MemxMemoryConfig(BaseModel):
@@ -31,9 +32,9 @@ class MemxMemoryConfig(BaseModel):
     connection: MemxConnectionConfig = MemxConnectionConfig()
     patterns: list[str] = Field(description="The keys that the agent sees before each turn.")
     notes: str = Field(
-        "notes", description="add() writes under this prefix, clear() empties it."
+        default="notes", description="add() writes under this prefix, clear() empties it."
     )
-    max_characters: int = Field(4000, ge=500, description="The budget of each turn's text.")
+    max_characters: int = Field(default=4000, ge=500, description="The budget of each turn's text.")
 
 
 class MemxMemory(Memory, Component[MemxMemoryConfig]):

@@ -22,12 +22,12 @@ class MemxChatCompletionContextConfig(BaseModel):
 
     connection: MemxConnectionConfig = MemxConnectionConfig()
     prefix: str = Field(description="Messages are the keys prefix:00000001 and on.")
-    buffer_size: int | None = Field(None, gt=0, description="Show the model only the last so many.")
+    buffer_size: int | None = Field(
+        default=None, gt=0, description="Show the model only the last so many."
+    )
 
 
-class MemxChatCompletionContext(
-    ChatCompletionContext, Component[MemxChatCompletionContextConfig]
-):
+class MemxChatCompletionContext(ChatCompletionContext, Component[MemxChatCompletionContextConfig]):
     """Messages that outlive the process, and that several agents may share and add to at once.
 
     Args:
@@ -60,7 +60,9 @@ class MemxChatCompletionContext(
         context = self._connection.context
         place = await context.increment(f"{self._prefix}:count", history=False)
         await context.set(
-            self._message_key(place.value), _message.dump_python(message, mode="json"), history=False
+            self._message_key(place.value),
+            _message.dump_python(message, mode="json"),
+            history=False,
         )
 
     async def get_messages(self) -> list[LLMMessage]:

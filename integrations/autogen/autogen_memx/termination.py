@@ -27,8 +27,10 @@ class MemxTerminationConfig(BaseModel):
     member: list[str | int] = Field(
         default=[], description="The path to the member of the value to look at."
     )
-    equals: JsonValue = Field(None, description="What it must equal; without it, that it exists.")
-    needs_value: bool = Field(False, description="Whether equals counts.")
+    equals: JsonValue = Field(
+        default=None, description="What it must equal; without it, that it exists."
+    )
+    needs_value: bool = Field(default=False, description="Whether equals counts.")
 
 
 _ANYTHING = object()

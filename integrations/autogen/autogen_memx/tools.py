@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jsonref
 from autogen_core import CancellationToken, Component
 from autogen_core.tools import (
     BaseTool,
-    ParametersSchema,
     TextResultContent,
     ToolResult,
     ToolSchema,
@@ -23,7 +21,6 @@ from memx_sdk.tools import (
     TOOLS,
     AsyncToolRunner,
     ToolOutcome,
-    ToolSpec,
     explain_bad_arguments,
     explain_error,
 )
@@ -113,7 +110,9 @@ class MemxWorkbenchConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     connection: MemxConnectionConfig = MemxConnectionConfig()
-    tools: list[str] | None = Field(None, description="Offer only these; by default all permitted.")
+    tools: list[str] | None = Field(
+        default=None, description="Offer only these; by default all permitted."
+    )
 
 
 class MemxWorkbench(Workbench, Component[MemxWorkbenchConfig]):
@@ -144,7 +143,11 @@ class MemxWorkbench(Workbench, Component[MemxWorkbenchConfig]):
             permitted = await AsyncToolRunner(self._connection.context).permitted()
         except MemxError:
             permitted = list(TOOLS.values())
-        return [_schema(spec) for spec in permitted if self._offers(spec.name)]
+        return [
+            MemxTool(spec.name, self._connection).schema
+            for spec in permitted
+            if self._offers(spec.name)
+        ]
 
     async def call_tool(
         self,
@@ -196,18 +199,3 @@ class MemxWorkbench(Workbench, Component[MemxWorkbenchConfig]):
 
 def _result(name: str, text: str, *, is_error: bool) -> ToolResult:
     return ToolResult(name=name, result=[TextResultContent(content=text)], is_error=is_error)
-
-
-def _schema(spec: ToolSpec) -> ToolSchema:
-    schema = jsonref.replace_refs(spec.arguments.model_json_schema(), proxies=False)
-    return ToolSchema(
-        name=spec.name,
-        description=spec.description,
-        parameters=ParametersSchema(
-            type="object",
-            properties=schema["properties"],
-            required=schema.get("required", []),
-            additionalProperties=False,
-        ),
-        strict=False,
-    )

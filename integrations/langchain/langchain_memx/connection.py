@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 from memx_sdk import AsyncMemxContext, memxContext
@@ -18,7 +19,7 @@ class Do(NamedTuple):
 
     method: str
     arguments: tuple[Any, ...] = ()
-    options: dict[str, Any] = {}
+    options: Mapping[str, Any] = MappingProxyType({})
 
 
 Flow = Generator[Do, Any, T]

@@ -19,7 +19,8 @@ from langgraph.runtime import Runtime
 
 from langchain_memx.connection import MemxConnection
 from langchain_memx.tools import MemxTool
-from memx_sdk import AsyncBriefing, Briefing, MemxError
+from memx_sdk import MemxError
+from memx_sdk.tools import AsyncBriefing, Briefing
 
 log = logging.getLogger(__name__)
 

@@ -88,9 +88,7 @@ class MemxSaver(BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Store a checkpoint; it can be seen only once all its channel values can."""
-        return self._connection.run(
-            self._writing.put(config, checkpoint, metadata, new_versions)
-        )
+        return self._connection.run(self._writing.put(config, checkpoint, metadata, new_versions))
 
     async def aput(
         self,
@@ -146,9 +144,7 @@ class MemxSaver(BaseCheckpointSaver[str]):
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """The same without blocking the event loop."""
-        await self._connection.arun(
-            self._cleaning.copy_thread(source_thread_id, target_thread_id)
-        )
+        await self._connection.arun(self._cleaning.copy_thread(source_thread_id, target_thread_id))
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Delete all but the newest checkpoint of each namespace, or (``delete``) all.

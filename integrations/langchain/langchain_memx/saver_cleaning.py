@@ -98,7 +98,9 @@ class Cleaning:
         for record in records:
             if record.place in kept:
                 continue
-            yield from self._records.remove(record.place.thread, self._keys.checkpoint(record.place))
+            yield from self._records.remove(
+                record.place.thread, self._keys.checkpoint(record.place)
+            )
             for key in (yield from do("keys", self._keys.writes(record.place))):
                 yield from self._records.remove(record.place.thread, key)
         used = {

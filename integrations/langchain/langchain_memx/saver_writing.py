@@ -48,7 +48,9 @@ class Writing:
             "parent": config["configurable"].get("checkpoint_id"),
             "run_id": about.get("run_id"),
             "content": (
-                yield from self._records.pack(place.thread, owner, {"checkpoint": bare, "metadata": about})
+                yield from self._records.pack(
+                    place.thread, owner, {"checkpoint": bare, "metadata": about}
+                )
             ),
         }
         yield from do("set", owner, record, history=False)

@@ -100,7 +100,9 @@ class MemxArguments(BaseModel):
     merge: Annotated[
         dict[str, JsonValue] | None, Field(description="For update: members to set; null removes.")
     ] = None
-    increment: Annotated[int | float | None, Field(description="For update: a number to add.")] = None
+    increment: Annotated[int | float | None, Field(description="For update: a number to add.")] = (
+        None
+    )
     append: Annotated[
         list[JsonValue] | None, Field(description="For update: items to add to a list.")
     ] = None

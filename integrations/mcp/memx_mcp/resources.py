@@ -11,7 +11,12 @@ from typing import Any
 import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.server.session import ServerSession
-from mcp.server.subscriptions import ListenHandler, ResourcesListChanged, ResourceUpdated, ServerEvent
+from mcp.server.subscriptions import (
+    ListenHandler,
+    ResourcesListChanged,
+    ResourceUpdated,
+    ServerEvent,
+)
 from mcp.shared.exceptions import MCPError
 
 from memx_mcp.callers import Callers
@@ -45,11 +50,11 @@ class Resources:
         """List readable keys, a page at a time; the MCP cursor is memX's page cursor."""
         cursor = params.cursor if params else None
         try:
-            page = await self._callers.of(ctx).context.entry_page(limit=_PAGE, cursor=cursor)
+            page = await self._callers.of(ctx).context.entry_page(limit=_PAGE, after=cursor)
         except MemxError as error:
             raise _as_mcp_error(error) from None
         return types.ListResourcesResult(
-            resources=[_resource(entry) for entry in page.entries], next_cursor=page.next
+            resources=[_resource(entry) for entry in page.items], next_cursor=page.next
         )
 
     async def list_templates(
@@ -169,7 +174,9 @@ def _require_key(uri: str) -> str:
     key = key_of(uri)
     if key is None:
         raise MCPError(
-            _RESOURCE_NOT_FOUND, f"no shared key has this URI; they look like {URI_TEMPLATE}", {"uri": uri}
+            _RESOURCE_NOT_FOUND,
+            f"no shared key has this URI; they look like {URI_TEMPLATE}",
+            {"uri": uri},
         )
     return key
 
