@@ -70,6 +70,9 @@ pip_install() {
 }
 
 create() {
+    if [ -e "$venv" ] && [ ! -e "$venv/pyvenv.cfg" ]; then
+        fail "$venv is there and is no virtual environment; remove it, or name another one: VENV=..."
+    fi
     python=$(choose_python)
     echo "Preparing ${venv##*/} with Python $(version_of "$python"): the first time only, half a minute or so"
     output=$("$python" -m venv --clear "$venv" 2>&1) || fail "$output"

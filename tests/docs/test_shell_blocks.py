@@ -51,7 +51,6 @@ class Reader:
             "HOME": str(self.home),
             "REDIS_URL": self.redis_url,
             "MEMX_BASE_URL": self.url,
-            "VENV": str(BINARIES.parent),
             "TERM": "dumb",
         }
 

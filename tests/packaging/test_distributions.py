@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import runpy
 import subprocess
 import sys
 import tarfile
@@ -134,17 +135,14 @@ def test_the_sdk_alone_installs_and_imports_into_a_clean_environment(
     assert "memx_sdk" in foreign
 
 
-def test_the_development_environment_is_what_the_pins_were_made_for() -> None:
-    script = (ROOT / "tools/environment.sh").read_text(encoding="utf-8")
-    installed = set(re.findall(r"-e '?([^' ]+)'?", script.partition("test) ")[2]))
-    spec = importlib.util.spec_from_file_location("pin", ROOT / "tools/pin.py")
-    assert spec
-    assert spec.loader
-    pin = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(pin)
-    assert installed == {
-        f"{path}[{extras}]" if extras else path for path, extras in pin.DISTRIBUTIONS.items()
-    }
+def test_make_the_pins_and_the_handbook_agree_on_what_is_installed() -> None:
+    script = (ROOT / "tools/environment.sh").read_text(encoding="utf-8").partition("test) ")[2]
+    handbook = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("pip install")[2]
+    pin = runpy.run_path(str(ROOT / "tools/pin.py"))["DISTRIBUTIONS"]
+    pinned = [f"{path}[{extras}]" if extras else path for path, extras in pin.items()]
+    for text in (script.partition(";;")[0], handbook.partition("```")[0]):
+        assert re.findall(r"-e '?([^' \n]+)'?", text) == pinned
+        assert "--group dev" in text
 
 
 def test_everything_installed_for_development_is_pinned() -> None:

@@ -169,6 +169,18 @@ def test_another_interpreter_makes_it_anew(machine: Machine) -> None:
     assert machine.done() == []
 
 
+def test_a_folder_that_is_no_environment_is_left_alone(machine: Machine) -> None:
+    machine.install_python("python3", "3.11")
+    kept = machine.checkout / "mine/kept"
+    kept.parent.mkdir()
+    kept.write_text("")
+    done = machine.prepare("demo", VENV="mine")
+    assert done.returncode != 0
+    assert "no virtual environment" in done.stderr
+    assert kept.exists()
+    assert machine.done() == []
+
+
 def test_an_unfit_interpreter_is_refused_by_name(machine: Machine) -> None:
     old = machine.install_python("old", "3.9")
     done = machine.prepare("demo", PYTHON=str(old))
