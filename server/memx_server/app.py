@@ -19,15 +19,19 @@ from memx_server.domain.schemas import SchemaCache
 from memx_server.routes import health, home
 from memx_server.routes.documents import describe
 from memx_server.routes.errors import install_error_handlers
-from memx_server.routes.http import HttpOperations
+from memx_server.routes.http import Receive, Scope, Send, http_operations
 from memx_server.routes.operations import OPERATIONS
 from memx_server.services import Services
 from memx_server.settings import Settings
 from memx_server.storage.base import Store, StoreUnavailable
+from memx_server.storage.redis import RedisStore
+from memx_server.storage.sqlite import SqliteStore
 
 _log = logging.getLogger("memx_server")
 
 _GC_THRESHOLDS = (50_000, 50, 100)
+_OPENING_PATIENCE = 1.0
+"""Seconds that a start waits for the store, before it serves without one."""
 
 
 class MemxApp(FastAPI):
@@ -41,14 +45,9 @@ class MemxApp(FastAPI):
         super().__init__(**options)
         self.services = services
         self.state.services = services
-        by_path: dict[str, list[Any]] = {}
-        for operation in OPERATIONS:
-            by_path.setdefault(operation.path, []).append(operation)
-        self._direct = {
-            path: HttpOperations(operations, services) for path, operations in by_path.items()
-        }
+        self._direct = http_operations(OPERATIONS, services)
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request of the table directly, hand on all else."""
         if scope["type"] == "http":
             direct = self._direct.get(scope["path"])
@@ -101,16 +100,8 @@ def open_store(url: str) -> Store:
     Raises:
         ValueError: No store has such a URL.
     """
-    scheme, _, rest = url.partition(":")
-    if scheme == "sqlite":
-        from memx_server.storage.sqlite import SqliteStore
-
-        return SqliteStore(rest)
-    if scheme in {"redis", "rediss", "unix", "redis+sentinel", "redis+cluster"}:
-        from memx_server.storage.redis import RedisStore
-
-        return RedisStore(url)
-    raise ValueError(f"no store is known for {scheme}: ... (redis://host:port/db, sqlite:PATH)")
+    scheme, _, path = url.partition(":")
+    return SqliteStore(path) if scheme == "sqlite" else RedisStore(url)
 
 
 @asynccontextmanager
@@ -118,7 +109,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
     opening = asyncio.create_task(_open(services.store))
     try:
-        await asyncio.wait({opening}, timeout=1.0)
+        await asyncio.wait({opening}, timeout=_OPENING_PATIENCE)
+        if opening.done():
+            opening.result()  # a file that cannot be used keeps the server from starting
         _settle_collector()
         yield
     finally:
@@ -144,3 +137,11 @@ def _settle_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
+
+
+def __getattr__(name: str) -> MemxApp:
+    """Build ``app`` when it is first asked for, as ``uvicorn memx_server.app:app`` does."""
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()["app"] = application = create_app()
+    return application

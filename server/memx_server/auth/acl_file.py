@@ -51,9 +51,9 @@ _decode = msgspec.json.Decoder(dict[str, tuple[str, ...] | Grant]).decode
 class AclFile:
     """Authenticates against a file of API keys.
 
-    A key stands there in plain text or as ``sha256:<hex>``; keys are looked up by their digest, so that
-    the time it takes tells nothing about them. A file that cannot be used leaves the last good one in
-    force, and the log says why.
+    A key stands there in plain text or as ``sha256:<hex>``; keys are looked up by their digest, so
+    that the time it takes tells nothing about them. A file that cannot be used leaves the last good
+    one in force, and the log says why.
     """
 
     def __init__(self, path: Path) -> None:
@@ -107,10 +107,10 @@ class AclFile:
             if self._seen == (0, 0, 0):
                 return
             self._seen = (0, 0, 0)
-        standing = (
-            f"the {len(self._grants)} keys read before stay" if self._grants else "no key opens"
-        )
-        _log.error("%s cannot be used (%s); %s in force", self._path, error, standing)
+        standing = "no API key opens anything until it can be"
+        if self._grants:
+            standing = f"the {len(self._grants)} API keys read before stay in force"
+        _log.error("%s cannot be used (%s): %s", self._path, error, standing)
 
 
 def read_grants(text: bytes) -> dict[bytes, Grant]:
@@ -118,11 +118,15 @@ def read_grants(text: bytes) -> dict[bytes, Grant]:
 
     Raises:
         ValueError: It is not of the form that memX reads; no message shows a key.
-        ProtocolError: It is no exact JSON, or holds a malformed pattern.
+        ProtocolError: It holds a malformed pattern.
     """
-    check_exact(text)
+    held_by_key = _decode(text)
+    try:
+        check_exact(text)
+    except ProtocolError:  # its detail may show a key
+        raise ValueError("an API key, or a member of its grant, stands there twice") from None
     grants: dict[bytes, Grant] = {}
-    for key, held in _decode(text).items():
+    for key, held in held_by_key.items():
         digest = digest_of(key)
         if digest in grants:
             raise ValueError(f"{label_of(digest)} stands there twice")

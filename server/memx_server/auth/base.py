@@ -14,12 +14,12 @@ class Authenticator(Protocol):
     async def authenticate(self, credential: str | None) -> Principal:
         """Return who ``credential`` (an API key; None where there was none) stands for.
 
-        The same object comes back while nothing about the key has changed, so that what it remembers
-        about keys and scopes lives on.
+        The same object comes back while nothing about the key has changed, so that what it
+        remembers about keys and scopes lives on.
 
         Raises:
-            ProtocolError: ``unauthenticated`` without a credential, ``forbidden`` for one that is unknown
-                or void, ``unavailable`` when nobody can tell at the moment.
+            ProtocolError: ``unauthenticated`` without a credential, ``forbidden`` for one that is
+                unknown or void, ``unavailable`` when nobody can tell at the moment.
         """
 
 
@@ -32,7 +32,7 @@ def missing_credential() -> ProtocolError:
 
 
 def unknown_credential() -> ProtocolError:
-    """The error for an API key that opens nothing (unknown, expired or revoked: it does not say which)."""
+    """The error for an API key that opens nothing; it does not say why."""
     return ProtocolError(
         "forbidden", "this API key is unknown, expired or revoked; check it, or ask for a new one"
     )

@@ -83,7 +83,7 @@ def new_entry(caller: Caller, key: str, committed: Committed, value: bytes | Non
 
 
 def conflict(caller: Caller, key: str, entry: bytes | None) -> ProtocolError:
-    """The error for a condition that did not hold; without read scope it does not show the entry."""
+    """The error for a condition that did not hold, with the entry if the caller may read it."""
     extra: dict[str, object] = {"key": key}
     if caller.principal.may("read", key):
         extra["entry"] = msgspec.Raw(entry or NULL)
@@ -183,7 +183,7 @@ def gap_error(gap: Compacted | Diverged, head: Position) -> ProtocolError:
         )
     return ProtocolError(
         code,
-        f"{why}; read the present state (GET /keys?values=true), then go on from the cursor given here",
+        f"{why}; read the present state (GET /keys?values=true), then go on from this cursor",
         cursor=encode_cursor(head),
     )
 

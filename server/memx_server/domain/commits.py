@@ -1,4 +1,7 @@
-"""How a transaction gets into the store: checked against the schemas, redone when they move, applied once."""
+"""How a transaction gets into the store.
+
+Its values are checked against the schemas, it is redone when they move, and it is applied once.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,6 @@ from memx_server.storage.base import (
     IdempotencyMismatch,
     Outcome,
     Put,
-    SchemaMoved,
     Store,
     StoreUnavailable,
     Transaction,
@@ -75,8 +77,8 @@ class Commits:
         """Check the values of ``writes`` and commit them.
 
         Raises:
-            ProtocolError: A value is too large or its schema refuses it, the idempotency key was used
-                for another request, or the store does not answer within the deadline.
+            ProtocolError: A value is too large or its schema refuses it, the idempotency key was
+                used for another request, or the store does not answer within the deadline.
         """
         space = caller.principal.space
         while True:
@@ -100,8 +102,8 @@ class Commits:
     ) -> Committed:
         """Return what the request was answered when it was first sent, else raise ``refusal``.
 
-        A repeated request may meet another state than the first one did: a schema that refuses the value by
-        now, a counter at its bound.
+        A repeated request may meet another state than the first one did: a schema that refuses the
+        value by now, a counter at its bound.
         """
         if idempotency is None:
             raise refusal
@@ -121,8 +123,8 @@ class Commits:
     async def _send(self, space: str, transaction: Transaction) -> Outcome:
         """Commit; where the store does not answer, again while the deadline allows.
 
-        Only a transaction with an idempotency token is sent again: the store may have applied the first
-        one and lost only the reply.
+        Only a transaction with an idempotency token is sent again: the store may have applied the
+        first one and lost only the reply.
         """
         if transaction.idempotency is None:
             return await self._store.commit(space, transaction)
@@ -154,7 +156,7 @@ def milliseconds(seconds: float | None) -> int | None:
 def idempotency_of(
     caller: Caller, operation: str, request: msgspec.Struct, note: bytes = b""
 ) -> Idempotency | None:
-    """Make the token under which a write of ``caller`` is applied once; None when it asked for none."""
+    """Make the token under which a write is applied once; None when the caller named none."""
     if caller.idempotency_key is None:
         return None
     content = hashlib.blake2b(_encode(request), digest_size=16, person=operation.encode()[:16])

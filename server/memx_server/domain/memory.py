@@ -11,5 +11,6 @@ from memx_server.domain.writes import Writes
 class Memory(Reads, Writes, Transactions, SchemaDesk):
     """Serves requests whose shape has been checked; checks what they mean and who may ask for it.
 
-    Every method takes the caller and a request struct, returns JSON text, and raises ``ProtocolError``.
+    Every method takes the caller and a request struct, returns JSON text, and raises
+    ``ProtocolError``.
     """

@@ -1,4 +1,7 @@
-"""One queue per key inside the process, so that contention costs a wait and not a storm of lost races."""
+"""One queue per key inside the process.
+
+Contention then costs a wait, and not a storm of lost races.
+"""
 
 from __future__ import annotations
 

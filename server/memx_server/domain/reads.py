@@ -43,7 +43,7 @@ class Reads(Commits):
         return answers.NULL if entry is None else entry
 
     async def mget(self, caller: Caller, request: MgetRequest) -> bytes:
-        """Read several entries of one moment, and a cursor from which nothing after it is missed."""
+        """Read several entries of one moment, and a cursor that misses nothing after it."""
         keys = list(dict.fromkeys(request.keys))
         self._check_count(len(keys), self._limits.keys_per_read, "keys")
         for key in keys:
@@ -88,15 +88,16 @@ class Reads(Commits):
         pattern = validate_pattern(request.pattern)
         caller.principal.require_any_read(pattern)
         self._check_count(request.limit, self._limits.page, "limit")
-        position = None if request.since is None else decode_cursor(request.since)
+        since = None if request.since is None else decode_cursor(request.since)
         is_visible = visible(caller.principal, pattern, request.event)
         found: list[bytes] = []
         for _ in range(_PAGES_PER_ANSWER):
-            page = await self._log(caller.space, position)
+            page = await self._log(caller.space, since)
             position, seen = _collect(page, is_visible, request.limit - len(found))
             found += seen
             if len(found) >= request.limit or position.revision >= page.head:
                 break
+            since = position
         return b'{"changes":%b,"cursor":"%b","more":%b}' % (
             answers.array(found),
             encode_cursor(position).encode(),
@@ -113,7 +114,7 @@ class Reads(Commits):
     async def _matching(
         self, principal: Principal, pattern: str, after: str, limit: int
     ) -> tuple[list[tuple[str, bytes]], str | None]:
-        """Find up to ``limit`` readable entries, and the key to go on after where there may be more."""
+        """Find up to ``limit`` readable entries, and the key to go on after (None: the end)."""
         match = compile_pattern(pattern)
         readable = principal.scopes.read
         prefix = listing_prefix(principal, pattern)

@@ -105,7 +105,7 @@ def check_registration(text: bytes, limits: Limits) -> None:
 
 
 def _check_by_reference(schema: dict[str, Any] | bool) -> None:
-    # jsonschema's own check of `format: regex` means Python's dialect, which is not the one that runs.
+    # jsonschema would check patterns in Python's dialect, which is not the one that runs here.
     try:
         _reference_class(schema).check_schema(schema, format_checker=None)
     except jsonschema.SchemaError as error:

@@ -42,7 +42,7 @@ class SchemaSet:
 
 
 class PatternIndex:
-    """Finds the most specific pattern for a key; the cost depends on the key, not on how many there are."""
+    """Finds the most specific pattern for a key, at a cost that does not grow with their number."""
 
     def __init__(self, patterns: Iterable[str]) -> None:
         self._exact: set[str] = set()
@@ -78,8 +78,8 @@ class PatternIndex:
 class SchemaCache:
     """The schema sets of the spaces in use.
 
-    A set may be out of date: each commit carries the revision that its values were checked against, and
-    the store refuses it where the schemas have moved. ``moved`` is how a stale set leaves the cache.
+    A set may be out of date: each commit carries the revision that its values were checked against,
+    and the store refuses it where the schemas have moved. ``moved`` is how a stale set leaves.
     """
 
     def __init__(self, store: Store) -> None:
@@ -115,7 +115,7 @@ class SchemaCache:
         return found
 
     def moved(self, space: str, revision: int) -> None:
-        """Forget the set of ``space`` if it is older than ``revision`` (or from another lineage)."""
+        """Forget the set of ``space`` unless it has ``revision``."""
         found = self._sets.get(space)
         if found is not None and found.revision != revision:
             del self._sets[space]

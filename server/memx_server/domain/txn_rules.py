@@ -28,7 +28,7 @@ _BLIND = SetOperation | DeleteOperation | TouchOperation
 
 
 def check_txn(caller: Caller, request: TxnRequest, limits: Limits) -> None:
-    """Refuse a transaction that is too long, writes a key twice or touches what the caller may not."""
+    """Refuse a transaction that is too long, writes a key twice or asks for what is forbidden."""
     length = len(request.if_) + len(request.then) + len(request.else_)
     if length > limits.transaction_operations:
         raise ProtocolError(
@@ -62,8 +62,8 @@ def _check_compare(compare: CompareRequest) -> None:
 
 def _check_branch(caller: Caller, branch: str, operations: Sequence[AnyOperation]) -> None:
     for operation in operations:
-        verb = "read" if isinstance(operation, GetOperation) else "write"
-        caller.principal.require(verb, validate_key(operation.key))
+        key = validate_key(operation.key)
+        caller.principal.require("read" if isinstance(operation, GetOperation) else "write", key)
     writes = Counter(each.key for each in operations if not isinstance(each, GetOperation))
     for key, count in writes.items():
         if count > 1:

@@ -22,7 +22,7 @@ def operation_of(request: UpdateRequest) -> Computed | TouchOperation:
     """Return the operation in ``request``.
 
     Raises:
-        ProtocolError: ``invalid_request`` unless it asks for exactly one, with options that belong to it.
+        ProtocolError: ``invalid_request`` unless it asks for exactly one, with its own options.
     """
     asked = [kind for kind in _KINDS if getattr(request, kind) is not UNSET]
     if len(asked) != 1:

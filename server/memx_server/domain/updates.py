@@ -121,7 +121,7 @@ def _sum(held: Number, by: Number) -> Number:
     if not fits:
         raise ProtocolError(
             "invalid_update",
-            "the sum is too large, or has more digits than can be kept exactly; nothing was written",
+            "the sum is too large or has too many digits to be kept exactly; nothing was written",
             field="increment",
         )
     return exact

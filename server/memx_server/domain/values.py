@@ -1,7 +1,7 @@
 """Which JSON can be kept exactly: bytes that every reader understands in the same way.
 
-Refused are bad UTF-8, lone surrogates, NaN, numbers beyond a double's range, and names that come twice
-in one object. What passes is kept as it was sent, byte for byte.
+Refused are bad UTF-8, lone surrogates, NaN, numbers beyond a double's range, and names that come
+twice in one object. What passes is kept as it was sent, byte for byte.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ProtocolError(
             "invalid_json",
-            f"the name {twice!r} comes twice in one object; readers would not agree which one holds",
+            f"the name {twice!r} comes twice in one object, and readers would not agree which holds",
             field=twice,
         )
     return members

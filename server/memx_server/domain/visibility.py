@@ -19,7 +19,7 @@ def may_see_schema(principal: Principal, key: str) -> bool:
 
 
 def visible(principal: Principal, pattern: str, kind: EventKind) -> Callable[[Change], bool]:
-    """Return what tells, of a change, whether it matches ``pattern`` and ``principal`` may see it."""
+    """Return what tells whether a change matches ``pattern`` and ``principal`` may see it."""
     match = compile_pattern(pattern)
     readable = principal.scopes.read
     values, schemas = kind != "schema", kind != "value"
@@ -34,10 +34,11 @@ def visible(principal: Principal, pattern: str, kind: EventKind) -> Callable[[Ch
 
 
 def listing_prefix(principal: Principal, pattern: str) -> str:
-    """Return the prefix that all keys have which match ``pattern`` and which ``principal`` may read.
+    """Return the prefix of all keys that match ``pattern`` and that ``principal`` may read.
 
     It keeps a list from walking through what it would filter out.
     """
     asked = literal_prefix(pattern)
-    permitted = commonprefix([literal_prefix(held) for held in principal.scopes.read.patterns])
-    return permitted if permitted.startswith(asked) else asked
+    permitted = [literal_prefix(held) for held in principal.scopes.read.patterns]
+    shared = commonprefix(permitted)  # noqa: RUF071 - the common characters are what is wanted
+    return shared if shared.startswith(asked) else asked

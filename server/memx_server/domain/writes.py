@@ -35,7 +35,7 @@ from memx_server.storage.base import (
 from memx_server.storage.encoding import decode_entry
 
 _NOTE_BYTES = 16 * 1024
-"""Up to this length a new value is kept with its idempotency token; longer ones are read from the log."""
+"""Up to this length a new value is kept with its idempotency token; else the log has to tell it."""
 
 
 class Writes(Commits):

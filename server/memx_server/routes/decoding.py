@@ -11,7 +11,8 @@ import msgspec
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.domain.values import check_exact
-from memx_server.routes.operations import OPERATIONS, Operation
+from memx_server.routes.operation import Operation
+from memx_server.routes.operations import OPERATIONS
 
 _PATH = re.compile(r" - at `\$([^`]*)`")
 _NAMED = re.compile(r"(?:unknown|required) field `([^`]*)`")

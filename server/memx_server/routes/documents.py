@@ -9,7 +9,8 @@ from fastapi import FastAPI
 
 from memx_sdk.protocol.errors import STATUS_BY_CODE
 from memx_server.routes import shapes
-from memx_server.routes.operations import OPERATIONS, Operation
+from memx_server.routes.operation import Operation
+from memx_server.routes.operations import OPERATIONS
 
 _REF = "#/components/schemas/{name}"
 _ANY_REQUEST = ("invalid_request", "unauthenticated", "forbidden", "internal", "unavailable")

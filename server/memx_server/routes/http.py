@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from typing import Any
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.routes.credentials import Presented, read_headers
+from memx_server.routes.decoding import decode_body, decode_query
 from memx_server.routes.errors import (
     Headers,
     error_body,
@@ -14,9 +15,8 @@ from memx_server.routes.errors import (
     method_not_allowed,
     unexpected,
 )
-from memx_server.routes.operations import Call, Operation
+from memx_server.routes.operation import Call, Operation
 from memx_server.services import Services
-from memx_server.routes.decoding import decode_body, decode_query
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -28,6 +28,16 @@ _JSON = (b"content-type", b"application/json")
 
 class ClientGone(Exception):  # noqa: N818 - it is no error: the client left before it had sent all
     """The client went away while its request was read."""
+
+
+def http_operations(
+    operations: Iterable[Operation], services: Services
+) -> dict[str, HttpOperations]:
+    """Make what answers each path of ``operations``."""
+    by_path: dict[str, list[Operation]] = {}
+    for operation in operations:
+        by_path.setdefault(operation.path, []).append(operation)
+    return {path: HttpOperations(found, services) for path, found in by_path.items()}
 
 
 class HttpOperations:

@@ -12,6 +12,7 @@ from memx_server.storage.base import (
     Outcome,
     Put,
     Schemas,
+    StateStore,
     StoreUnavailable,
     TailListener,
     Touch,
@@ -62,7 +63,7 @@ class RedisStore:
         self._sweeper = Sweeper(
             self._servers, self._keyspaces, self._commit_nothing, lambda: self._tail.spaces
         )
-        self.state = RedisState(self._servers, self._keyspaces)
+        self.state: StateStore = RedisState(self._servers, self._keyspaces)
 
     async def open(self) -> None:
         """Connect and start the expiry sweep.
