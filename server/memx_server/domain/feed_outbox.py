@@ -32,7 +32,7 @@ class Outbox:
     readers.
 
     Args:
-        limit: Bytes. A single packet that is larger passes when nothing else waits.
+        limit: Bytes; one packet may pass it, so that there is room for one of any size.
         wake: Called when there is something to take after there was nothing.
     """
 

@@ -1,0 +1,145 @@
+"""The hub stays on the log whatever happens to the notices that wake it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from memx_server.domain.feed import Feed
+from memx_server.storage.base import Store, StoreUnavailable
+
+from tests.feed.conftest import QUICK
+from tests.feed.ear import listening, put, reader, values
+from tests.feed.faults import FaultyStore
+
+
+@pytest.fixture
+def faulty(store: Store) -> FaultyStore:
+    """The store, with notices that a test can break."""
+    return FaultyStore(store)
+
+
+@pytest.fixture
+async def shaky(faulty: FaultyStore) -> AsyncIterator[Feed]:
+    """A feed on the faulty store."""
+    feed = Feed(faulty, QUICK)
+    yield feed
+    await feed.close()
+
+
+async def test_a_lost_last_notice_is_found_by_looking_at_the_head(
+    faulty: FaultyStore, shaky: Feed
+) -> None:
+    async with listening(shaky) as ear:
+        faulty.lose = True
+        await put(faulty, "k", 1)
+        assert values(await ear.until(key="k")) == [("k", 1)]
+
+
+async def test_a_gap_is_repaired_at_the_next_notice(faulty: FaultyStore, store: Store) -> None:
+    feed = Feed(faulty)  # looks at the head after 5 seconds at the earliest
+    async with asyncio.timeout(4), listening(feed) as ear:
+        faulty.lose = True
+        await put(faulty, "a", 1)
+        await put(faulty, "b", 2)
+        faulty.lose = False
+        await put(faulty, "c", 3)
+        assert values(await ear.until(key="c")) == [("a", 1), ("b", 2), ("c", 3)]
+    await feed.close()
+
+
+async def test_a_notice_without_its_changes_is_read_from_the_log(
+    faulty: FaultyStore, shaky: Feed
+) -> None:
+    faulty.bare = True
+    async with listening(shaky) as ear:
+        await put(faulty, "big", "x" * 100_000)
+        assert values(await ear.until(key="big")) == [("big", "x" * 100_000)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_scrambled_notices_are_put_in_order(store: Store, seed: int) -> None:
+    """Some notices are lost, others come twice, and all of them late and in any order."""
+    faulty = FaultyStore(store, seed)
+    feed = Feed(faulty, QUICK)
+    async with listening(feed) as early:
+        faulty.scramble = True
+        for number in range(150):
+            await put(faulty, f"k{number % 7}", number)
+            if number == 70:
+                late = listening(feed, queue_bytes=3_000)
+                ear = await late.__aenter__()
+                joined = await store.head("feed")
+        await put(faulty, "end", "end")
+        whole = values(await early.until(key="end"))
+        part = await ear.until(key="end")
+        await late.__aexit__(None, None, None)
+    assert [value for _, value in whole] == [*range(150), "end"]
+    after = [f for f in part if f["event"] == "value" and f["revision"] > joined.revision]
+    assert values(after) == whole[71:]
+    await feed.close()
+
+
+async def test_one_reader_repairs_for_all(faulty: FaultyStore, shaky: Feed) -> None:
+    """A hundred subscribers and a flood of notices out of turn do not make a storm of reads."""
+    ears = [listening(shaky) for _ in range(100)]
+    heard = [await each.__aenter__() for each in ears]
+    faulty.lose = True
+    await put(faulty, "lost", 1)
+    faulty.lose = False
+    faulty.calls.clear()
+    for number in range(50):
+        await put(faulty, "k", number)
+    await put(faulty, "end", 1)
+    for ear in heard:
+        assert len(values(await ear.until(key="end"))) == 52
+    assert faulty.calls["log"] < 20
+    for each in ears:
+        await each.__aexit__(None, None, None)
+
+
+async def test_an_outage_is_waited_out(faulty: FaultyStore, shaky: Feed, store: Store) -> None:
+    async with listening(shaky) as ear:
+        await ear.until(event="live")
+        faulty.lose = faulty.unavailable = True
+        await put(store, "a", 1)
+        for listener in faulty.listeners:
+            listener.on_gap()
+        await asyncio.sleep(0.1)
+        assert not ear.lane.outbox
+        faulty.lose = faulty.unavailable = False
+        assert values(await ear.until(key="a")) == [("a", 1)]
+
+
+async def test_nobody_can_subscribe_while_the_store_is_away(
+    faulty: FaultyStore, shaky: Feed
+) -> None:
+    faulty.unavailable = True
+    with pytest.raises(StoreUnavailable):
+        async with listening(shaky):
+            pass
+    faulty.unavailable = False
+    async with listening(shaky) as ear:
+        await ear.until(event="live")
+
+
+async def test_a_hub_closes_some_time_after_its_last_subscriber(
+    faulty: FaultyStore, shaky: Feed
+) -> None:
+    async with listening(shaky):
+        pass
+    async with listening(shaky):
+        assert len(faulty.listeners) == 1
+    await asyncio.sleep(2 * QUICK.linger_seconds)
+    async with listening(shaky):
+        assert len(faulty.listeners) == 2
+
+
+async def test_spaces_are_apart(store: Store, feed: Feed) -> None:
+    async with listening(feed, principal=reader("*", space="elsewhere")) as ear:
+        await put(store, "k", 1)
+        await asyncio.sleep(0.3)
+        await ear.until(event="live")
+        assert not values(ear.frames)
+        assert not ear.lane.outbox
