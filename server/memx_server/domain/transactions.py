@@ -51,11 +51,12 @@ class _Note(msgspec.Struct):
 
     Attributes:
         branch: Which one ran.
-        values: For each operation, the value that it computed or the entry that it read.
+        values: For each operation, in a list of one, the value that it computed or the entry that
+            it read; an empty list for the others (msgspec decodes no ``Raw | None``).
     """
 
     branch: Literal["then", "else"]
-    values: list[msgspec.Raw | None]
+    values: list[list[msgspec.Raw]]
 
 
 _encode_note = msgspec.json.Encoder().encode
@@ -156,7 +157,7 @@ def _add(
             value = None if held is None else bytes(decode_entry(held).value)
             told = compute(operation, value, limits)
             plan.writes.append(computed_put(operation, told, reason))
-    plan.note.values.append(None if told is None else msgspec.Raw(told))
+    plan.note.values.append([] if told is None else [msgspec.Raw(told)])
 
 
 def _compares(present: Present) -> list[Compare]:
@@ -176,14 +177,14 @@ def _noted(idempotency: Idempotency | None, note: _Note) -> Idempotency | None:
         return None
     text = _encode_note(note)
     if len(text) > _NOTE_BYTES:
-        text = _encode_note(_Note(note.branch, [None] * len(note.values)))
+        text = _encode_note(_Note(note.branch, [[] for _ in note.values]))
     return replace(idempotency, note=text)
 
 
 def _answer(caller: Caller, request: TxnRequest, note: _Note, committed: Committed) -> bytes:
     written = iter(committed.written)
     results = [
-        _result(caller, operation, told, committed, written)
+        _result(caller, operation, told[0] if told else None, committed, written)
         for operation, told in zip(_operations(request, note.branch), note.values, strict=True)
     ]
     return b'{"ok":true,"branch":"%b","revision":%d,"ts":%a,"cursor":"%b","results":%b}' % (
