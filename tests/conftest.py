@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from memx_server.storage.redis import RedisStore
+from memx_server.storage.sqlite import SqliteStore
+from tests.support.memx_server import Served, serve_store
 from tests.support.redis_server import (
     HOW_TO_INSTALL,
     RedisServer,
@@ -42,3 +47,16 @@ def redis_any() -> Iterator[RedisServer]:
     """The newest Redis found, for tests that ask for no version."""
     with RedisServer(newest_redis()) as server:
         yield server
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
+    """A memX server in this process, once on each store, with nothing in it yet."""
+    if request.param == "sqlite":
+        with serve_store(SqliteStore(tmp_path / "memx.db")) as served:
+            yield served
+    else:
+        redis: RedisServer = request.getfixturevalue("redis_any")
+        store = RedisStore(redis.url, prefix=f"test-{secrets.token_hex(6)}")
+        with serve_store(store) as served:
+            yield served

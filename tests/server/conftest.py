@@ -1,0 +1,100 @@
+"""A server on each store for the whole module, and a space of its own for each test."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from memx_server.storage.redis import RedisStore
+from memx_server.storage.sqlite import SqliteStore
+
+from tests.support.memx_server import Served, serve_store
+from tests.support.redis_server import RedisServer
+
+
+@pytest.fixture(scope="module", params=["sqlite", "redis"])
+def served(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    """A server that the module's tests share; they keep to spaces of their own."""
+    if request.param == "sqlite":
+        path: Path = tmp_path_factory.mktemp("memx") / "memx.db"
+        with serve_store(SqliteStore(path)) as server:
+            yield server
+    else:
+        redis: RedisServer = request.getfixturevalue("redis_any")
+        store = RedisStore(redis.url, prefix=f"test-{secrets.token_hex(6)}")
+        with serve_store(store) as server:
+            yield server
+
+
+class Api:
+    """A client of one API key, for tests that look at the wire."""
+
+    def __init__(self, http: httpx.Client) -> None:
+        self.http = http
+
+    def call(self, method: str, path: str, expect: int = 200, **options: Any) -> Any:
+        """Make a request, check its status and form, return the decoded answer."""
+        answer = self.http.request(method, path, **options)
+        assert answer.status_code == expect, (answer.status_code, answer.text)
+        assert answer.headers["content-type"] == "application/json"
+        body = answer.json()
+        if expect >= 400:
+            assert isinstance(body["error"], str)
+            assert isinstance(body["detail"], str)
+        return body
+
+    def get(self, path: str, expect: int = 200, /, **query: Any) -> Any:
+        return self.call("GET", path, expect, params=query)
+
+    def post(self, path: str, body: Any, expect: int = 200, **headers: str) -> Any:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.call("POST", path, expect, json=body, headers=named)
+
+    def raw(self, path: str, body: bytes, expect: int = 200) -> Any:
+        return self.call(
+            "POST", path, expect, content=body, headers={"content-type": "application/json"}
+        )
+
+    def delete(self, path: str, expect: int = 200, /, **query: Any) -> Any:
+        return self.call("DELETE", path, expect, params=query)
+
+    def set(self, key: str, value: Any, **options: Any) -> Any:
+        return self.post("/set", {"key": key, "value": value, **options})
+
+    def text(self, path: str, **query: Any) -> str:
+        """The answer as it came."""
+        return self.http.get(path, params=query).text
+
+
+@pytest.fixture
+def api(served: Served) -> Iterator[Api]:
+    """A client that may do everything in a space of its own."""
+    with client(served, served.fresh_key()) as found:
+        yield found
+
+
+class client:  # noqa: N801 - used as a function is
+    """Open a client for an API key: ``with client(served, key) as api``."""
+
+    def __init__(self, served: Served, api_key: str, **headers: str) -> None:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        self._http = httpx.Client(
+            base_url=served.url, headers={"x-api-key": api_key, **named}, timeout=15
+        )
+
+    def __enter__(self) -> Api:
+        return Api(self._http)
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+
+def compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
