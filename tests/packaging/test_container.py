@@ -130,7 +130,8 @@ def test_its_steps_make_a_server_that_answers_and_stops(
     log = image.folder / "log"
     wait_until_healthy(url, process, log)
     body = {"key": "container:test", "value": {"works": True}}
-    assert httpx.post(f"{url}/set", json=body, headers=KEY).json()["updated"] is True
+    written = httpx.post(f"{url}/set", json=body, headers=KEY)
+    assert written.status_code == 200, log.read_text()
     read = httpx.get(f"{url}/get", params={"key": "container:test"}, headers=KEY).json()
     assert read["value"] == {"works": True}
 
