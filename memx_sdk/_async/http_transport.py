@@ -69,7 +69,8 @@ class AsyncHttpTransport:
 
     async def close(self) -> None:
         """Close the pool; see `AsyncTransport.close`."""
-        await self._client.aclose()
+        # What belongs to an event loop that has ended cannot be closed by another one.
+        await self._client_here().aclose()
 
     def _open_client(self) -> httpx.AsyncClient:
         headers = {

@@ -70,7 +70,8 @@ class HttpTransport:
 
     def close(self) -> None:
         """Close the pool; see `Transport.close`."""
-        self._client.close()
+        # What belongs to an event loop that has ended cannot be closed by another one.
+        self._client_here().close()
 
     def _open_client(self) -> httpx.Client:
         headers = {

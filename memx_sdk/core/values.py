@@ -75,7 +75,20 @@ def schema_of(schema: Any) -> Any:
     """Return the JSON Schema of a model or another type; what is no type as it is."""
     if _is_pydantic(schema):
         return schema.model_json_schema()
-    return msgspec.json.schema(schema) if isinstance(schema, type) else schema
+    if isinstance(schema, type):
+        return _with_decimals_as_numbers(msgspec.json.schema(schema))
+    return schema
+
+
+def _with_decimals_as_numbers(schema: Any) -> Any:
+    """Describe ``Decimal`` as `encode` writes it; msgspec's own default is a string."""
+    if isinstance(schema, list):
+        return [_with_decimals_as_numbers(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("format") == "decimal" and schema.get("type") == "string":
+        return {**schema, "type": "number"}
+    return {name: _with_decimals_as_numbers(part) for name, part in schema.items()}
 
 
 def _simplify(value: Any) -> Any:

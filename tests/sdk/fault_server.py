@@ -26,25 +26,39 @@ FAULTS: tuple[Fault, ...] = (
     "proxy_error",
 )
 
+_LEAVE_SECONDS = 5.0
 _PAGE = b"<html>Bad Gateway</html>"
-_PROXY_ERROR = b"HTTP/1.1 502 Bad Gateway\r\ncontent-type: text/html\r\ncontent-length: %d\r\n\r\n%s"
+_PROXY_ERROR = (
+    b"HTTP/1.1 502 Bad Gateway\r\ncontent-type: text/html\r\ncontent-length: %d\r\n\r\n%s"
+)
 
 
 class FaultProxy:
     """Passes HTTP requests on to a server; breaks the next ones as ``plan`` says.
 
+    ``seen`` counts requests, ``accepted`` connections; ``busy`` is set by the first request.
+
     Args:
         upstream: The base URL of the server.
         plan: A fault for each request; when it runs out, requests pass.
+        port: Where to listen; 0 takes a free one.
     """
 
-    def __init__(self, upstream: str, plan: Iterable[Fault] = ()) -> None:
+    def __init__(self, upstream: str, plan: Iterable[Fault] = (), *, port: int = 0) -> None:
         parts = urlsplit(upstream)
         self._upstream = (parts.hostname or "", parts.port or 80)
         self.plan = iter(plan)
         self.seen = 0
+        self.accepted = 0
+        self.busy = asyncio.Event()
+        self._port = port
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+
+    async def alone(self) -> None:
+        """Return when no client is connected any more."""
+        async with asyncio.timeout(_LEAVE_SECONDS):
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     @property
     def url(self) -> str:
@@ -54,7 +68,7 @@ class FaultProxy:
         return f"http://{host}:{port}"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
         return self
 
     async def __aexit__(
@@ -73,10 +87,12 @@ class FaultProxy:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self.accepted += 1
         task.add_done_callback(self._tasks.discard)
         try:
             while request := await _read_message(reader):
                 self.seen += 1
+                self.busy.set()
                 await self._answer(request, next(self.plan, "pass"), reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the client went away
