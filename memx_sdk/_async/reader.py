@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from typing import Final
 
 from memx_sdk._async._concurrency import Event, Lock
 from memx_sdk.core.reconnect import Backoff, refusal
@@ -14,6 +15,9 @@ from memx_sdk.errors import MemxClosedError, MemxConnectionError, MemxError, Mem
 from memx_sdk.transport import AsyncMessageStream, AsyncTransport
 
 log = logging.getLogger("memx_sdk")
+
+_STEADY: Final = 10.0
+"""Seconds after which a stream has shown that it works, even if it brought nothing."""
 
 
 class AsyncReader:
@@ -33,6 +37,8 @@ class AsyncReader:
         self._state = FeedState(request)
         self._backoff = Backoff()
         self._not_before = 0.0
+        self._opened_at = 0.0
+        self._opened_with: str | None = None
         self._stream: AsyncMessageStream | None = None
         self._steps: deque[Received] = deque()
         self._live = False
@@ -112,9 +118,7 @@ class AsyncReader:
             self._take(self._state.receive(message))
 
     def _take(self, steps: list[Received]) -> None:
-        if any(step.live for step in steps):
-            self._live = True
-            self._backoff.reset()
+        self._live = self._live or any(step.live for step in steps)
         if self._ended is None:
             self._steps.extend(steps)
 
@@ -129,6 +133,7 @@ class AsyncReader:
             await self._lost(error)
             return
         self._stream = stream
+        self._opened_at, self._opened_with = time.monotonic(), self._state.cursor
         if self._closing.is_set():
             await stream.close()
 
@@ -147,11 +152,18 @@ class AsyncReader:
         if (refused := refusal(error, established=self._live)) is not None:
             self._ended = refused
             raise refused from error
+        if self._worked(stream):
+            self._backoff.reset()
         delay = self._backoff.next(error)
         self._not_before = time.monotonic() + delay
         level = logging.INFO if self._backoff.attempts == 1 else logging.WARNING
         pattern = self.request.pattern
         log.log(level, "the feed of %r broke (%s); next try in %.1f s", pattern, error, delay)
+
+    def _worked(self, stream: AsyncMessageStream | None) -> bool:
+        """Tell whether a stream got anywhere, or at least lasted."""
+        moved = self._state.cursor != self._opened_with
+        return stream is not None and (moved or time.monotonic() - self._opened_at > _STEADY)
 
     async def _pause(self, seconds: float, deadline: float | None) -> None:
         remaining = _remaining(deadline)

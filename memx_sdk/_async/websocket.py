@@ -18,7 +18,7 @@ from memx_sdk.transport import Response, TransportOptions
 _QUEUED_MESSAGES: Final = 64
 """How many messages wait for a slow reader before the server is held back."""
 
-_CLOSING_SECONDS: Final = 2.0
+_CLOSING_SECONDS: Final = 1.0
 """How long the server may take to say goodbye."""
 
 
@@ -62,7 +62,7 @@ async def connect_websocket(
 ) -> AsyncWebSocket:
     """Open a WebSocket.
 
-    Pings go out so often that a connection that is half open is noticed within twice the timeout.
+    Pings go out so often that a connection that is half open is noticed in about twice the timeout.
 
     Args:
         options: Where to, as whom.

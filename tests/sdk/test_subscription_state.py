@@ -7,8 +7,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memx_sdk.core.subscription import NOW, FeedRequest, FeedState
+from memx_sdk.core.subscription import NOW, FeedRequest, FeedState, Received
 from memx_sdk.models import Change, Reset
+from tests.sdk.made_up_log import Frame, Space
 
 LIVE = {"event": "live", "cursor": "a-7"}
 
@@ -54,7 +55,7 @@ def test_a_transaction_is_handed_on_whole() -> None:
     assert state.receive(change("k2", 8, more=True)) == []
     steps = state.receive(change("k3", 8, cursor="a-8"))
 
-    assert [step.item.key for step in steps if step.item] == ["k1", "k2", "k3"]
+    assert [step.item["key"] for step in steps if step.item] == ["k1", "k2", "k3"]
     assert [step.cursor for step in steps] == ["a-7", "a-7", "a-8"]
 
 
@@ -67,7 +68,7 @@ def test_half_a_transaction_is_asked_for_again() -> None:
     assert state.query()["since"] == "a-7"
     state.receive(change("k1", 8, more=True))
     steps = state.receive(change("k2", 8, cursor="a-8"))
-    assert [step.item.key for step in steps if step.item] == ["k1", "k2"]
+    assert [step.item["key"] for step in steps if step.item] == ["k1", "k2"]
 
 
 def test_marks_move_the_position_without_a_change() -> None:
@@ -167,155 +168,107 @@ def test_presence_moves_no_one() -> None:
     assert step.cursor == "a-7"
 
 
-class Space:
-    """A log with a floor, and the stream that a server would send of it."""
-
-    def __init__(self) -> None:
-        self.log: list[list[str | None]] = []  # the keys of each transaction; its index is its revision - 1
-        self.floor = 0
-        self.stream: list[dict[str, Any]] | None = None
-
-    def commit(self, keys: list[str]) -> None:
-        self.log.append(list(keys))
-        if self.stream is not None:
-            self.stream += self._frames(len(self.log))
-
-    def connect(self, query: dict[str, str]) -> None:
-        self.stream = []
-        if "snapshot" in query:
-            self._snapshot()
-            return
-        head = len(self.log)
-        since = head if query["since"] == NOW else int(query["since"])
-        if since < self.floor:
-            self.stream.append({"event": "reset", "reason": "compacted"})
-            self._snapshot()
-            return
-        for revision in range(since + 1, head + 1):
-            self.stream += self._frames(revision)
-        self.stream.append({"event": "live", "cursor": str(head)})
-
-    def state(self) -> dict[str, int]:
-        return {key: revision for revision, keys in enumerate(self.log, start=1) for key in keys}
-
-    def _snapshot(self) -> None:
-        assert self.stream is not None
-        self.stream += [change(key, at, snapshot=True) for key, at in self.state().items()]
-        self.stream.append({"event": "live", "cursor": str(len(self.log))})
-
-    def _frames(self, revision: int) -> list[dict[str, Any]]:
-        *earlier, last = self.log[revision - 1]
-        frames = [change(key, revision, more=True) for key in earlier]
-        return [*frames, change(last, revision, cursor=str(revision))]
-
-
 class User:
     """Keeps what a subscriber is handed, and the state that it derives from that."""
 
     def __init__(self) -> None:
-        self.changes: list[tuple[str, int]] = []
+        self.steps: list[list[tuple[str, int]]] = []
         self.state: dict[str, int] = {}
         self.resets = 0
 
-    def take(self, item: Change | Reset) -> None:
-        if isinstance(item, Reset):
-            self.resets += 1
-            self.state.clear()
-            return
-        if not item.snapshot:
-            self.changes.append((item.key, item.revision))
-        self.state[item.key] = item.revision
+    @property
+    def changes(self) -> list[tuple[str, int]]:
+        return [change for step in self.steps for change in step]
+
+    def take(self, steps: list[Received]) -> None:
+        for step in steps:
+            if isinstance(step.item, Reset):
+                self.resets += 1
+                self.state.clear()
+            elif step.item is not None:
+                self.state[step.item.key] = step.item.revision
+        items = [step.item for step in steps if isinstance(step.item, Change)]
+        self.steps.append([(item.key, item.revision) for item in items if not item.snapshot])
+
+
+class Play:
+    """A space, a subscription, its user, and the stream between them."""
+
+    def __init__(self, before: list[list[str]], **wish: Any) -> None:
+        self.space, self.user = Space(), User()
+        for transaction in before:
+            self.space.commit(*transaction)
+        self.state = FeedState(FeedRequest("*", **wish))
+        self._stream: list[Frame] | None = None
+
+    def run(self, course: list[tuple[str, Any]]) -> None:
+        for action, detail in course:
+            getattr(self, action)(detail)
+        self.deliver(10_000)
+
+    def commit(self, names: list[str]) -> None:
+        revision = self.space.commit(*names)
+        if self._stream is not None:
+            self._stream += self.space.frames(revision)
+
+    def deliver(self, count: int) -> None:
+        if self._stream is None:
+            self._stream = self.space.opening(self.state.query())
+        frames, self._stream = self._stream[:count], self._stream[count:]
+        for frame in frames:
+            self.user.take(self.state.receive(frame))
+
+    def cut(self, _: None) -> None:
+        self._stream = None
+        self.state.disconnected()
+
+    def trim(self, kept: int) -> None:
+        self.space.floor = max(self.space.floor, self.space.head - kept)
 
 
 keys = st.lists(st.sampled_from(["k1", "k2", "k3", "k4"]), min_size=1, max_size=3, unique=True)
-actions = st.one_of(
-    st.tuples(st.just("commit"), keys),
-    st.tuples(st.just("deliver"), st.integers(1, 6)),
-    st.tuples(st.just("cut"), st.none()),
-    st.tuples(st.just("trim"), st.integers(0, 3)),
-)
+earlier = st.lists(keys, max_size=3)
+commits = st.tuples(st.just("commit"), keys)
+deliveries = st.tuples(st.just("deliver"), st.integers(1, 6))
+cuts = st.tuples(st.just("cut"), st.none())
+trims = st.tuples(st.just("trim"), st.integers(0, 3))
+calm = st.lists(st.one_of(commits, deliveries, cuts), max_size=30)
+rough = st.lists(st.one_of(commits, deliveries, cuts, trims), max_size=30)
 
 
-def play(space: Space, state: FeedState, user: User, course: list[tuple[str, Any]]) -> None:
-    def deliver(count: int) -> None:
-        if space.stream is None:
-            space.connect(state.query())
-        assert space.stream is not None
-        frames, space.stream = space.stream[:count], space.stream[count:]
-        for frame in frames:
-            for step in state.receive(frame):
-                if step.item is not None:
-                    user.take(step.item)
-
-    for action, detail in course:
-        match action:
-            case "commit":
-                space.commit(detail)
-            case "deliver":
-                deliver(detail)
-            case "cut":
-                space.stream = None
-                state.disconnected()
-            case "trim":
-                space.floor = max(space.floor, len(space.log) - detail)
-    deliver(10_000)
-
-
-@given(before=st.lists(keys, max_size=3), course=st.lists(actions, max_size=30))
-def test_without_trimming_the_user_sees_exactly_the_log(
+@given(before=earlier, course=calm)
+def test_the_user_sees_exactly_the_log(
     before: list[list[str]], course: list[tuple[str, Any]]
 ) -> None:
-    space, user = Space(), User()
-    for transaction in before:
-        space.commit(transaction)
-    state = FeedState(FeedRequest("*", since=str(len(before))))
+    play = Play(before, since=f"a-{len(before)}")
 
-    play(space, state, user, [step for step in course if step[0] != "trim"])
+    play.run(course)
 
-    expected = [
-        (key, revision)
-        for revision, transaction in enumerate(space.log, start=1)
-        if revision > len(before)
-        for key in transaction
-    ]
-    assert user.changes == expected
-    assert user.resets == 0
+    later = list(enumerate(play.space.log, start=1))[len(before) :]
+    assert play.user.changes == [(key, revision) for revision, names in later for key in names]
+    assert play.user.resets == 0
 
 
-@given(
-    before=st.lists(keys, max_size=3), course=st.lists(actions, max_size=30), snapshot=st.booleans()
-)
+@given(before=earlier, course=rough, snapshot=st.booleans())
 def test_whatever_happens_the_user_ends_with_the_space_s_state(
     before: list[list[str]], course: list[tuple[str, Any]], snapshot: bool
 ) -> None:
-    space, user = Space(), User()
-    for transaction in before:
-        space.commit(transaction)
-    since = None if snapshot else "0"
-    state = FeedState(FeedRequest("*", since=since, snapshot=snapshot))
+    play = Play(before, since=None if snapshot else "a-0", snapshot=snapshot)
 
-    play(space, state, user, course)
+    play.run(course)
 
-    assert user.state == space.state()
-    revisions = [revision for _, revision in user.changes]
+    assert play.user.state == play.space.state()
+    revisions = [revision for _, revision in play.user.changes]
     assert revisions == sorted(revisions)
-    assert len(set(user.changes)) == len(user.changes)
+    assert len(set(play.user.changes)) == len(revisions)
 
 
-@given(course=st.lists(actions, max_size=30))
+@given(course=calm)
 def test_a_transaction_is_never_seen_in_part(course: list[tuple[str, Any]]) -> None:
-    space, user = Space(), User()
-    state = FeedState(FeedRequest("*", since="0"))
-    seen: list[list[tuple[str, int]]] = []
+    play = Play([], since="a-0")
 
-    def receive(frame: dict[str, Any], original: Any = state.receive) -> Any:
-        steps = original(frame)
-        seen.append([(s.item.key, s.item.revision) for s in steps if isinstance(s.item, Change)])
-        return steps
+    play.run(course)
 
-    state.receive = receive  # type: ignore[method-assign]  # to look at each step as it is made
-    play(space, state, user, [step for step in course if step[0] != "trim"])
-
-    for batch in seen:
-        for _, revision in batch:
-            assert batch == [(key, revision) for key in space.log[revision - 1]]
+    for step in play.user.steps:
+        for _, revision in step:
+            assert step == [(key, revision) for key in play.space.log[revision - 1]]

@@ -1,0 +1,50 @@
+"""Subscriptions whose methods are awaited in either half."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from tests.sdk.halves import Half, InThread, make_context
+
+DEADLINE = 10.0
+
+
+@asynccontextmanager
+async def subscribed(
+    half: Half, url: str, pattern: str = "*", *args: Any, timeout: float = 5.0, **wish: Any
+) -> AsyncIterator[Any]:
+    """A subscription whose methods are awaited in either half."""
+    async with make_context(half, "key", url, timeout=timeout) as ctx:
+        if half == "async":
+            yield ctx.subscribe(pattern, *args, **wish)
+        else:
+            yield InThread(ctx.target.subscribe(pattern, *args, **wish))
+
+
+class Recorder:
+    """A callback that can be waited for, from whichever thread it is called."""
+
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+        self._loop = asyncio.get_running_loop()
+        self._news = asyncio.Event()
+
+    def __call__(self, item: Any) -> None:
+        self.items.append(item)
+        self._loop.call_soon_threadsafe(self._news.set)
+
+    async def holds(self, count: int) -> list[Any]:
+        async with asyncio.timeout(DEADLINE):
+            while len(self.items) < count:
+                self._news.clear()
+                await self._news.wait()
+        return self.items
+
+
+async def taken(subscription: Any, count: int) -> list[tuple[str, int]]:
+    """The next ``count`` changes, as key and revision."""
+    changes = [await subscription.next(timeout=DEADLINE) for _ in range(count)]
+    return [(change.key, change.revision) for change in changes]
