@@ -69,7 +69,7 @@ class AsyncToolRunner:
         try:
             result = await self._run_by_name[name](checked)
         except MemxError as error:
-            return ToolOutcome(explain_error(error), error=error)
+            return ToolOutcome(explain_error(error, tool=name), error=error)
         return ToolOutcome(_as_text(result), result)
 
     def _checked(

@@ -70,7 +70,7 @@ class ToolRunner:
         try:
             result = self._run_by_name[name](checked)
         except MemxError as error:
-            return ToolOutcome(explain_error(error), error=error)
+            return ToolOutcome(explain_error(error, tool=name), error=error)
         return ToolOutcome(_as_text(result), result)
 
     def _checked(

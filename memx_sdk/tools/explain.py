@@ -20,8 +20,15 @@ from memx_sdk.errors import (
 _SHOWN_CHARACTERS = 2000
 
 
-def explain_error(error: MemxError) -> str:
-    """Say what went wrong and what to do next, for a model to mend."""
+def explain_error(error: MemxError, *, tool: str | None = None) -> str:
+    """Say what went wrong and what to do next, for a model to mend.
+
+    Args:
+        error: What a call raised.
+        tool: The tool that made the call, where its advice differs from that for other writes.
+    """
+    if tool == "memx_lock" and isinstance(error, ConflictError):
+        return _lock_is_held(error)
     text = f"Error ({error.code}): {error.detail}"
     advice = _advice(error)
     return f"{text}\n{advice}" if advice else text
@@ -41,6 +48,15 @@ def explain_bad_arguments(tool: str, error: ValidationError) -> str:
             *lines,
             "Mend these and call it again.",
         ]
+    )
+
+
+def _lock_is_held(error: ConflictError) -> str:
+    entry = error.entry
+    holder = f" by {entry.writer} until {entry.expires_at} (Unix seconds)" if entry else ""
+    return (
+        f"Error (conflict): the lock is held{holder}.\n"
+        "Wait with memx_wait for a change of its key, then call memx_lock again."
     )
 
 
