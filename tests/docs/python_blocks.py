@@ -71,7 +71,8 @@ async def run(block: Block, names: dict[str, Any]) -> None:
     tree = ast.parse(block.text, filename=str(block.path))
     tree = ast.fix_missing_locations(_Arrows(block.text).visit(tree))
     ast.increment_lineno(tree, block.line - 1)
-    code = compile(tree, str(block.path), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    code = compile(tree, str(block.path), "exec", flags=flags, dont_inherit=True)
     names[CHECK] = _expect_equal
     result = eval(code, names)
     if inspect.isawaitable(result):
