@@ -134,19 +134,16 @@ def _judge_scopes(scopes: dict[str, list[str]]) -> Finding:
 
 async def _push_finding(memory: AsyncMemxContext, pattern: str, timeout: float) -> Finding:
     """Subscribe, since a proxy that lets requests through may still stop WebSockets."""
-    changes = memory.subscribe(pattern)
     try:
-        async with asyncio.timeout(timeout):
-            await changes.ready()
-    except (MemxError, TimeoutError) as error:
+        async with memory.subscribe(pattern) as changes:
+            await changes.ready(timeout)
+    except MemxError as error:
         return Finding(
             "push",
             "problem",
-            f"no WebSocket to the server: {printable(str(error)) or 'no answer in time'}",
+            f"no WebSocket to the server: {printable(error.detail)}",
             "let the proxy pass on the headers Upgrade and Connection (HTTP/1.1)",
         )
-    finally:
-        await changes.close()
     return Finding("push", "ok", "changes are pushed over a WebSocket")
 
 

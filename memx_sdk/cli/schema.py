@@ -58,7 +58,7 @@ async def delete(session: Session, key: PatternArgument) -> None:
 @connected
 async def list_(session: Session) -> None:
     """List all schemas."""
-    for schema in (await session.memory.schemas())["schemas"]:
+    for schema in await session.memory.schemas():
         if session.output.as_json:
             session.output.document(schema)
         else:

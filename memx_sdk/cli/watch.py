@@ -32,13 +32,14 @@ async def watch(
     ] = None,
 ) -> None:
     """Show changes as they happen, across restarts of the server, until Ctrl-C."""
-    changes = session.memory.subscribe(
+    subscription = session.memory.subscribe(
         pattern, event=event, since=since, snapshot=snapshot, conflate=conflate
     )
     seen = 0
-    try:
+    async with subscription as changes:
+        # A server that is away now is a mistake to tell; one that goes away later comes back.
+        await changes.ready(session.connection.timeout)
         if session.output.is_terminal:
-            await changes.ready()
             session.output.note(f"watching {printable(pattern)}; Ctrl-C ends it")
         async for change in changes:
             if isinstance(change, Reset):
@@ -48,5 +49,3 @@ async def watch(
             seen += 1
             if seen == count:
                 return
-    finally:
-        await changes.close()

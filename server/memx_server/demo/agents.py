@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from memx_sdk import AsyncMemxContext, Change, ConflictError, Reset, Subscription
+from memx_sdk import AsyncMemxContext, Change, ConflictError, Reset
 from memx_server.demo.board import Board, State
 from memx_server.demo.minds import Exploration, Mind
 
@@ -50,9 +49,11 @@ class ExplorerAgent:
 
     async def run(self) -> None:
         """Work until the summary is final."""
-        async with watching(self._memory, self._board) as changes:
+        async with self._memory.subscribe(self._board.everything, snapshot=True) as changes:
             async for change in changes:
                 self._state.take_in(change)
+                if isinstance(change, Reset):
+                    continue
                 if self._board.is_final(change):
                     return
                 if self._board.is_lead(change.key) and change.value["state"] == "open":
@@ -109,9 +110,11 @@ class SynthesizerAgent:
 
     async def run(self) -> None:
         """Work until the summary is final."""
-        async with watching(self._memory, self._board) as changes:
+        async with self._memory.subscribe(self._board.everything, snapshot=True) as changes:
             async for change in changes:
                 self._state.take_in(change)
+                if isinstance(change, Reset):
+                    continue
                 if self._board.is_final(change):
                     return
                 if self._board.is_lead(change.key) and change.value["state"] == "done":
@@ -155,7 +158,7 @@ class MonitorAgent:
 
     async def run(self) -> None:
         """Show changes until the summary is final."""
-        async with watching(self._memory, self._board) as changes:
+        async with self._memory.subscribe(self._board.everything, snapshot=True) as changes:
             await changes.ready()
             self.is_watching.set()
             async for change in changes:
@@ -163,16 +166,3 @@ class MonitorAgent:
                     self._show(change)
                     if self._board.is_final(change):
                         return
-
-
-@asynccontextmanager
-async def watching(memory: AsyncMemxContext, board: Board) -> AsyncIterator[Subscription]:
-    """Follow the whole board, from its present state on."""
-    changes = memory.subscribe(board.everything, snapshot=True)
-    try:
-        yield changes
-    finally:
-        await changes.close()
-
-
-__all__ = ["ExplorerAgent", "MonitorAgent", "QueryAgent", "Reset", "SynthesizerAgent"]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from memx_sdk import Change
+from memx_sdk import Change, Reset
 
 _NO_LETTER = re.compile(r"[\W_]+")
 _LONGEST_SLUG = 40
@@ -73,9 +73,12 @@ class State:
     leads: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     findings: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    def take_in(self, change: Change) -> None:
-        """Note ``change``."""
-        if self.board.is_lead(change.key):
+    def take_in(self, change: Change | Reset) -> None:
+        """Note ``change``; a reset says that the state is told anew."""
+        if isinstance(change, Reset):
+            self.leads.clear()
+            self.findings.clear()
+        elif self.board.is_lead(change.key):
             self.leads[change.key] = change.value
         elif self.board.is_finding(change.key):
             self.findings[change.key] = change.value

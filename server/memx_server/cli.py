@@ -1,0 +1,143 @@
+"""``memx dev``, ``memx serve`` and ``memx demo``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from memx_sdk.cli import doctor
+from memx_sdk.cli.exits import ExitCode
+
+if TYPE_CHECKING:
+    from memx_server.settings import Settings
+
+_PANEL = "Server"
+_QUESTION = "How do honeybees choose a new home?"
+_PACE = 0.25
+"""Seconds for each step of an agent that a person looks at."""
+
+PortOption = Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")]
+AclOption = Annotated[
+    Path | None, typer.Option("--acl", metavar="FILE", envvar="MEMX_ACL_FILE", help="The API keys.")
+]
+
+
+def commands(app: typer.Typer) -> None:
+    """Add the server's commands to the ``memx`` command."""
+    for command in (dev, serve, demo):
+        app.command(rich_help_panel=_PANEL)(command)
+    doctor.LOCAL_CHECKS.append(_check_acl_file)
+
+
+def dev(
+    port: PortOption = 8000,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Default: a folder with your user data.")
+    ] = None,
+    acl: AclOption = None,
+) -> None:
+    """Start a server for this machine, with its memory on disk and nothing else to install."""
+    from memx_server import banner
+    from memx_server.local_setup import prepare
+
+    try:
+        setup = prepare(data, acl)
+    except OSError as error:
+        _fail(f"cannot prepare {error.filename}: {error.strerror}")
+    environ = {
+        **os.environ,
+        "MEMX_STORE_URL": setup.store_url,
+        "MEMX_ACL_FILE": str(setup.acl_file),
+    }
+    _start(environ, "127.0.0.1", port, 1, lambda url, _: banner.dev(Console(), url, setup))
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: PortOption = 8000,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    acl: AclOption = None,
+) -> None:
+    """Start a server on Redis at REDIS_URL (default: redis://localhost:6379/0)."""
+    from memx_server import banner
+
+    environ = {**os.environ, **({"MEMX_ACL_FILE": str(acl)} if acl else {})}
+    _start(environ, host, port, workers, lambda *ready: banner.serve(Console(), *ready, workers))
+
+
+def demo(
+    question: Annotated[str, typer.Option(help="What the agents shall find out.")] = _QUESTION,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROVIDER:NAME",
+            help="A LangChain chat model, in place of the built-in library.",
+        ),
+    ] = None,
+    pace: Annotated[
+        float | None,
+        typer.Option(min=0, help=f"Seconds for each step. Default: {_PACE} on a terminal, else 0."),
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds until it has failed.")] = 60.0,
+) -> None:
+    """Watch agents answer a question over shared keys, on a server of their own."""
+    from memx_server.demo.minds import NoChatModelError, chat_model
+    from memx_server.demo.run import run_demo
+    from memx_server.demo.team import TeamFailedError
+
+    console = Console(highlight=False)
+    if pace is None:
+        pace = _PACE if console.is_terminal else 0.0
+    try:
+        mind = chat_model(model) if model else None
+        run_demo(console, question, mind=mind, pace=pace, deadline=timeout)
+    except (NoChatModelError, TeamFailedError) as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+
+
+def _start(
+    environ: Mapping[str, str],
+    host: str,
+    port: int,
+    workers: int,
+    on_ready: Callable[[str, Settings], None],
+) -> None:
+    from memx_server import serving
+    from memx_server.app import create_app
+    from memx_server.settings import Settings
+    from memx_server.storage.sqlite.lockfile import CannotOpen
+
+    try:
+        settings = Settings.from_env(environ)
+        app = create_app(settings)
+        listener = serving.listen(host, port)
+        url = serving.url_of(listener)
+        if workers == 1:
+            serving.run(app, listener, lambda: on_ready(url, settings))
+            return
+        os.environ.update(environ)
+        code = serving.run_workers(workers, listener, lambda: on_ready(url, settings))
+    except (ValueError, serving.CannotListenError, CannotOpen) as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        code = ExitCode.INTERRUPTED
+    raise typer.Exit(code)
+
+
+def _check_acl_file() -> Iterator[doctor.Finding]:
+    yield from ()
+
+
+def _fail(why: str) -> NoReturn:
+    Console(stderr=True, highlight=False).print(
+        Text.assemble(("error: ", "bold red"), why), soft_wrap=True
+    )
+    raise typer.Exit(ExitCode.ERROR)

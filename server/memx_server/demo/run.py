@@ -1,0 +1,76 @@
+"""``memx demo``: a server of its own, the team on it, and the view."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rich.console import Console
+
+from memx_sdk import AsyncMemxContext
+from memx_server.app import create_app
+from memx_server.demo.board import Board
+from memx_server.demo.minds import Librarian, Mind
+from memx_server.demo.team import Outcome, run_team
+from memx_server.demo.view import View
+from memx_server.serving import background_server
+from memx_server.settings import Settings
+
+
+def run_demo(
+    console: Console, question: str, *, mind: Mind | None, pace: float, deadline: float
+) -> None:
+    """Start a server, let the team answer ``question`` on it, and show how.
+
+    Args:
+        console: Where to show it.
+        question: What to answer.
+        mind: What the agents think with; None for the built-in library.
+        pace: Seconds that an agent takes over each step.
+        deadline: Seconds after which it has failed.
+
+    Raises:
+        TeamFailedError: An agent failed, or the deadline passed.
+    """
+    board = Board(prefix="demo:")
+    view = View(console, board)
+    with TemporaryDirectory(prefix="memx-demo-", ignore_cleanup_errors=True) as folder:
+        api_key = secrets.token_urlsafe(16)
+        app = create_app(_settings(Path(folder), api_key))
+        with background_server(app) as url:
+            view.opening(
+                f"a server of its own at {url}",
+                "the built-in library" if mind is None else "a chat model",
+            )
+            outcome = asyncio.run(
+                run_team(
+                    lambda agent: AsyncMemxContext(api_key, url, agent=agent),
+                    question,
+                    mind or Librarian(),
+                    view.change,
+                    board=board,
+                    pace=pace,
+                    deadline=deadline,
+                )
+            )
+    view.closing(outcome.summary, _facts(view, outcome))
+
+
+def _facts(view: View, outcome: Outcome) -> list[str]:
+    told = (
+        f"{view.changes} changes by {view.writers} writers in {outcome.seconds:.1f} s, all pushed"
+    )
+    if outcome.races_lost:
+        told += f"; {outcome.races_lost} times an explorer found a lead taken, and left it"
+    return [f"{told}."]
+
+
+def _settings(folder: Path, api_key: str) -> Settings:
+    acl_file = folder / "acl.json"
+    acl_file.write_text(
+        json.dumps({api_key: {"agent": "demo", "read": ["*"], "write": ["*"]}}), encoding="utf-8"
+    )
+    return Settings(store_url=f"sqlite:{folder / 'memx.db'}", acl_file=acl_file)

@@ -1,0 +1,73 @@
+"""Where ``memx dev`` keeps its memory and finds its API keys."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from memx_server.settings import DEFAULT_ACL_FILE
+
+LOCAL_DEV_KEY = "local_dev_key"
+"""The API key that ``memx dev`` makes where there is none; good for this machine only."""
+
+_LOCAL_GRANT = {"agent": "local", "read": ["*"], "write": ["*"]}
+
+
+@dataclass(frozen=True)
+class LocalSetup:
+    """What a local server runs on.
+
+    Attributes:
+        folder: Holds the database.
+        acl_file: Holds the API keys.
+        key_was_made: Whether the file was made just now, with ``LOCAL_DEV_KEY`` in it.
+        shown_key: A key to show as an example, where it is the well-known one.
+    """
+
+    folder: Path
+    acl_file: Path
+    key_was_made: bool
+    shown_key: str | None
+
+    @property
+    def store_url(self) -> str:
+        """The database, as a setting."""
+        return f"sqlite:{self.folder / 'memx.db'}"
+
+
+def prepare(folder: Path | None, acl_file: Path | None) -> LocalSetup:
+    """Make the folder, and an ACL file where none is given or found.
+
+    Args:
+        folder: Default: a folder in the user's data directory.
+        acl_file: Default: ``config/acl.json`` where there is one, else ``acl.json`` in the folder.
+
+    Raises:
+        OSError: The folder or the file cannot be made or read.
+    """
+    folder = (folder or platformdirs.user_data_path("memx")).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    if acl_file is None:
+        acl_file = DEFAULT_ACL_FILE if DEFAULT_ACL_FILE.exists() else folder / "acl.json"
+        made = not acl_file.exists()
+        if made:
+            _make_acl(acl_file)
+    else:
+        made = False
+    return LocalSetup(folder, acl_file, made, _well_known_key(acl_file))
+
+
+def _make_acl(path: Path) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(fd, "w", encoding="utf-8") as file:
+        json.dump({LOCAL_DEV_KEY: _LOCAL_GRANT}, file, indent=2)
+        file.write("\n")
+
+
+def _well_known_key(path: Path) -> str | None:
+    keys = json.loads(path.read_text(encoding="utf-8"))
+    return LOCAL_DEV_KEY if LOCAL_DEV_KEY in keys else None

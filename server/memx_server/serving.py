@@ -1,0 +1,184 @@
+"""Runs the application under uvicorn, in this process or in several."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
+
+from memx_server.routes.websocket_protocol import WireProtocol
+
+BACKLOG = 2048
+"""Connections that may wait to be accepted."""
+GRACE = 2
+"""Seconds that open requests and sockets get to end when the server is told to."""
+
+_LOG_CONFIG: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": "WARNING"},
+}
+
+
+class CannotListenError(Exception):
+    """The address cannot be had; the text says why and what to do."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open the socket that a server, or all of its workers, accept from.
+
+    Args:
+        host: A name or address of this machine.
+        port: 0 takes a free one.
+
+    Raises:
+        CannotListenError: It is in use, not permitted, or not this machine's.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise CannotListenError(f"cannot listen on {host!r}: {error.strerror}") from None
+    try:
+        if sys.platform != "win32":  # there it would let two servers share a port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise CannotListenError(_refusal(error, host, port)) from None
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """Return the URL at which ``listener`` is reached from this machine."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not bound
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def configure(app: Any, *, workers: int = 1) -> uvicorn.Config:
+    """Make uvicorn's settings.
+
+    Args:
+        app: The application; for several workers the name to import it by.
+        workers: Processes.
+    """
+    return uvicorn.Config(
+        app,
+        workers=workers,
+        loop="auto",  # uvloop wherever it exists
+        http="httptools",
+        ws=WireProtocol,
+        ws_per_message_deflate=False,  # it halves the fan-out
+        lifespan="on" if workers > 1 else "off",  # `Server` sees to it
+        access_log=False,
+        server_header=False,
+        backlog=BACKLOG,
+        log_config=_LOG_CONFIG,
+        log_level=logging.WARNING,
+        timeout_graceful_shutdown=GRACE,
+    )
+
+
+class Server(uvicorn.Server):
+    """A server in this process: says when it is ready, and raises what keeps it from starting.
+
+    uvicorn would log a traceback where a sentence of the store's says all.
+    """
+
+    def __init__(self, app: FastAPI, on_ready: Callable[[], None]) -> None:
+        super().__init__(configure(app))
+        self._lifespan = app.router.lifespan_context(app)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the application, then accept."""
+        await self._lifespan.__aenter__()
+        await super().startup(sockets)
+        self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let connections end, then the application."""
+        await super().shutdown(sockets)
+        await self._lifespan.__aexit__(None, None, None)
+
+
+def run(app: FastAPI, listener: socket.socket, on_ready: Callable[[], None]) -> None:
+    """Serve in this process until a signal ends it.
+
+    Raises:
+        KeyboardInterrupt: It was Ctrl-C.
+        CannotOpen: The store's file cannot be had.
+    """
+    # uvicorn raises the signal once more when it has ended; SIGTERM is the regular way to end it.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    Server(app, on_ready).run([listener])
+
+
+class _Workers(Multiprocess):
+    interrupted = False
+
+    def handle_int(self) -> None:
+        self.interrupted = True
+        super().handle_int()
+
+
+def run_workers(workers: int, listener: socket.socket, on_ready: Callable[[], None]) -> int:
+    """Serve in several processes, which read their settings from the environment.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        KeyboardInterrupt: It was Ctrl-C.
+    """
+    listener.set_inheritable(True)
+    supervisor = _Workers(configure("memx_server.app:app", workers=workers), [listener])
+    on_ready()
+    supervisor.run()
+    if supervisor.interrupted:
+        raise KeyboardInterrupt
+    return int(any(each.exitcode == STARTUP_FAILURE for each in supervisor.processes))
+
+
+def _refusal(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} is in use by another program; choose another one with --port"
+    if error.errno == errno.EACCES:
+        return (
+            f"port {port} needs more rights (ports below 1024 do); choose another one with --port"
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{host} is no address of this machine; choose another one with --host"
+    return f"cannot listen on {host} port {port}: {error.strerror}"
+
+
+@contextmanager
+def background_server(app: FastAPI) -> Iterator[str]:
+    """Serve ``app`` on a free port from a thread of its own; yields its URL."""
+    listener = listen("127.0.0.1", 0)
+    server = Server(app, on_ready=lambda: None)
+    thread = threading.Thread(target=server.run, args=([listener],), name="memx-server")
+    thread.start()
+    try:
+        # The socket takes connections already; they are answered once the server is up.
+        yield url_of(listener)
+    finally:
+        server.should_exit = True
+        thread.join()

@@ -1,0 +1,132 @@
+"""What the command says before it ever meets a server."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from tests.cli.conftest import Memx
+
+COMMANDS = ("get", "set", "delete", "keys", "watch", "history", "schema", "whoami", "doctor")
+SERVER_COMMANDS = ("dev", "serve", "demo")
+
+
+def test_help_lists_every_command(memx: Memx) -> None:
+    told = memx("--help")
+
+    assert told.code == 0
+    for command in COMMANDS + SERVER_COMMANDS:
+        assert f" {command} " in told.out, command
+
+
+@pytest.mark.parametrize("command", COMMANDS[:5] + SERVER_COMMANDS)
+def test_each_command_explains_itself(memx: Memx, command: str) -> None:
+    told = memx(command, "--help")
+
+    assert told.code == 0
+    assert "Usage: memx" in told.out
+    assert told.err == ""
+
+
+def test_help_never_shows_the_api_key(memx: Memx) -> None:
+    told = memx("get", "--help", MEMX_API_KEY="my-secret-key")
+
+    assert "MEMX_API_KEY" in told.out
+    assert "my-secret-key" not in told.out + told.err
+
+
+def test_version(memx: Memx) -> None:
+    from importlib.metadata import version
+
+    assert memx("--version").out == f"memX {version('memx-sdk')}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("set", "k"),
+        ("set", "k", "1", "--if-revision", "-1"),
+        ("get", "k", "--nonsense"),
+        ("nonsense",),
+        ("watch", "--count", "0"),
+        ("get", "k", "--url", "nonsense"),
+        ("get", "k", "--agent", ""),
+        ("get", "k", "--timeout", "0"),
+    ],
+)
+def test_a_command_that_cannot_be_is_a_usage_error(memx: Memx, arguments: tuple[str, ...]) -> None:
+    refused = memx(*arguments)
+
+    assert refused.code == 2
+    assert refused.out == ""
+    assert "Traceback" not in refused.err
+
+
+@pytest.mark.parametrize("text", ["hello", "{'a': 1}", "NaN", "", "[1,", "\udcff"])
+def test_a_value_that_is_no_json_says_how_to_give_a_text(memx: Memx, text: str) -> None:
+    refused = memx("set", "k", text)
+
+    assert refused.code == 2
+    said = " ".join(refused.err.replace("│", " ").split())
+    assert "is not JSON" in said or "is not UTF-8" in said
+    assert "--string" in said
+
+
+def test_a_file_that_cannot_be_read_is_named(memx: Memx) -> None:
+    refused = memx("set", "k", "@no-such-file.json")
+
+    assert refused.code == 2
+    assert "no-such-file.json" in refused.err
+
+
+def test_no_server_exits_7_and_says_what_to_start(memx: Memx) -> None:
+    refused = memx("get", "k", "--url", f"http://127.0.0.1:{unused_port()}", MEMX_API_KEY="x")
+
+    assert refused.code == 7
+    assert refused.out == ""
+    assert "error:" in refused.err
+    assert "memx dev" in refused.err
+
+
+def test_with_json_an_error_is_one_json_document(memx: Memx) -> None:
+    url = f"http://127.0.0.1:{unused_port()}"
+    refused = memx("get", "k", "--json", "--url", url, MEMX_API_KEY="x")
+
+    assert refused.code == 7
+    assert json.loads(refused.err)["error"] == "connection"
+
+
+def test_without_its_packages_the_command_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['typer'] = None\n"
+        "from memx_sdk.cli import main; sys.argv = ['memx']; main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+
+    assert ended.returncode == 1
+    assert "memx-sdk[cli]" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_broken_plug_in_leaves_the_other_commands_alone(memx: Memx) -> None:
+    (memx.folder / "broken-1.dist-info").mkdir()
+    (memx.folder / "broken-1.dist-info/METADATA").write_text("Name: broken\nVersion: 1\n")
+    (memx.folder / "broken-1.dist-info/entry_points.txt").write_text(
+        "[memx_sdk.commands]\nbroken = no_such_module:commands\n"
+    )
+    told = memx("--help", PYTHONPATH=str(memx.folder))
+
+    assert told.code == 0
+    assert "no_such_module" in told.err
+    assert " get " in told.out
+
+
+def unused_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
