@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import weakref
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from memx_sdk._async._concurrency import close_when_collected, sleep
 from memx_sdk._async.transports import open_transport
@@ -16,6 +17,8 @@ from memx_sdk.errors import MemxClosedError, MemxError
 from memx_sdk.transport import AsyncTransport
 
 T = TypeVar("T")
+
+log = logging.getLogger("memx_sdk")
 
 
 class AsyncClosable(Protocol):
@@ -54,7 +57,7 @@ class AsyncCaller:
         self._options = options_from(api_key, base_url, agent=agent, timeout=timeout)
         self._retry = RetryPolicy(max_retries=max_retries)
         self._transport = open_transport(transport, self._options)
-        self._attached: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._attached: weakref.WeakSet[AsyncClosable] = weakref.WeakSet()
         self._closed = False
         close_when_collected(self, self._transport.close)
 
@@ -76,9 +79,11 @@ class AsyncCaller:
     async def aclose(self) -> None:
         """End every subscription and release every connection. Closing twice is harmless."""
         self._closed = True
-        for attached in list(self._attached):
-            await attached.close()
-        await self._transport.close()
+        try:
+            for attached in list(self._attached):
+                await attached.close()
+        finally:
+            await self._transport.close()
 
     async def __aenter__(self) -> Self:
         self._check_open()
@@ -112,6 +117,7 @@ class AsyncCaller:
                 delay = self._retry.delay_before(attempt, error)
                 if delay is None:
                     raise
+                log.info("%s: %s; again in %.2f s", call.request.op, error, delay)
             await sleep(delay)
 
     def _check_open(self) -> None:

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import logging
 import weakref
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from memx_sdk._sync._concurrency import close_when_collected, sleep
 from memx_sdk._sync.transports import open_transport
@@ -17,6 +18,8 @@ from memx_sdk.errors import MemxClosedError, MemxError
 from memx_sdk.transport import Transport
 
 T = TypeVar("T")
+
+log = logging.getLogger("memx_sdk")
 
 
 class Closable(Protocol):
@@ -55,7 +58,7 @@ class Caller:
         self._options = options_from(api_key, base_url, agent=agent, timeout=timeout)
         self._retry = RetryPolicy(max_retries=max_retries)
         self._transport = open_transport(transport, self._options)
-        self._attached: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._attached: weakref.WeakSet[Closable] = weakref.WeakSet()
         self._closed = False
         close_when_collected(self, self._transport.close)
 
@@ -77,9 +80,11 @@ class Caller:
     def close(self) -> None:
         """End every subscription and release every connection. Closing twice is harmless."""
         self._closed = True
-        for attached in list(self._attached):
-            attached.close()
-        self._transport.close()
+        try:
+            for attached in list(self._attached):
+                attached.close()
+        finally:
+            self._transport.close()
 
     def __enter__(self) -> Self:
         self._check_open()
@@ -113,6 +118,7 @@ class Caller:
                 delay = self._retry.delay_before(attempt, error)
                 if delay is None:
                     raise
+                log.info("%s: %s; again in %.2f s", call.request.op, error, delay)
             sleep(delay)
 
     def _check_open(self) -> None:

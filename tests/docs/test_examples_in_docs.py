@@ -10,9 +10,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from memx_server.storage.sqlite import SqliteStore
 
 from memx_sdk import AsyncMemxContext, memxContext
-from memx_server.storage.sqlite import SqliteStore
 from tests.docs.python_blocks import ROOT, Block, blocks, documents, run
 from tests.support.memx_server import Served, serve_store
 
