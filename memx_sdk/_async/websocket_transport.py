@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -46,9 +46,8 @@ class AsyncWebSocketTransport:
     async def request(self, request: Request) -> Response:
         """Send ``request`` once; see `AsyncTransport.request`."""
         session = await self._session_here()
-        answer = await session.ask(
-            _Reply(), lambda number: request_frame(number, request), request.patience
-        )
+        number = session.number()
+        answer = await session.ask(number, request_frame(number, request), request.patience)
         return read_response(request.op, answer)
 
     async def connect(self, path: str, query: Mapping[str, str]) -> AsyncMessageStream:
@@ -84,8 +83,7 @@ class AsyncWebSocketTransport:
 class _Reply:
     """What a request waits for."""
 
-    def __init__(self, stream: AsyncMultiplexedStream | None = None) -> None:
-        self.stream = stream
+    def __init__(self) -> None:
         self.text: bytes | None = None
         self.arrived = Event()
 
@@ -103,18 +101,20 @@ class _AsyncSession:
         self._timeout = timeout
         self._numbers = itertools.count(1)
         self._replies: dict[int, _Reply] = {}
+        self._opening: dict[int, AsyncMultiplexedStream] = {}
         self._streams: dict[int, AsyncMultiplexedStream] = {}
         self._reader: Worker = spawn("memx-socket", self._read)
 
-    async def ask(
-        self, reply: _Reply, write: Callable[[int], bytes], patience: float = 0.0
-    ) -> bytes:
-        """Send the frame that ``write`` makes of a number, and return the frame that answers it."""
-        number = next(self._numbers)
-        self._replies[number] = reply
+    def number(self) -> int:
+        """Draw the number of a request."""
+        return next(self._numbers)
+
+    async def ask(self, number: int, frame: bytes, patience: float = 0.0) -> bytes:
+        """Send a request, and return the frame that answers it."""
+        reply = self._replies[number] = _Reply()
         try:
             if self.broken is None:
-                await self._send(write(number))
+                await self._send(frame)
                 if not await reply.arrived.wait(self._timeout + patience):
                     raise MemxTimeout("timeout", "the server did not answer in time")
         finally:
@@ -125,11 +125,14 @@ class _AsyncSession:
 
     async def subscribe(self, pattern: str, query: Mapping[str, str]) -> AsyncMultiplexedStream:
         """Open a subscription; its first message may come right behind the answer."""
-        stream = AsyncMultiplexedStream(snapshot="snapshot" in query)
-        answer = await self.ask(
-            _Reply(stream), lambda number: subscribe_frame(number, pattern, query)
-        )
-        judge(read_response("subscribe", answer))
+        number = self.number()
+        stream = self._opening[number] = AsyncMultiplexedStream(snapshot="snapshot" in query)
+        try:
+            answer = await self.ask(number, subscribe_frame(number, pattern, query))
+            judge(read_response("subscribe", answer))
+        except BaseException:  # if the server opens it yet, it is left at once
+            await stream.close()
+            raise
         return stream
 
     async def close(self) -> None:
@@ -164,27 +167,19 @@ class _AsyncSession:
             stream.put(frame.event, text)
 
     def _answer(self, frame: Frame, text: bytes) -> None:
-        reply = self._replies.get(frame.id or 0)
-        if frame.ok and frame.sub is not None:
-            self._opened(frame.sub, None if reply is None else reply.stream)
-        if reply is not None:
+        number = frame.id or 0
+        stream = self._opening.pop(number, None)
+        if stream is not None and frame.ok and frame.sub is not None:
+            self._streams[frame.sub] = stream
+            stream.opened(partial(self._leave, frame.sub))
+        if reply := self._replies.get(number):
             reply.text = text
             reply.arrived.set()
 
-    def _opened(self, sub: int, stream: AsyncMultiplexedStream | None) -> None:
-        if stream is None:  # whoever asked has given up waiting
-            self._unsubscribe(sub)
-        else:
-            stream.leave = partial(self._leave, sub)
-            self._streams[sub] = stream
-
     def _leave(self, sub: int) -> None:
-        if self._streams.pop(sub, None) is not None and self.broken is None:
-            self._unsubscribe(sub)
-
-    def _unsubscribe(self, sub: int) -> None:
         """Tell the server without waiting, since the caller may be the one who reads the socket."""
-        spawn("memx-unsubscribe", self._send_quietly, unsubscribe_frame(next(self._numbers), sub))
+        if self._streams.pop(sub, None) is not None and self.broken is None:
+            spawn("memx-unsubscribe", self._send_quietly, unsubscribe_frame(self.number(), sub))
 
     async def _send_quietly(self, frame: bytes) -> None:
         with suppress(MemxConnectionError):

@@ -21,13 +21,10 @@ class MultiplexedStream:
     Args:
         snapshot: It begins with a snapshot, which cannot be resumed in the middle, and so is let in
             whole.
-
-    Attributes:
-        leave: Called once when the reader wants no more; it must not wait.
     """
 
     def __init__(self, *, snapshot: bool) -> None:
-        self.leave: Callable[[], None] = lambda: None
+        self._leave: Callable[[], None] | None = None
         self._in_snapshot = snapshot
         self._messages: deque[bytes] = deque()
         self._waiting_bytes = 0
@@ -55,6 +52,16 @@ class MultiplexedStream:
         self._messages.clear()
         self._give_up("the subscription was closed")
 
+    def opened(self, leave: Callable[[], None]) -> None:
+        """The server has opened it.
+
+        Args:
+            leave: Is called when the reader wants no more; must not wait, may be called twice.
+        """
+        self._leave = leave
+        if self._ended is not None:
+            leave()
+
     def put(self, event: str | None, message: bytes) -> None:
         """Let a message in; called by whoever reads the socket."""
         if self._ended is not None:
@@ -75,6 +82,6 @@ class MultiplexedStream:
         self._arrived.set()
 
     def _give_up(self, why: str) -> None:
-        if self._ended is None:
-            self.end(MemxConnectionError("connection", why))
-            self.leave()
+        self.end(MemxConnectionError("connection", why))
+        if self._leave is not None:
+            self._leave()

@@ -12,7 +12,13 @@ from memx_sdk._sync._concurrency import Event, Lock
 from memx_sdk.core.reconnect import Backoff, refusal
 from memx_sdk.core.subscription import FeedRequest, FeedState, Received
 from memx_sdk.core.values import decode
-from memx_sdk.errors import MemxClosedError, MemxConnectionError, MemxError, MemxTimeout
+from memx_sdk.errors import (
+    MemxClosedError,
+    MemxConnectionError,
+    MemxError,
+    MemxTimeout,
+    error_from,
+)
 from memx_sdk.transport import MessageStream, Transport
 
 log = logging.getLogger("memx_sdk")
@@ -116,7 +122,10 @@ class Reader:
         except ValueError:
             self._lost(MemxConnectionError("connection", "a message was no JSON"))
         else:
-            self._take(self._state.receive(message))
+            if message.get("event") == "end":
+                self._lost(error_from(message))
+            else:
+                self._take(self._state.receive(message))
 
     def _take(self, steps: list[Received]) -> None:
         self._live = self._live or any(step.live for step in steps)
