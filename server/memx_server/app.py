@@ -14,13 +14,19 @@ from fastapi import FastAPI
 from memx_server import __version__
 from memx_server.auth.acl_file import AclFile
 from memx_server.auth.base import Authenticator
+from memx_server.domain.feed import Feed
+from memx_server.domain.feed_sessions import Sessions
 from memx_server.domain.memory import Memory
+from memx_server.domain.presence import Presence
+from memx_server.domain.presence_feed import PresenceFeed
 from memx_server.domain.schemas import SchemaCache
-from memx_server.routes import health, home
+from memx_server.routes import events, health, home
 from memx_server.routes.documents import describe
 from memx_server.routes.errors import install_error_handlers
+from memx_server.routes.events import EventsEndpoint
 from memx_server.routes.http import Receive, Scope, Send, http_operations
 from memx_server.routes.operations import OPERATIONS
+from memx_server.routes.websockets import Endpoint, WebSockets
 from memx_server.services import Services
 from memx_server.settings import Settings
 from memx_server.storage.base import Store, StoreUnavailable
@@ -45,15 +51,21 @@ class MemxApp(FastAPI):
         super().__init__(**options)
         self.services = services
         self.state.services = services
-        self._direct = http_operations(OPERATIONS, services)
+        operations = http_operations(OPERATIONS, services)
+        self._direct: dict[str, Endpoint] = dict(operations)
+        self._direct[events.PATH] = EventsEndpoint(services, operations[events.PATH])
+        self._sockets = WebSockets(services)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request of the table directly, hand on all else."""
+        """Answer a request of the table, or a socket, directly; hand on all else."""
+        direct: Endpoint | None = None
         if scope["type"] == "http":
             direct = self._direct.get(scope["path"])
-            if direct is not None:
-                await direct(scope, receive, send)
-                return
+        elif scope["type"] == "websocket":
+            direct = self._sockets.find(scope["path"])
+        if direct is not None:
+            await direct(scope, receive, send)
+            return
         await super().__call__(scope, receive, send)
 
 
@@ -73,12 +85,17 @@ def create_app(
     settings = settings or Settings.from_env()
     store = store or open_store(settings.store_url)
     schemas = SchemaCache(store)
+    presence = Presence(store.state)
     services = Services(
         settings=settings,
         authenticator=authenticator or AclFile(settings.acl_file),
         schemas=schemas,
         memory=Memory(store, schemas, settings),
         store=store,
+        feed=Feed(store),
+        sessions=Sessions(),
+        presence=presence,
+        presence_feed=PresenceFeed(presence),
     )
     app = MemxApp(
         services,
@@ -117,6 +134,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         opening.cancel()
         await asyncio.gather(opening, return_exceptions=True)
+        await services.feed.close()
+        await services.presence.close()
         await services.store.close()
 
 

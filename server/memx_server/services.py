@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from memx_server.auth.base import Authenticator
+from memx_server.domain.feed import Feed
+from memx_server.domain.feed_sessions import Sessions
 from memx_server.domain.memory import Memory
+from memx_server.domain.presence import Presence
+from memx_server.domain.presence_feed import PresenceFeed
 from memx_server.domain.schemas import SchemaCache
 from memx_server.settings import Settings
 from memx_server.storage.base import Store
@@ -21,6 +25,10 @@ class Services:
         store: Where entries, schemas and the change log are kept.
         schemas: The schemas of the spaces in use.
         memory: Every operation on entries, schemas and the change log.
+        feed: Tells subscribers of changes.
+        sessions: The connections that are open.
+        presence: Notes who is active, and tells.
+        presence_feed: Shows it to those who ask.
     """
 
     settings: Settings
@@ -28,3 +36,7 @@ class Services:
     store: Store
     schemas: SchemaCache
     memory: Memory
+    feed: Feed
+    sessions: Sessions
+    presence: Presence
+    presence_feed: PresenceFeed

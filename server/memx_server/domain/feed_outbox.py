@@ -65,7 +65,7 @@ class Outbox:
         lane = self._ready.popleft()
         packet = lane.take()
         if lane.size:
-            self._ready.append(lane)
+            self._line_up(lane)
         else:
             lane.listed = False
         return lane, packet
@@ -75,7 +75,7 @@ class Outbox:
         self.size += size
         if not lane.listed:
             lane.listed = True
-            self._ready.append(lane)
+            self._line_up(lane)
             if len(self._ready) == 1:
                 self.wake()
 
@@ -94,21 +94,29 @@ class Outbox:
             lane.listed = False
             self._ready.remove(lane)
 
+    def _line_up(self, lane: Lane) -> None:
+        if lane.urgent:
+            self._ready.appendleft(lane)
+        else:
+            self._ready.append(lane)
+
 
 class Lane:
     """One subscription's packets in an outbox, in order.
 
     Attributes:
         label: What its frames begin with in place of the brace, where several lanes share a socket.
+        urgent: Whether it goes before all others, as answers do: a subscription's must be there first.
         size: Bytes that wait in it.
         listed: Whether the outbox knows that something waits; the outbox's own.
     """
 
-    __slots__ = ("_packets", "label", "listed", "outbox", "size")
+    __slots__ = ("_packets", "label", "listed", "outbox", "size", "urgent")
 
-    def __init__(self, outbox: Outbox, label: bytes = b"") -> None:
+    def __init__(self, outbox: Outbox, label: bytes = b"", *, urgent: bool = False) -> None:
         self.outbox = outbox
         self.label = label
+        self.urgent = urgent
         self.size = 0
         self.listed = False
         self._packets: deque[Packet] = deque()

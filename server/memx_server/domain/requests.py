@@ -249,6 +249,10 @@ class ChangesRequest(Request, kw_only=True):
     )
     limit: Count = 100
     event: Literal["value", "schema", "all"] = "value"
+    wait: Annotated[
+        float,
+        Meta(ge=0, le=60, description="Seconds to wait for a change where there is none yet."),
+    ] = 0
 
 
 class ValidateRequest(Request, kw_only=True):

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any
-
-import msgspec
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.domain.feed_messages import Packet
 from memx_server.domain.feed_outbox import Lane, Outbox
+from memx_server.routes.ending import Ending
+from memx_server.routes.errors import error_body, error_headers
+from memx_server.routes.http import Receive, Scope, Send
 from memx_server.routes.websocket_protocol import EXTENSION, WireProtocol
 from memx_server.routes.writers import Pump, TaskWriter, WireWriter, Writer
-
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 PATIENCE = 30.0
 """Seconds that a peer may let a frame wait, under servers that cannot drop it by its pings."""
 _GOODBYE = 1.0
 """Seconds that a peer gets to take the close frame."""
+
+_REASON_BYTES = 123
 
 
 class Connection:
@@ -41,27 +39,30 @@ class Connection:
         self._denial = "websocket.http.response" in scope["extensions"]
         self._wire: WireProtocol | None = scope["extensions"].get(EXTENSION, {}).get("wire")
         self._writer: Writer | None = None
-        self._serving: asyncio.Timeout | None = None
+        self._ending = Ending()
         self._goodbye: tuple[int, str] | None = None
         self.outbox = Outbox(queue_bytes, self._wake)
+
+    async def requested(self) -> None:
+        """Take the peer's request for a handshake."""
+        await self._receive()
+
+    def fail(self, error: ProtocolError) -> None:
+        """Close it for an error that the peer cannot be told otherwise."""
+        self.close(1013 if error.code == "unavailable" else 4400, str(error))
 
     def close(self, code: int, reason: str) -> None:
         """Let ``serving`` end, and the socket with it."""
         if self._goodbye is None:
             self._goodbye = code, reason
-            if self._serving is not None:
-                self._serving.reschedule(asyncio.get_running_loop().time())
+            self._ending.tell()
 
     async def refuse(self, error: ProtocolError) -> None:
         """Answer the handshake with an HTTP error."""
         if not self._denial:
             await self._send({"type": "websocket.close", "code": 4000 + error.status})
             return
-        headers = [(b"content-type", b"application/json")]
-        if error.code == "unauthenticated":
-            headers.append((b"www-authenticate", b"Bearer"))
-        if "retry_after" in error.extra:
-            headers.append((b"retry-after", b"%d" % error.extra["retry_after"]))
+        headers = [(b"content-type", b"application/json"), *error_headers(error)]
         await self._send(
             {
                 "type": "websocket.http.response.start",
@@ -69,8 +70,9 @@ class Connection:
                 "headers": headers,
             }
         )
-        body = msgspec.json.encode(error.as_dict())
-        await self._send({"type": "websocket.http.response.body", "body": body})
+        await self._send({"type": "websocket.http.response.body", "body": error_body(error)})
+        if self._wire is not None:
+            self._wire.handshake_complete = True  # uvicorn would complain that nothing came of it
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -86,11 +88,8 @@ class Connection:
                 given_up=lambda: self.close(1013, "the peer does not read"),
             )
         try:
-            with self._expecting_close():
-                async with asyncio.timeout(None) as self._serving:
-                    if self._goodbye is not None:
-                        self._serving.reschedule(0)
-                    yield
+            async with self._ending.awaited():
+                yield
         finally:
             await self._writer.close()
             if self._goodbye is not None:
@@ -109,23 +108,20 @@ class Connection:
         if self._writer is not None:
             self._writer.wake()
 
-    @contextmanager
-    def _expecting_close(self) -> Iterator[None]:
-        try:
-            yield
-        except TimeoutError:
-            if self._serving is None or not self._serving.expired():
-                raise
-
     async def _send_packet(self, lane: Lane, packet: Packet) -> None:
         for message in packet.messages(lane.label):
             await self._send({"type": "websocket.send", "text": message.text.decode()})
 
     async def _say_goodbye(self, code: int, reason: str) -> None:
-        farewell = {"type": "websocket.close", "code": code, "reason": reason}
+        farewell = {"type": "websocket.close", "code": code, "reason": _shortened(reason)}
         with suppress(OSError, RuntimeError, TimeoutError):
             async with asyncio.timeout(_GOODBYE):
                 await self._send(farewell)
                 return
         if self._wire is not None:
             self._wire.abort()
+
+
+def _shortened(reason: str) -> str:
+    """What fits into a close frame."""
+    return reason.encode()[:_REASON_BYTES].decode(errors="ignore")

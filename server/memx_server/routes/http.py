@@ -77,10 +77,10 @@ class HttpOperations:
             request = decode_query(operation, query)
         else:
             request = await self._decode(operation, presented, query, receive)
-        return await operation.run(
-            Call(principal, presented.agent, presented.idempotency_key, services=self._services),
-            request,
-        )
+        services = self._services
+        call = Call(principal, presented.agent, presented.idempotency_key, services=services)
+        services.presence.seen(call)
+        return await operation.run(call, request)
 
     async def _decode(
         self, operation: Operation, presented: Presented, query: bytes, receive: Receive

@@ -11,6 +11,7 @@ from memx_server import __version__
 from memx_server.domain import requests
 from memx_server.domain.memory import Memory
 from memx_server.routes import shapes
+from memx_server.routes.changes import changes
 from memx_server.routes.durable import DURABLE
 from memx_server.routes.operation import Call, Operation, on_memory
 
@@ -35,6 +36,10 @@ async def _whoami(call: Call, _: requests.EmptyRequest) -> bytes:
             ),
         )
     )
+
+
+async def _presence(call: Call, _: requests.EmptyRequest) -> bytes:
+    return await call.services.presence_feed.list(call)
 
 
 _WRITE_ERRORS = (
@@ -193,8 +198,8 @@ OPERATIONS: tuple[Operation, ...] = (
         "/changes",
         requests.ChangesRequest,
         shapes.Changes,
-        on_memory(Memory.changes),
-        "Read what has changed after a cursor",
+        changes,
+        "Read what has changed after a cursor, or wait for it",
         example={"pattern": "team:*", "limit": 50},
         errors=("invalid_pattern", "invalid_cursor", "compacted", "diverged"),
     ),
@@ -230,6 +235,15 @@ OPERATIONS: tuple[Operation, ...] = (
         shapes.Identity,
         _whoami,
         "Tell who you are, what you may do and what the limits are",
+    ),
+    Operation(
+        "presence",
+        "GET",
+        "/presence",
+        requests.EmptyRequest,
+        shapes.Presence,
+        _presence,
+        "Tell who listens, or was active lately",
     ),
     *DURABLE,
 )

@@ -215,6 +215,23 @@ class Identity(Shape, kw_only=True):
     server: Server
 
 
+class Present(Shape):
+    """Somebody who is present."""
+
+    writer: Annotated[str, Meta(description="`principal/agent`.")]
+    principal: str
+    agent: str | None
+    since: Time
+    last_seen: Time
+    watching: Annotated[list[str], Meta(description="The patterns that it listens to.")]
+
+
+class Presence(Shape):
+    """Who listens, or was active lately, in your space."""
+
+    present: list[Present]
+
+
 class Error(msgspec.Struct):
     """What went wrong and what to do next; further members tell the place."""
 

@@ -1,0 +1,212 @@
+"""``WS /ws``: every operation, and many subscriptions, over one socket."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Coroutine
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from memx_sdk.protocol.cursors import Position
+from memx_sdk.protocol.errors import ProtocolError
+from memx_server import __version__
+from memx_server.domain.feed_messages import Event, Packet
+from memx_server.domain.feed_outbox import Lane
+from memx_server.routes import frames
+from memx_server.routes.connection import Connection
+from memx_server.routes.credentials import read_idempotency_key
+from memx_server.routes.errors import unexpected
+from memx_server.routes.http import Receive, Scope, Send
+from memx_server.routes.identity import identify
+from memx_server.routes.operation import Call, Operation
+from memx_server.routes.streams import Stream, open_stream
+from memx_server.routes.subscriptions import SubscribeRequest
+from memx_server.routes.writers import Pump
+from memx_server.services import Services
+
+PATH = "/ws"
+
+IN_FLIGHT = 64
+"""Requests of one socket that are worked on at the same time; more wait unread."""
+
+_NOWHERE = Position("", 0)
+
+
+class SocketEndpoint:
+    """Serves multiplexed sockets."""
+
+    def __init__(self, services: Services, pump: Pump) -> None:
+        self._services = services
+        self._pump = pump
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one socket from handshake to close."""
+        services = self._services
+        limit = services.feed.settings.queue_bytes
+        connection = Connection(scope, receive, send, self._pump, limit)
+        await connection.requested()
+        try:
+            call = await identify(scope, services)
+        except ProtocolError as error:
+            await connection.refuse(error)
+            return
+        session = Session(connection, call)
+        try:
+            with services.sessions.session(call.principal, connection.close):
+                async with connection.serving():
+                    await session.run()
+        finally:
+            await session.close()
+
+
+class Session:
+    """One multiplexed socket: its requests in flight and its subscriptions.
+
+    Reads run side by side and are answered as they end. Writes run one after another, so that they
+    happen in the order in which they were sent.
+    """
+
+    def __init__(self, connection: Connection, call: Call) -> None:
+        self._connection = connection
+        self._call = call
+        self._answers = Lane(connection.outbox, urgent=True)
+        self._in_flight = asyncio.Semaphore(IN_FLIGHT)
+        self._writing = asyncio.Lock()
+        self._reads: set[asyncio.Task[None]] = set()
+        self._writes: set[asyncio.Task[None]] = set()
+        self._numbers = itertools.count(1)
+        self._streams: dict[int, Stream] = {}
+        self._body_limit = call.services.settings.limits.body_bytes
+
+    async def run(self) -> None:
+        """Serve until the peer leaves."""
+        self._send(self._hello())
+        async for text in self._connection.frames():
+            data = text.encode() if isinstance(text, str) else text
+            await self._take(data)
+            # A peer that does not read its answers is not read either.
+            await self._connection.outbox.room()
+
+    async def close(self) -> None:
+        """End what the socket has begun; writes run to their end, since they may have happened."""
+        for task in self._reads:
+            task.cancel()
+        await asyncio.gather(*self._reads, return_exceptions=True)
+        for stream in self._streams.values():
+            await stream.aclose()
+        self._streams.clear()
+
+    async def _take(self, text: bytes) -> None:
+        id: frames.Id | None = None
+        try:
+            self._check_size(text)
+            head = frames.read_head(text)
+            id = head.id
+            request = frames.read_request(head, text)
+            operation = frames.BY_NAME.get(head.op)
+            if operation is not None:
+                call = self._call_of(request)
+                await self._in_flight.acquire()
+                self._begin(operation, self._answered(id, operation, call, request))
+            elif isinstance(request, SubscribeRequest):
+                await self._subscribe(id, request)
+            elif head.op == "unsubscribe":
+                await self._unsubscribe(id, request.sub)
+            else:
+                self._send(frames.plain_answer(id))
+        except ProtocolError as error:
+            self._send(frames.error_answer(id, error))
+
+    def _check_size(self, text: bytes) -> None:
+        if len(text) > self._body_limit:
+            raise ProtocolError(
+                "too_large",
+                f"the frame is longer than {self._body_limit} bytes",
+                field="frame",
+                limit="body_bytes",
+            )
+
+    def _call_of(self, request: Any) -> Call:
+        key: str | None = getattr(request, "idempotency_key", None)
+        call = self._call
+        if key is None:
+            return call
+        return Call(
+            call.principal, call.agent, read_idempotency_key(key.encode()), services=call.services
+        )
+
+    def _begin(self, operation: Operation, work: Coroutine[Any, Any, None]) -> None:
+        tasks = self._writes if operation.writes else self._reads
+        task = asyncio.create_task(self._in_turn(work) if operation.writes else work)
+        tasks.add(task)
+        task.add_done_callback(partial(self._ended, tasks))
+
+    def _ended(self, tasks: set[asyncio.Task[None]], task: asyncio.Task[None]) -> None:
+        tasks.discard(task)
+        self._in_flight.release()
+
+    async def _in_turn(self, work: Coroutine[Any, Any, None]) -> None:
+        async with self._writing:
+            await work
+
+    async def _answered(
+        self, id: frames.Id, operation: Operation, call: Call, request: msgspec.Struct
+    ) -> None:
+        call.services.presence.seen(call)
+        try:
+            answer = await operation.run(call, request)
+        except ProtocolError as error:
+            self._send(frames.error_answer(id, error))
+        except Exception as error:  # noqa: BLE001 - nobody else is there to turn it into an answer
+            self._send(frames.error_answer(id, unexpected(error)))
+        else:
+            self._send(frames.answer(id, operation, answer))
+
+    async def _subscribe(self, id: frames.Id, request: SubscribeRequest) -> None:
+        limit = self._call.services.settings.limits.subscriptions
+        if len(self._streams) >= limit:
+            raise ProtocolError(
+                "quota_exceeded",
+                f"this socket has {limit} subscriptions, which is the limit; unsubscribe from some, "
+                "use a pattern, or open another socket",
+                limit="subscriptions",
+            )
+        number = next(self._numbers)
+        lane = request.lane(self._connection.outbox, b'{"sub":%d,' % number)
+        failed = partial(self._failed, number, lane)
+        stream = self._streams[number] = await open_stream(self._call, request, lane, failed)
+        self._send(frames.plain_answer(id, sub=number))
+        stream.start()
+
+    async def _unsubscribe(self, id: frames.Id, number: int) -> None:
+        stream = self._streams.pop(number, None)
+        if stream is None:
+            raise ProtocolError(
+                "not_found", f"this socket has no subscription {number}", field="sub"
+            )
+        await stream.aclose()
+        self._send(frames.plain_answer(id, sub=number))
+
+    def _failed(self, number: int, lane: Lane, error: ProtocolError) -> None:
+        """A subscription cannot go on; its number stays taken until the client lets go of it."""
+        event = Event("end", frames.end_of(error))
+        lane.put(Packet([event], _NOWHERE, _NOWHERE))
+
+    def _send(self, text: bytes) -> None:
+        self._answers.put(Packet([Event("answer", text)], _NOWHERE, _NOWHERE))
+
+    def _hello(self) -> bytes:
+        principal = self._call.principal
+        return msgspec.json.encode(
+            {
+                "event": "hello",
+                "version": __version__,
+                "principal": principal.name,
+                "agent": self._call.agent,
+                "space": principal.space,
+                "limits": self._call.services.settings.limits.as_dict(),
+            }
+        )

@@ -1,0 +1,71 @@
+"""``WS /subscribe/{key or pattern}``: one subscription on a socket of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import aclosing
+
+import msgspec
+
+from memx_sdk.protocol.errors import ProtocolError
+from memx_server.routes.connection import Connection
+from memx_server.routes.decoding import explain, read_query
+from memx_server.routes.http import Receive, Scope, Send
+from memx_server.routes.identity import identify
+from memx_server.routes.operation import Call
+from memx_server.routes.streams import open_stream
+from memx_server.routes.subscriptions import SubscribeRequest
+from memx_server.routes.writers import Pump
+from memx_server.services import Services
+
+PREFIX = "/subscribe/"
+
+_EXTENSIONS = frozenset({"since", "snapshot", "conflate"})
+"""Whoever names one of these understands more than the original's frames."""
+
+
+class SubscribeEndpoint:
+    """Serves sockets of one subscription each."""
+
+    def __init__(self, services: Services, pump: Pump) -> None:
+        self._services = services
+        self._pump = pump
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one socket from handshake to close."""
+        feed = self._services.feed
+        connection = Connection(scope, receive, send, self._pump, feed.settings.queue_bytes)
+        await connection.requested()
+        try:
+            call = await identify(scope, self._services)
+            request, controls = read_subscribe_query(scope)
+            stream = await open_stream(
+                call, request, request.lane(connection.outbox), connection.fail, controls=controls
+            )
+        except ProtocolError as error:
+            await connection.refuse(error)
+            return
+        async with aclosing(stream):
+            await self._serve(connection, call, stream.start)
+
+    async def _serve(self, connection: Connection, call: Call, start: Callable[[], None]) -> None:
+        with self._services.sessions.session(call.principal, connection.close):
+            async with connection.serving():
+                start()
+                async for _ in connection.frames():
+                    pass  # the original takes frames and ignores them
+
+
+def read_subscribe_query(scope: Scope) -> tuple[SubscribeRequest, bool]:
+    """Read what is subscribed to, and whether the client understands control frames.
+
+    Raises:
+        ProtocolError: ``invalid_request`` with the ``field`` at fault.
+    """
+    query = read_query(scope["query_string"])
+    controls = not _EXTENSIONS.isdisjoint(query)
+    parameters = {**query, "pattern": scope["path"].removeprefix(PREFIX)}
+    try:
+        return msgspec.convert(parameters, SubscribeRequest, strict=False), controls
+    except msgspec.ValidationError as error:
+        raise explain(error) from None
