@@ -15,7 +15,7 @@ from rich.text import Text
 
 from memx_sdk.cli.values import compact, printable
 from memx_sdk.core.values import encode
-from memx_sdk.errors import MemxError
+from memx_sdk.errors import ConflictError, MemxError
 from memx_sdk.models import Change, Entry, Reset
 
 _HINTS: Mapping[str, str] = {
@@ -73,11 +73,17 @@ class Output:
             return
         self.notes.print(Text.assemble(("error: ", "bold red"), printable(error.detail)))
         for fault in error.extra.get("errors", ()):
-            self.note(f"  at {fault.get('path') or '/'}: {printable(str(fault.get('message')))}")
-        if "entry" in error.extra:
-            self.note(f"  it holds now: {compact(error.extra['entry'])}")
+            self.fault(fault)
+        if isinstance(error, ConflictError) and "entry" in error.extra:
+            held = "it does not exist now" if error.entry is None else _held(error.entry)
+            self.note(f"  {held}")
         if hint := _HINTS.get(error.code):
             self.note(f"  {hint}")
+
+    def fault(self, fault: Mapping[str, Any]) -> None:
+        """Print one reason why a schema refuses a value."""
+        where = f"at {fault['path']}" if fault.get("path") else "the value itself"
+        self.note(f"  {printable(where)}: {printable(str(fault.get('message')))}")
 
     def entry(self, entry: Entry[msgspec.Raw]) -> None:
         """Print a value; on a terminal also who wrote it and when."""
@@ -159,6 +165,10 @@ def ago(ts: float, now: float | None = None) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit} ago"
     return f"{seconds:.0f} s ago"
+
+
+def _held(entry: Entry) -> str:
+    return f"revision {entry.revision} by {printable(entry.writer)}: {compact(entry.value)}"
 
 
 def _provenance(entry: Entry[Any]) -> str:

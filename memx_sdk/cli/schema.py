@@ -84,6 +84,6 @@ async def check(
     else:
         session.output.note(f"the schema of {printable(verdict['schema'])} refuses it", "red")
         for fault in verdict["errors"]:
-            session.output.note(f"  at {fault['path'] or '/'}: {printable(fault['message'])}")
+            session.output.fault(fault)
     if not verdict["valid"]:
         raise typer.Exit(ExitCode.REFUSED)

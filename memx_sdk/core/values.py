@@ -93,6 +93,8 @@ def _with_decimals_as_numbers(schema: Any) -> Any:
 
 def _simplify(value: Any) -> Any:
     """Return something nearer to JSON for a type that the encoder does not know."""
+    if isinstance(value, msgspec.Raw):  # the encoder does; what looks for bad numbers does not
+        return msgspec.json.decode(value)
     if _is_pydantic(type(value)):
         return value.model_dump(mode="json", by_alias=True)
     if isinstance(value, Mapping):
