@@ -1,1 +1,6 @@
 """memX in every MCP client."""
+
+from memx_mcp.callers import Credentials
+from memx_mcp.http import McpApp, create_app
+
+__all__ = ["Credentials", "McpApp", "create_app"]

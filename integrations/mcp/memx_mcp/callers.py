@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from memx_sdk import AsyncMemxContext
 from memx_sdk.tools import AsyncToolRunner
 
 _MOST_CALLERS = 1000
+_CHECK_HOLDS = 3.0
+"""Seconds for which an API key that was good is taken to be so; memX checks it at each call all the same."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,18 @@ class Caller:
         self.context = context
         self.tools = AsyncToolRunner(context)
         self.watcher = Watcher(context)
+        self._checked_until = 0.0
+
+    async def check(self) -> None:
+        """Ask memX, every few seconds, whether the API key is still good.
+
+        Raises:
+            ForbiddenError: It is not.
+            MemxError: memX cannot be asked.
+        """
+        if time.monotonic() >= self._checked_until:
+            await self.context.whoami()
+            self._checked_until = time.monotonic() + _CHECK_HOLDS
 
     async def close(self) -> None:
         """Stop watching and close the context."""

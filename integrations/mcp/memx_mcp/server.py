@@ -10,7 +10,7 @@ from typing import Any
 import mcp_types as types
 from mcp.server.lowlevel import Server
 
-from memx_mcp.callers import Callers, OpenContext
+from memx_mcp.callers import Callers
 from memx_mcp.prompts import Prompts
 from memx_mcp.resources import Resources
 from memx_mcp.tools import Tools
@@ -22,15 +22,14 @@ _INSTRUCTIONS = (
 )
 
 
-def create_server(open_context: OpenContext, *, keeps_sessions: bool = True) -> Server[Any]:
+def create_server(callers: Callers, *, keeps_sessions: bool = True) -> Server[Any]:
     """Build an MCP server whose callers each work through a memX context of their own.
 
     Args:
-        open_context: Gives a caller their context; the server closes it.
+        callers: Finds the context of each caller; the server closes them when it ends.
         keeps_sessions: Whether requests of one session reach this same process. Without it, clients
             of protocol versions before 2026-07-28 cannot subscribe and are told so.
     """
-    callers = Callers(open_context)
     tools = Tools(callers)
     resources = Resources(callers, keeps_sessions=keeps_sessions)
     prompts = Prompts(callers)
