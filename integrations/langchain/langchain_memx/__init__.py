@@ -12,6 +12,7 @@ from langchain_memx.byte_store import MemxByteStore
 from langchain_memx.chat_history import MemxChatMessageHistory
 from langchain_memx.connection import MemxConnection
 from langchain_memx.tools import MemxTool, MemxToolkit
+from langchain_memx.trigger import MemxTrigger
 
 if TYPE_CHECKING:
     from langchain_memx.middleware import MemxMiddleware
@@ -35,6 +36,7 @@ __all__ = [
     "MemxStore",
     "MemxTool",
     "MemxToolkit",
+    "MemxTrigger",
 ]
 
 

@@ -1,0 +1,97 @@
+"""Runs a Runnable or a graph whenever shared keys change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from langchain_core.runnables import Runnable, RunnableConfig
+
+from langchain_memx.connection import MemxConnection
+from memx_sdk import Change
+
+
+class MemxTrigger:
+    """Invokes a Runnable, a graph or an agent for each change of the keys that match a pattern.
+
+    It takes up where the trigger of the same name had got to, also after a crash: each change is handled at least
+    once, those of one key one after the other, several keys at the same time.
+
+    ::
+
+        trigger = MemxTrigger("research:*", graph, name="critic", to_input=lambda change: {"text": change.value})
+        await trigger.run()
+
+    Args:
+        pattern: A key or a pattern.
+        runnable: What to invoke.
+        name: Names its place in the log; one trigger of a name runs at a time.
+        to_input: Makes the input of a change; by default the change itself, a dict with ``key``, ``value``,
+            ``action``, ``writer`` and so on. None skips the change.
+        result_key: Where to store what the Runnable returned: makes the key from a change.
+        config: For each invocation. A graph with a checkpointer gets the changed key as its ``thread_id``
+            unless this names one.
+        connection: Where memX is; by default what the environment says.
+        concurrency: How many keys to work on at the same time.
+        retries: How many more times a change is tried after an exception.
+        on_error: Is told of a change that was given up; by default it ends the trigger.
+    """
+
+    def __init__(
+        self,
+        pattern: str,
+        runnable: Runnable[Any, Any],
+        *,
+        name: str,
+        to_input: Callable[[Change], Any] = dict,
+        result_key: Callable[[Change], str] | None = None,
+        config: RunnableConfig | None = None,
+        connection: MemxConnection | None = None,
+        concurrency: int = 4,
+        retries: int = 2,
+        on_error: Callable[[Change, Exception], Any] | None = None,
+    ) -> None:
+        self._connection = connection or MemxConnection()
+        self._runnable = runnable
+        self._to_input = to_input
+        self._result_key = result_key
+        self._config: RunnableConfig = config or {}
+        self._agent = self._connection.async_context.agent(name, concurrency=concurrency)
+        self._agent.on(pattern, durable=True, retries=retries, on_error=on_error)(self._handle)
+
+    async def run(self) -> None:
+        """Run until it is stopped or cancelled.
+
+        Raises:
+            Exception: What the Runnable raised, when a change was given up and there is no ``on_error``.
+            MemxError: memX does not permit it.
+        """
+        await self._agent.run()
+
+    async def stop(self) -> None:
+        """Finish what is being worked on, then end."""
+        await self._agent.stop()
+
+    async def __aenter__(self) -> Self:
+        """Run in the background; changes from now on are handled."""
+        await self._agent.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Finish what is being worked on, then end."""
+        await self._agent.stop()
+
+    async def _handle(self, change: Change) -> None:
+        given = self._to_input(change)
+        if given is None:
+            return
+        configurable = {"thread_id": change.key, **self._config.get("configurable", {})}
+        result = await self._runnable.ainvoke(given, {**self._config, "configurable": configurable})
+        if self._result_key is not None:
+            await self._connection.async_context.set(self._result_key(change), result)
