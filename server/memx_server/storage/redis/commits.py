@@ -9,7 +9,6 @@ from typing import Any
 
 from memx_sdk.protocol.cursors import Position
 from memx_server.storage.base import (
-    HISTORY_KEPT,
     IDEMPOTENCY_KEPT_MS,
     Committed,
     Conflicted,
@@ -79,7 +78,7 @@ class Commits:
     ) -> tuple[list[bytes], list[Argument]]:
         idempotency, schemas = transaction.idempotency, transaction.schema_revision
         keys = [
-            *(space.meta, space.log, space.names, space.expiries, space.revisions, space.schemas),
+            *(space.meta, space.log, space.names, space.expiries, space.newest, space.schemas),
             space.answer(idempotency.token) if idempotency else space.meta,
             *[space.entry(part.key) for part in (*transaction.compares, *transaction.writes)],
         ]
@@ -93,7 +92,6 @@ class Commits:
             "SPUBLISH" if self._servers.sharded else "PUBLISH",
             self._limits.records,
             self._limits.bytes,
-            HISTORY_KEPT,
             NOTICE_MAX_BYTES,
             len(transaction.compares),
         ]

@@ -24,7 +24,7 @@ class Keyspace:
         log: Stream of records; also the name of the channel that tells of each.
         names: Sorted set of the keys that exist, in code-point order.
         expiries: Sorted set of the keys that expire, by milliseconds since the epoch.
-        revisions: Hash of the revisions of each key that the log still has.
+        newest: Hash of the newest revision of each key that the log still knows.
         schemas: Hash of the schemas by key or pattern.
     """
 
@@ -36,7 +36,7 @@ class Keyspace:
         self.log = base + b"log"
         self.names = base + b"names"
         self.expiries = base + b"expiries"
-        self.revisions = base + b"revisions"
+        self.newest = base + b"newest"
         self.schemas = base + b"schemas"
 
     def entry(self, key: str) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from itertools import accumulate, takewhile
 
 from memx_sdk.protocol.cursors import Position
 from memx_server.storage.base import (
+    HISTORY_KEPT,
     Change,
     Compacted,
     Diverged,
@@ -20,6 +20,8 @@ from memx_server.storage.base import (
     Schemas,
 )
 from memx_server.storage.redis.keyspace import Keyspace
+from memx_server.storage.redis.records import change_of, record_in_log
+from memx_server.storage.redis.scripts import Script
 from memx_server.storage.redis.servers import Servers
 
 NO_LINEAGE = "0"
@@ -28,10 +30,10 @@ NO_LINEAGE = "0"
 _PAGE_BYTES = 4 * 1024 * 1024
 """About how much a page of the log or of keys carries, whatever the number of its items."""
 
-_LOG_FIELDS = (b"lineage", b"head", b"floor", b"records", b"cuts")
+_LOG_FIELDS = (b"lineage", b"head", b"floor", b"cuts")
 _FIRST_RECORDS = 32
 _UNMEASURED_KEYS = 4
-_HISTORY_BATCH = 8
+_HISTORY_STEPS = 32
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Reads:
 
     def __init__(self, servers: Servers) -> None:
         self._servers = servers
+        self._history = Script("history")
 
     async def entries(self, space: Keyspace, keys: Sequence[str]) -> Sequence[bytes | None]:
         """Read entries of one moment."""
@@ -119,21 +122,24 @@ class Reads:
         self, space: Keyspace, key: str, limit: int, until: int | None
     ) -> HistoryPage:
         """Read the changes of a key, newest first."""
-        floor, noted = await self._servers.transact(
-            space.slot,
-            (b"HGET", space.meta, b"floor"),
-            (b"HGET", space.revisions, key),
-        )
-        if noted is None:
-            return HistoryPage([], complete=not int(floor or 0))
-        revisions = struct.unpack(f">{len(noted) // 8}Q", noted[1:])
-        wanted = [revision for revision in revisions if until is None or revision <= until]
-        wanted = wanted[::-1][:limit]
         changes: list[Change] = []
-        for start in range(0, len(wanted), _HISTORY_BATCH):
-            changes += await self._changes(space, key, wanted[start : start + _HISTORY_BATCH])
-        untrimmed = len(changes) == len(wanted)
-        return HistoryPage(changes, complete=noted[:1] == b"0" and untrimmed)
+        begin, steps_left, complete = b"", HISTORY_KEPT, True
+        while steps_left > 0 and len(changes) < limit:
+            begin, steps, untrimmed, *texts = await self._history.run(
+                self._servers,
+                space.slot,
+                [space.meta, space.log, space.newest],
+                [
+                    *(key, begin, 2**53 if until is None else until, limit - len(changes)),
+                    *(min(steps_left, _HISTORY_STEPS), _PAGE_BYTES, HISTORY_KEPT),
+                ],
+            )
+            changes += [change_of(text) for text in texts]
+            steps_left -= steps
+            complete = complete and bool(untrimmed)
+            if not begin:
+                break
+        return HistoryPage(changes, complete)
 
     async def schemas(self, space: Keyspace) -> Schemas:
         """Read all schemas."""
@@ -166,44 +172,20 @@ class Reads:
         state = _log_state(held, length)
         if since is not None:
             state.check(since)
-        return state, [_record(state.lineage, row) for row in rows]
-
-    async def _changes(self, space: Keyspace, key: str, revisions: Sequence[int]) -> list[Change]:
-        ids = [b"%d-0" % revision for revision in revisions]
-        replies = await self._servers.transact(
-            space.slot, *[(b"XRANGE", space.log, id, id) for id in ids]
-        )
-        records = [_record(NO_LINEAGE, row) for rows in replies for row in rows]
-        return [
-            change
-            for record in records
-            for change in record.changes or ()
-            if change.key == key and change.action != "schema"
-        ]
+        return state, [record_in_log(state.lineage, row) for row in rows]
 
 
 def _log_state(held: Sequence[bytes | None], length: int) -> LogState:
-    lineage, head, floor, records, cuts = held
+    lineage, head, floor, cuts = held
     ended = (cut.rsplit(":", 1) for cut in (cuts or b"").decode().split())
     newest = int(head or 0)
-    # A log of another length than the space remembers has lost records, to eviction for example.
-    intact = length == int(records or 0)
+    # The newest record always stays, so an empty log was evicted or deleted.
     return LogState(
         lineage=lineage.decode() if lineage else NO_LINEAGE,
         head=newest,
-        floor=int(floor or 0) if intact else newest,
+        floor=int(floor or 0) if length else newest,
         cuts={name: int(cut) for name, cut in ended},
     )
-
-
-def _record(lineage: str, row: tuple[bytes, list[bytes]]) -> Record:
-    id, fields = row
-    changes = []
-    for field, data in zip(fields[2::2], fields[3::2], strict=True):
-        action, _, key = field.decode().partition(":")
-        changes.append(Change(key, action, data))
-    revision = int(id.partition(b"-")[0])
-    return Record(Position(lineage, revision), int(fields[1]), changes)
 
 
 def _room_behind(records: Sequence[Record]) -> int:

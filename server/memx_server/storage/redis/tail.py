@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-import msgspec
 from hiredis import ReplyError
 
-from memx_sdk.protocol.cursors import Position
-from memx_server.storage.base import Change, Record, StoreUnavailable, TailListener
+from memx_server.storage.base import StoreUnavailable, TailListener
 from memx_server.storage.redis.connection import Connection
 from memx_server.storage.redis.keyspace import Keyspace
 from memx_server.storage.redis.link import Link
+from memx_server.storage.redis.records import record_in_notice
 from memx_server.storage.redis.servers import Place, Servers
+
+log = logging.getLogger(__name__)
 
 _BACKOFF_FIRST, _BACKOFF_MOST = 0.05, 0.8
 """Seconds before the first and at the most before any further attempt to subscribe again."""
@@ -24,8 +26,6 @@ _PING_EVERY = 2.0
 """Seconds between signs of life asked of a server: its silence may mean that nothing happens."""
 
 _NOTICES = frozenset({b"message", b"smessage"})
-
-_decode_changes = msgspec.json.Decoder(list[tuple[str, str, msgspec.Raw]]).decode
 
 
 class Subscription(Connection):
@@ -74,6 +74,14 @@ class _Channel:
         self.subscribed = asyncio.Event()
         self.connection: Subscription | None = None
         self.task: asyncio.Task[None] | None = None
+
+    def tell(self, what: Callable[[TailListener], None]) -> None:
+        """Call every listener; one that fails costs the others nothing."""
+        for listener in tuple(self.listeners):
+            try:
+                what(listener)
+            except Exception:
+                log.exception("a listener of a space failed")
 
 
 class Tail:
@@ -160,8 +168,7 @@ class Tail:
                 continue
             channel.subscribed.set()
             if interrupted:
-                for listener in tuple(channel.listeners):
-                    listener.on_gap()
+                channel.tell(lambda listener: listener.on_gap())
             backoff = _BACKOFF_FIRST
             if channel.connection is not None:
                 await channel.connection.ended.wait()
@@ -189,18 +196,5 @@ class Tail:
         channel = self._channels.get(name)
         if channel is None:
             return
-        record = _record(notice)
-        for listener in tuple(channel.listeners):
-            listener.on_record(record)
-
-
-def _record(notice: bytes) -> Record:
-    head, _, body = notice.partition(b"\n")
-    lineage, revision, previous = head.split()
-    return Record(
-        Position(lineage.decode(), int(revision)),
-        int(previous),
-        [Change(key, action, bytes(data)) for key, action, data in _decode_changes(body)]
-        if body
-        else None,
-    )
+        record = record_in_notice(notice)
+        channel.tell(lambda listener: listener.on_record(record))

@@ -7,57 +7,57 @@ local function refusal()
     local digest, rest = answer:match('^([^\n]*)\n(.*)$')
     return digest == DIGEST and {'repeated', rest} or {'mismatch'}
   end
-  if SCHEMA_REVISION ~= '' and tonumber(SCHEMA_REVISION) ~= space.schemas then
-    return {'schemas', space.schemas}
+  if SCHEMA_REVISION ~= '' and SCHEMA_REVISION ~= space.schemas then
+    return {'schemas', tonumber(space.schemas)}
   end
   for i = 0, COMPARES - 1 do
     local entry = KEYS[FIRST_ENTRY + i]
-    local found = standing(entry)
-    if (found and found.revision or 0) ~= tonumber(ARGV[FIRST_COMPARE + i * COMPARE_ARGS + 1]) then
-      return {'conflict', i, found and call('GET', entry)}
+    local revision = standing(entry)
+    if (revision or '0') ~= ARGV[FIRST_COMPARE + i * COMPARE_ARGS + 1] then
+      return {'conflict', i, revision and call('GET', entry)}
     end
   end
 end
 
 -- Returns the names of entries that have expired without a record of it, and whether there are more.
+--
+-- Of the keys at hand, those that Redis shows are alive, and those it does not have are gone, even if
+-- this clock (a new primary's, perhaps) is behind the one that ended them.
 local function expired_names(writes)
-  local names, seen = {}, {}
-  for i = 0, COMPARES - 1 do
-    if standing(KEYS[FIRST_ENTRY + i]) then seen[ARGV[FIRST_COMPARE + i * COMPARE_ARGS]] = true end
-  end
+  local expired, at_hand = {}, {}
   for _, write in ipairs(writes) do
     if write.entry then
-      if not standing(write.entry) and call('ZSCORE', EXPIRIES, write.name) then
-        names[#names + 1] = write.name
+      at_hand[write.name] = true
+      if not write.version_before and call('ZSCORE', EXPIRIES, write.name) then
+        expired[#expired + 1] = write.name
       end
-      seen[write.name] = true
     end
   end
   local due = call('ZRANGEBYSCORE', EXPIRIES, '-inf', whole(NOW_MS - 1), 'LIMIT', 0, EXPIRED_AT_ONCE)
-  for _, name in ipairs(due) do
-    if not seen[name] then names[#names + 1] = name end
+  if #due > 0 then
+    for i = 0, COMPARES - 1 do
+      if standing(KEYS[FIRST_ENTRY + i]) then
+        at_hand[ARGV[FIRST_COMPARE + i * COMPARE_ARGS]] = true
+      end
+    end
+    for _, name in ipairs(due) do
+      if not at_hand[name] then expired[#expired + 1] = name end
+    end
   end
-  return names, #due == EXPIRED_AT_ONCE
+  return expired, #due == EXPIRED_AT_ONCE
 end
 
+-- Logs expiries as one record of their own.
 local function log_expired(names, revision)
   local changes = {}
   for i, name in ipairs(names) do
-    changes[i] = expire_change(name, whole(revision))
+    -- A name holds no control characters, so these two are all that JSON escapes in it.
+    local quoted = '"' .. name:gsub('["\\]', '\\%0') .. '"'
+    changes[i] = removal('expire', name, quoted, revision, '""', '')
   end
   append(changes, revision)
   call('ZREM', EXPIRIES, unpack(names))
   call('ZREM', NAMES, unpack(names))
-end
-
-local function answer_of(lineage, writes)
-  local outcome = {'committed', lineage or '0', space.head, NOW, 0}
-  for _, write in ipairs(writes) do
-    outcome[#outcome + 1] = write.changed and 1 or 0
-    outcome[#outcome + 1] = write.version
-    outcome[#outcome + 1] = write.expires or -1
-  end
-  return outcome
 end
 
 local function keep_answer(outcome)
@@ -70,27 +70,29 @@ local function commit()
   local lineage = space.lineage
   local writes = read_writes()
   local expired, more = expired_names(writes)
-  local revision = continue_lineage()
-  local own_revision = #expired > 0 and revision + 1 or revision
+  local base = continue_lineage()
+  local revision = whole(base + (#expired > 0 and 2 or 1))
   local changes = {}
   for _, write in ipairs(writes) do
-    changes[#changes + 1] = plan[write.kind](write, whole(own_revision))
+    changes[#changes + 1] = plan(write, revision)
   end
 
-  local logs = #expired > 0 or #changes > 0
+  local logs, records = #expired > 0 or #changes > 0, 0
   if logs then
-    lineage = space.lineage
-    mend_log()
-    if #expired > 0 then log_expired(expired, revision) end
-    if #changes > 0 then append(changes, own_revision) end
+    lineage, records = space.lineage, count_records()
+    if #expired > 0 then log_expired(expired, whole(base + 1)) end
+    if #changes > 0 then append(changes, revision) end
   end
+  local outcome = {'committed', lineage, tonumber(space.head), NOW, 0}
   for _, write in ipairs(writes) do
-    if write.changed then apply[write.kind](write) end
+    if write.changed then apply(write) end
+    local at = #outcome
+    outcome[at + 1], outcome[at + 2] = write.changed and 1 or 0, write.version
+    outcome[at + 3] = write.expires or -1
   end
-  local outcome = answer_of(lineage, writes)
   if DIGEST ~= '' then keep_answer(outcome) end
   if logs then
-    more = trim() or more
+    more = trim(records + (#expired > 0 and 1 or 0) + (#changes > 0 and 1 or 0)) or more
     save_space()
   end
   outcome[5] = more and 1 or 0

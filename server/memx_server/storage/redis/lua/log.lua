@@ -1,93 +1,68 @@
--- The log and what hangs on it: records, each key's revisions, notices to those who tail, trimming.
+-- The log and what hangs on it: each key's newest revision, notices to those who tail, trimming.
+--
+-- A record is a stream entry `<revision>-0` with the fields `previous` (the revision of the record
+-- before it) and, for each change, `<action>:<before>:<key>` with the change's text. `before` is the
+-- revision of the change of this key before, ? where there was none or none is known. So the changes of
+-- a key are a chain; NEWEST holds `<newest revision> <first revision> <changes>` for each key that the
+-- log knows, ? for a first revision that may not have been the key's first.
 
--- A log that is not what the space remembers was evicted or deleted: readers must learn of the gap.
-local function mend_log()
-  if call('XLEN', LOG) ~= space.records then
-    call('DEL', LOG, REVISIONS)
-    space.floor, space.records, space.bytes = space.head, 0, 0
+-- Returns how many records the log has. The newest record always stays, so an empty log was evicted or
+-- deleted, and readers must learn of the gap.
+local function count_records()
+  local records = call('XLEN', LOG)
+  if records == 0 or space.head == '0' then
+    call('DEL', LOG, NEWEST)
+    space.floor, space.bytes, space.moved, records = space.head, 0, true, 0
   end
+  return records
 end
 
--- Notes a revision of a key: one byte tells whether older ones may have been dropped, then 8 for each.
-local function remember(name, revision)
-  local noted = call('HGET', REVISIONS, name) or (space.floor == 0 and '0' or '1')
-  noted = noted .. struct.pack('>I8', revision)
-  if #noted > 1 + 8 * HISTORY_KEPT then
-    noted = '1' .. noted:sub(-8 * HISTORY_KEPT)
-  end
-  call('HSET', REVISIONS, name, noted)
-end
-
--- Drops the revisions of a key up to `revision`.
-local function forget(name, revision)
-  local noted = call('HGET', REVISIONS, name)
-  if not noted then return end
-  local kept = 2
-  while kept <= #noted and struct.unpack('>I8', noted, kept) <= revision do
-    kept = kept + 8
-  end
-  if kept > #noted then
-    call('HDEL', REVISIONS, name)
-  elseif kept > 2 then
-    call('HSET', REVISIONS, name, '1' .. noted:sub(kept))
-  end
-end
-
--- Tells those who tail the space; a notice that would be too big names the revision only.
-local function publish(changes, revision, size)
-  local notice = space.lineage .. ' ' .. whole(revision) .. ' ' .. whole(space.head) .. '\n'
-  if size <= NOTICE_MAX then
-    local parts = {}
-    for i, change in ipairs(changes) do
-      parts[i] = '[' .. change.quoted .. ',"' .. change.action .. '",' .. change.data .. ']'
-    end
-    notice = notice .. '[' .. table.concat(parts, ',') .. ']'
-  end
-  call(PUBLISH, LOG, notice)
-end
-
--- Logs a transaction as one record.
+-- Logs a transaction as one record and tells those who tail the space. `revision` is text.
 local function append(changes, revision)
-  local fields, size = {'previous', whole(space.head)}, 0
+  local fields, texts, size = {'previous', space.head}, {}, 0
+  for i, change in ipairs(changes) do
+    local before, first, count = '?', space.floor == '0' and revision or '?', '0'
+    if change.action ~= 'schema' then
+      local newest = call('HGET', NEWEST, change.name)
+      if newest then before, first, count = newest:match('^(%d+) (%S+) (%d+)$') end
+      change.newest = revision .. ' ' .. first .. ' ' .. whole(count + 1)
+    end
+    fields[2 * i + 1] = change.action .. ':' .. before .. ':' .. change.name
+    fields[2 * i + 2], texts[i] = change.text, change.text
+    size = size + #change.text
+  end
+  call('XADD', LOG, revision .. '-0', unpack(fields))
+  -- A notice that would be too big names the revision only.
+  local notice = size <= NOTICE_MAX and '[' .. table.concat(texts, ',') .. ']' or ''
+  call(PUBLISH, LOG, space.lineage .. ' ' .. revision .. ' ' .. space.head .. '\n' .. notice)
   for _, change in ipairs(changes) do
-    fields[#fields + 1] = change.action .. ':' .. change.name
-    fields[#fields + 1] = change.data
-    size = size + #change.data
+    if change.newest then call('HSET', NEWEST, change.name, change.newest) end
   end
-  call('XADD', LOG, whole(revision) .. '-0', unpack(fields))
-  for _, change in ipairs(changes) do
-    if change.action ~= 'schema' then remember(change.name, revision) end
-  end
-  publish(changes, revision, size)
-  space.head = revision
-  space.records, space.bytes = space.records + 1, space.bytes + size
-end
-
-local function too_big()
-  return space.records > 1 and (space.records > MAX_RECORDS or space.bytes > MAX_BYTES)
-end
-
--- Drops the oldest record; returns its id.
-local function drop_oldest(from)
-  local id, fields = unpack(call('XRANGE', LOG, from, '+', 'COUNT', 1)[1])
-  local revision = tonumber(id:match('^%d+'))
-  for i = 3, #fields, 2 do
-    local action, name = fields[i]:match('^(%a+):(.*)$')
-    if action ~= 'schema' then forget(name, revision) end
-    space.bytes = space.bytes - #fields[i + 1]
-  end
-  space.records, space.floor = space.records - 1, revision
-  return id
+  space.head, space.bytes = revision, space.bytes + size
 end
 
 -- Trims the log; returns whether a later commit has to go on with it.
-local function trim()
+local function trim(records)
+  if records <= MAX_RECORDS and space.bytes <= MAX_BYTES then return false end
+
+  local function too_big()
+    return records > 1 and (records > MAX_RECORDS or space.bytes > MAX_BYTES)
+  end
+
   local from, budget = '-', TRIMMED_AT_ONCE
   while too_big() and budget > 0 do
-    from, budget = '(' .. drop_oldest(from), budget - 1
+    local id, fields = unpack(call('XRANGE', LOG, from, '+', 'COUNT', 1)[1])
+    space.floor, space.moved = id:match('^%d+'), true
+    for i = 3, #fields, 2 do
+      local action, name = fields[i]:match('^(%a+):[^:]*:(.*)$')
+      local newest = action ~= 'schema' and call('HGET', NEWEST, name)
+      if newest and newest:match('^%d+') == space.floor then call('HDEL', NEWEST, name) end
+      space.bytes = space.bytes - #fields[i + 1]
+    end
+    from, records, budget = '(' .. id, records - 1, budget - 1
   end
   if from ~= '-' then
-    call('XTRIM', LOG, 'MINID', '=', whole(space.floor + 1))
+    call('XTRIM', LOG, 'MINID', '=', space.floor .. '-1')
   end
   return too_big()
 end

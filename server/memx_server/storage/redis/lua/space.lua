@@ -5,69 +5,75 @@
 -- Redis does not roll back a script that fails half-way, so every check comes before the first write,
 -- and the first write (XADD) is one that Redis refuses when it is out of memory or is a replica. Values
 -- are bytes that are only ever joined, never parsed. Numbers become text by %.0f, as tostring rounds.
+--
+-- Lua makes every function below anew at each run, so there are few, and rare ones are made inside of
+-- those that need them.
 
-local META, LOG, NAMES, EXPIRIES, REVISIONS, SCHEMAS, ANSWER = unpack(KEYS, 1, 7)
+local META, LOG, NAMES, EXPIRIES, NEWEST, SCHEMAS, ANSWER = unpack(KEYS, 1, 7)
 local FIRST_ENTRY = 8
 
 local NEW_LINEAGE, WRITER, SCHEMA_REVISION, DIGEST, NOTE, ANSWER_MS, PUBLISH = unpack(ARGV, 1, 7)
 local MAX_RECORDS, MAX_BYTES = tonumber(ARGV[8]), tonumber(ARGV[9])
-local HISTORY_KEPT, NOTICE_MAX = tonumber(ARGV[10]), tonumber(ARGV[11])
-local COMPARES = tonumber(ARGV[12])
-local FIRST_COMPARE, COMPARE_ARGS, WRITE_ARGS = 13, 2, 7
+local NOTICE_MAX, COMPARES = tonumber(ARGV[10]), tonumber(ARGV[11])
+local FIRST_COMPARE, COMPARE_ARGS, WRITE_ARGS = 12, 2, 7
+local FIRST_WRITE = FIRST_COMPARE + COMPARES * COMPARE_ARGS
 
 -- The most that one commit does for others.
 local EXPIRED_AT_ONCE, TRIMMED_AT_ONCE = 100, 100
 -- Ended lineages that a cursor may still come from.
 local CUTS_KEPT = 32
 
-local call = redis.call
+local call, format = redis.call, string.format
 
 local function whole(number)
-  return string.format('%.0f', number)
+  return format('%.0f', number)
 end
 
 local clock = call('TIME')
 local NOW = clock[1] * 1000000 + clock[2]
 local NOW_MS = math.floor(NOW / 1000)
-local TS = string.format('%s.%06d', clock[1], clock[2])
+local TS = format('%s.%06d', clock[1], clock[2])
 
-local held = call('HMGET', META,
-  'head', 'lineage', 'replid', 'floor', 'records', 'bytes', 'schemas', 'cuts')
+local held = call('HMGET', META, 'head', 'lineage', 'replid', 'floor', 'bytes', 'schemas', 'cuts')
 local space = {
-  head = tonumber(held[1]) or 0,
-  lineage = held[2],
+  head = held[1] or '0', -- as text
+  lineage = held[2] or '0',
   replid = held[3],
-  floor = tonumber(held[4]) or 0,
-  records = tonumber(held[5]) or 0,
-  bytes = tonumber(held[6]) or 0,
-  schemas = tonumber(held[7]) or 0,
-  cuts = held[8] or '',
+  floor = held[4] or '0', -- as text
+  bytes = tonumber(held[5] or 0),
+  schemas = held[6] or '0', -- as text
+  cuts = held[7] or '',
+  moved = false, -- whether more than head and bytes is to be saved
 }
 
--- Returns the next revision, in a new lineage where the history may have been broken.
+-- Opens a new lineage where the history may have been broken.
 --
 -- A replication id stands for an unbroken history: a restart and a promotion, which may both have lost
 -- writes, give the server another one. What survived of the old lineage ends at the present head.
+--
+-- Returns what the next revision is counted from.
 local function continue_lineage()
-  local replid = call('INFO', 'replication'):match('master_replid:(%x+)') or ''
-  if space.lineage and space.replid == replid then
-    return space.head + 1
-  end
-  if space.lineage then
-    local cuts = {space.lineage .. ':' .. whole(space.head)}
+  local info = call('INFO', 'replication')
+  local _, before = info:find('master_replid:', 1, true)
+  local replid = before and info:sub(before + 1, before + 40) or ''
+  local head = tonumber(space.head)
+  if space.replid == replid then return head end
+
+  if space.replid then
+    local cuts = {space.lineage .. ':' .. space.head}
     for cut in space.cuts:gmatch('%S+') do
       if #cuts < CUTS_KEPT then cuts[#cuts + 1] = cut end
     end
     space.cuts = table.concat(cuts, ' ')
   end
-  space.lineage, space.replid, space.opened = NEW_LINEAGE, replid, true
-  return math.max(space.head + 1, NOW)
+  space.lineage, space.replid, space.moved = NEW_LINEAGE, replid, true
+  return math.max(head, NOW - 1)
 end
 
 local function save_space()
-  call('HSET', META, 'head', whole(space.head), 'floor', whole(space.floor),
-    'records', space.records, 'bytes', whole(space.bytes), 'schemas', whole(space.schemas))
-  if space.opened then
-    call('HSET', META, 'lineage', space.lineage, 'replid', space.replid, 'cuts', space.cuts)
+  call('HSET', META, 'head', space.head, 'bytes', whole(space.bytes))
+  if space.moved then
+    call('HSET', META, 'lineage', space.lineage, 'replid', space.replid, 'cuts', space.cuts,
+      'floor', space.floor, 'schemas', space.schemas)
   end
 end

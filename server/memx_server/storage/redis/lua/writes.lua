@@ -1,99 +1,85 @@
 -- What becomes of each write: planned first, so that all of it is known before anything is written.
 
-local standings = {}
-
--- Returns what an entry stands at, nil where there is none.
+-- Returns the revision and the version of an entry, nil where there is none.
 --
 -- An entry that Redis still shows is alive, whatever TIME says by now: Redis holds expiry still while
 -- a script runs.
 local function standing(entry)
-  local known = standings[entry]
-  if known == nil then
-    local start = call('GETRANGE', entry, 0, 63)
+  local start = call('GETRANGE', entry, 0, 63)
+  if start ~= '' then
     local revision, version = start:match('^{"revision":(%d+),"version":(%d+)')
-    known = revision and {revision = tonumber(revision), version = tonumber(version)} or false
-    standings[entry] = known
+    return revision, tonumber(version)
   end
-  return known or nil
 end
 
 local function read_writes()
   local writes, entry = {}, FIRST_ENTRY + COMPARES
-  for at = FIRST_COMPARE + COMPARES * COMPARE_ARGS, #ARGV, WRITE_ARGS do
+  for at = FIRST_WRITE, #ARGV, WRITE_ARGS do
     local kind, name, quoted, reason, ttl, logged, value = unpack(ARGV, at, at + WRITE_ARGS - 1)
-    writes[#writes + 1] = {
-      kind = kind, name = name, quoted = quoted, reason = reason, ttl = ttl,
-      logged = logged == '1', value = value, changed = false, version = 0,
-      entry = kind ~= 'put_schema' and kind ~= 'delete_schema' and KEYS[entry] or nil,
+    local write = {
+      kind = kind, name = name, quoted = quoted, reason = reason, ttl = ttl, logged = logged == '1',
+      value = value, entry = KEYS[entry], version_before = false, changed = false, version = 0,
+      expires = false, text = false,
     }
+    if kind == 'put_schema' or kind == 'delete_schema' then
+      write.entry = false
+    else
+      local _, version = standing(write.entry)
+      write.version_before = version
+    end
+    writes[#writes + 1] = write
     entry = entry + 1
   end
   return writes
 end
 
 local function seconds(ms)
-  return string.format('%.3f', ms / 1000)
+  return format('%.3f', ms / 1000)
 end
 
--- Returns when the entry will expire, in milliseconds; nil for never.
-local function expiry(write, found)
+-- Returns when an entry will expire, in milliseconds; nil or false for never.
+local function expiry(write)
   if write.ttl == 'keep' then
-    return found and tonumber(call('ZSCORE', EXPIRIES, write.name) or nil)
+    return write.version_before and tonumber(call('ZSCORE', EXPIRIES, write.name) or nil)
   elseif write.ttl ~= '' then
     return NOW_MS + tonumber(write.ttl)
   end
 end
 
-local function stamp(revision, version, writer)
-  return '"revision":' .. revision .. ',"version":' .. whole(version)
-    .. ',"ts":' .. TS .. ',"writer":' .. writer
-end
-
-local function value_change(action, name, quoted, rest)
+local function removal(action, name, quoted, revision, writer, reason)
   return {
-    action = action, name = name, quoted = quoted,
-    data = '{"event":"value","action":"' .. action .. '","key":' .. quoted .. ',' .. rest .. '}',
+    action = action, name = name,
+    text = '{"event":"value","action":"' .. action .. '","key":' .. quoted .. ',"revision":' .. revision
+      .. ',"version":0,"ts":' .. TS .. ',"writer":' .. writer .. reason .. ',"value":null}',
   }
 end
 
-local function removal(action, name, quoted, revision, writer, reason)
-  return value_change(action, name, quoted, stamp(revision, 0, writer) .. reason .. ',"value":null')
-end
+-- Each plan fills in the write (changed, version, expires, text) and returns its change, if there is
+-- one. `revision` is text.
 
--- A name has no control characters, so these two are all that JSON escapes in it.
-local function expire_change(name, revision)
-  local quoted = '"' .. name:gsub('["\\]', '\\%0') .. '"'
-  return removal('expire', name, quoted, revision, '""', '')
-end
-
-local plan = {}
-
-function plan.put(write, revision)
-  local found = standing(write.entry)
-  write.changed, write.created = true, not found
-  write.version = (found and found.version or 0) + 1
-  write.expires = expiry(write, found)
-  local stamped = stamp(revision, write.version, WRITER)
-  local expires = write.expires and seconds(write.expires)
-  write.text = '{' .. stamped .. ',"expires_at":' .. (expires or 'null')
-    .. ',"key":' .. write.quoted .. ',"value":' .. write.value .. '}'
-  return value_change('set', write.name, write.quoted,
-    stamped .. (expires and ',"expires_at":' .. expires or '') .. write.reason
-    .. (write.logged and ',"value":' .. write.value or ''))
-end
-
-function plan.delete(write, revision)
-  write.changed = standing(write.entry) ~= nil
-  if write.changed then
-    return removal('delete', write.name, write.quoted, revision, WRITER, write.reason)
+local function plan_put(write, revision)
+  write.changed, write.version = true, (write.version_before or 0) + 1
+  write.expires = expiry(write)
+  local stamp = '"revision":' .. revision .. ',"version":' .. whole(write.version)
+    .. ',"ts":' .. TS .. ',"writer":' .. WRITER
+  local expires, expires_member = 'null', ''
+  if write.expires then
+    expires = seconds(write.expires)
+    expires_member = ',"expires_at":' .. expires
   end
+  write.text = '{' .. stamp .. ',"expires_at":' .. expires .. ',"key":' .. write.quoted
+    .. ',"value":' .. write.value .. '}'
+  return {
+    action = 'set', name = write.name,
+    text = '{"event":"value","action":"set","key":' .. write.quoted .. ',' .. stamp .. expires_member
+      .. write.reason .. (write.logged and ',"value":' or '') .. (write.logged and write.value or '')
+      .. '}',
+  }
 end
 
-function plan.touch(write)
-  local found = standing(write.entry)
-  if not found then return end
-  write.changed, write.version = true, found.version
-  write.expires = expiry(write, found)
+local function plan_touch(write)
+  if not write.version_before then return end
+  write.changed, write.version, write.expires = true, write.version_before, expiry(write)
   -- A quote inside the writer is escaped, so the first match is the member itself.
   local text = call('GET', write.entry)
   local _, before = text:find(',"expires_at":', 1, true)
@@ -102,49 +88,51 @@ function plan.touch(write)
     .. text:sub(after)
 end
 
-function plan.put_schema(write, revision)
+local function plan_schema(write, revision)
+  if write.kind == 'delete_schema' and call('HEXISTS', SCHEMAS, write.name) == 0 then return end
   write.changed = true
   return {
-    action = 'schema', name = write.name, quoted = write.quoted,
-    data = '{"event":"schema","action":"schema","key":' .. write.quoted .. ',"revision":' .. revision
+    action = 'schema', name = write.name,
+    text = '{"event":"schema","action":"schema","key":' .. write.quoted .. ',"revision":' .. revision
       .. ',"ts":' .. TS .. ',"writer":' .. WRITER .. write.reason .. ',"schema":' .. write.value .. '}',
   }
 end
 
-function plan.delete_schema(write, revision)
-  if call('HEXISTS', SCHEMAS, write.name) == 1 then
-    return plan.put_schema(write, revision)
+local function plan(write, revision)
+  if write.kind == 'put' then
+    return plan_put(write, revision)
+  elseif write.kind == 'touch' then
+    return plan_touch(write)
+  elseif write.kind ~= 'delete' then
+    return plan_schema(write, revision)
+  elseif write.version_before then
+    write.changed = true
+    return removal('delete', write.name, write.quoted, revision, WRITER, write.reason)
   end
 end
 
-local apply = {}
-
-function apply.put(write)
-  if write.expires then
-    local expires = whole(write.expires)
-    call('SET', write.entry, write.text, 'PXAT', expires)
-    call('ZADD', EXPIRIES, expires, write.name)
+local function apply(write)
+  local kind, name = write.kind, write.name
+  if kind == 'put' or kind == 'touch' then
+    if write.expires then
+      local expires = whole(write.expires)
+      call('SET', write.entry, write.text, 'PXAT', expires)
+      call('ZADD', EXPIRIES, expires, name)
+    else
+      call('SET', write.entry, write.text)
+      call('ZREM', EXPIRIES, name)
+    end
+    if not write.version_before then call('ZADD', NAMES, 0, name) end
+  elseif kind == 'delete' then
+    call('DEL', write.entry)
+    call('ZREM', EXPIRIES, name)
+    call('ZREM', NAMES, name)
   else
-    call('SET', write.entry, write.text)
-    call('ZREM', EXPIRIES, write.name)
+    if kind == 'put_schema' then
+      call('HSET', SCHEMAS, name, write.value)
+    else
+      call('HDEL', SCHEMAS, name)
+    end
+    space.schemas, space.moved = space.head, true
   end
-  if write.created then call('ZADD', NAMES, 0, write.name) end
-end
-
-apply.touch = apply.put
-
-function apply.delete(write)
-  call('DEL', write.entry)
-  call('ZREM', EXPIRIES, write.name)
-  call('ZREM', NAMES, write.name)
-end
-
-function apply.put_schema(write)
-  call('HSET', SCHEMAS, write.name, write.value)
-  space.schemas = space.head
-end
-
-function apply.delete_schema(write)
-  call('HDEL', SCHEMAS, write.name)
-  space.schemas = space.head
 end
