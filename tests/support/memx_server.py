@@ -64,6 +64,10 @@ class Keys:
         """Revoke an API key."""
         del self._principals[key]
 
+    def space_of(self, key: str) -> str:
+        """The space that an API key opens."""
+        return self._principals[key].space
+
     async def authenticate(self, credential: str | None) -> Principal:
         if credential is None:
             raise missing_credential()

@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 
@@ -26,6 +27,7 @@ from memx_server.storage.base import (
     IdempotencyMismatch,
     Outcome,
     Put,
+    SchemaMoved,
     Store,
     StoreUnavailable,
     Transaction,
@@ -35,8 +37,8 @@ from memx_server.storage.base import (
 _PAUSE = 0.05
 """Seconds before a commit whose answer was lost is sent again."""
 
-_NEVER = 2**53 - 1
-"""A revision that no entry has."""
+_IMPOSSIBLE = (Compare("-", 2**53 - 1),)
+"""Holds never: no entry has this revision."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -83,35 +85,44 @@ class Commits:
         space = caller.principal.space
         while True:
             schemas = self._schemas.cached(space) or await self._schemas.of(space)
-            try:
-                self._check_values(schemas, writes)
-            except ProtocolError as refusal:
-                return await self._earlier_answer(caller, idempotency, refusal)
-            outcome = await self._send(
-                space,
-                Transaction(caller.writer, writes, compares, schemas.revision, idempotency),
+            transaction = Transaction(
+                caller.writer, writes, compares, schemas.revision, idempotency
             )
-            if isinstance(outcome, Committed | Conflicted):
-                return outcome
-            if isinstance(outcome, IdempotencyMismatch):
+            refusal = self._refusal(schemas, writes)
+            if refusal is not None:
+                # The store still has to say that these are the schemas and that it is no repetition.
+                transaction = replace(transaction, writes=(), compares=_IMPOSSIBLE)
+            outcome = await self._send(space, transaction)
+            if isinstance(outcome, SchemaMoved):
+                self._schemas.moved(space, outcome.revision)
+            elif isinstance(outcome, IdempotencyMismatch):
                 raise _mismatch()
-            self._schemas.moved(space, outcome.revision)
+            elif refusal is not None and isinstance(outcome, Conflicted):
+                raise refusal
+            else:
+                return outcome
 
     async def _earlier_answer(
         self, caller: Caller, idempotency: Idempotency | None, refusal: ProtocolError
     ) -> Committed:
         """Return what the request was answered when it was first sent, else raise ``refusal``.
 
-        A repeated request may meet another state than the first one did: a schema that refuses the
-        value by now, a counter at its bound.
+        A repeated update meets another state than the first one did: a counter at its bound.
         """
         if idempotency is None:
             raise refusal
-        probe = Transaction(caller.writer, (), (Compare("-", _NEVER),), None, idempotency)
+        probe = Transaction(caller.writer, (), _IMPOSSIBLE, None, idempotency)
         outcome = await self._send(caller.space, probe)
         if isinstance(outcome, Committed):
             return outcome
         raise _mismatch() if isinstance(outcome, IdempotencyMismatch) else refusal
+
+    def _refusal(self, schemas: SchemaSet, writes: Sequence[Write]) -> ProtocolError | None:
+        try:
+            self._check_values(schemas, writes)
+        except ProtocolError as refusal:
+            return refusal
+        return None
 
     def _check_values(self, schemas: SchemaSet, writes: Sequence[Write]) -> None:
         for write in writes:

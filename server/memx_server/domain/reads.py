@@ -171,7 +171,8 @@ def _page_cursor(key: str) -> str:
 
 def _read_page_cursor(cursor: str) -> str:
     try:
-        return base64.urlsafe_b64decode(cursor.encode() + b"==").decode()
+        padding = "=" * (-len(cursor) % 4)
+        return base64.b64decode(cursor + padding, altchars=b"-_", validate=True).decode()
     except ValueError:
         raise ProtocolError(
             "invalid_cursor", "this is no `next` of a page of keys", field="cursor"

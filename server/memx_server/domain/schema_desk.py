@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from memx_sdk.protocol.errors import ProtocolError
 from memx_sdk.protocol.keys import is_pattern, validate_key, validate_pattern
 from memx_server.domain import answers
@@ -43,7 +45,7 @@ class SchemaDesk(Commits):
         key = _validate(request.key)
         caller.principal.require_schema_admin(key)
         text = bytes(request.schema)
-        check_registration(text, self._limits)
+        await asyncio.to_thread(check_registration, text, self._limits)
         committed = await self._commit(
             caller, (PutSchema(key, text),), (), idempotency_of(caller, "set_schema", request)
         )

@@ -21,6 +21,9 @@ _LINEAR_TIME = jsonschema_rs.RegexOptions()
 _SHOWN_ERRORS = 5
 _SHOWN_BYTES = 200
 
+_UNKNOWN_DRAFT = jsonschema.Draft3Validator
+"""Stands for every draft that no validator here knows, being one of them."""
+
 _DRAFTS: dict[type[Any], type[jsonschema_rs.Validator]] = {
     jsonschema.Draft4Validator: jsonschema_rs.Draft4Validator,
     jsonschema.Draft6Validator: jsonschema_rs.Draft6Validator,
@@ -117,17 +120,19 @@ def _check_by_reference(schema: dict[str, Any] | bool) -> None:
 
 def _reference_class(schema: dict[str, Any] | bool) -> type[Any]:
     declared = schema.get("$schema") if isinstance(schema, dict) else None
-    chosen: type[Any] | None = validator_for(schema, default=None if declared else _DEFAULT)  # type: ignore[arg-type]  # typed as if a default had to be a class
-    if chosen not in _DRAFTS:
+    if declared is None:
+        return jsonschema.Draft202012Validator
+    if isinstance(declared, str):
+        known: type[Any] = validator_for(schema, default=_UNKNOWN_DRAFT)
+    else:
+        known = _UNKNOWN_DRAFT
+    if known not in _DRAFTS:
         raise _invalid(
-            f"$schema names {declared!r}; known are drafts 4, 6, 7, 2019-09 and 2020-12 "
+            f"its $schema is {declared!r}; known are drafts 4, 6, 7, 2019-09 and 2020-12 "
             "(leave it away for 2020-12)",
             path="/$schema",
         )
-    return chosen
-
-
-_DEFAULT = jsonschema.Draft202012Validator
+    return known
 
 
 def _compile(text: bytes) -> jsonschema_rs.Validator:

@@ -98,10 +98,12 @@ class Writes(Commits):
         while time.monotonic() < give_up:
             if request.if_revision is not None or not turn.is_known:
                 turn.read((await self._store.read(caller.space, (request.key,)))[0])
+            value: bytes | None = None
             try:
                 put, base = _planned(caller, request, operation, turn.entry, self._limits)
+                value = put.value
                 outcome = await self._try_commit(
-                    caller, (put,), (base,), _noted(idempotency, put.value)
+                    caller, (put,), (base,), _noted(idempotency, value)
                 )
             except StoreUnavailable:
                 raise
@@ -111,20 +113,20 @@ class Writes(Commits):
                     continue
                 outcome = await self._earlier_answer(caller, idempotency, refusal)
             if isinstance(outcome, Committed):
-                return await self._updated(caller, put, outcome, turn)
+                return await self._updated(caller, request.key, outcome, value, turn)
             turn.read(outcome.entry)
         raise StoreUnavailable("lost every race for a contended key")
 
-    async def _updated(self, caller: Caller, put: Put, committed: Committed, turn: Turn) -> bytes:
-        value: bytes | None = put.value
+    async def _updated(
+        self, caller: Caller, key: str, committed: Committed, value: bytes | None, turn: Turn
+    ) -> bytes:
         if committed.replayed_note is not None:
-            value = committed.replayed_note or await self._logged_value(caller, put.key, committed)
+            value = committed.replayed_note or await self._logged_value(caller, key, committed)
             turn.forget()
         elif not turn.is_last:
-            turn.left(answers.new_entry(caller, put.key, committed, value))
-        if not caller.principal.may("read", put.key):
-            value = None
-        return answers.updated(caller, put.key, committed, value)
+            turn.left(answers.new_entry(caller, key, committed, value))
+        shown = value if caller.principal.may("read", key) else None
+        return answers.updated(caller, key, committed, shown)
 
     async def _logged_value(self, caller: Caller, key: str, committed: Committed) -> bytes | None:
         """What an update wrote when it was first sent, where the log still keeps it."""

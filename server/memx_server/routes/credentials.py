@@ -18,6 +18,7 @@ class Presented(NamedTuple):
     agent: str | None
     idempotency_key: str | None
     content_type: bytes | None
+    content_length: bytes | None
 
 
 def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> Presented:
@@ -26,7 +27,7 @@ def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> Presented:
     Raises:
         ProtocolError: ``invalid_request`` for a malformed agent or idempotency key.
     """
-    credential = bearer = agent = idempotency_key = content_type = None
+    credential = bearer = agent = idempotency_key = content_type = content_length = None
     for name, value in headers:
         if name == b"x-api-key":
             credential = value
@@ -39,12 +40,15 @@ def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> Presented:
             idempotency_key = value
         elif name == b"content-type":
             content_type = value
+        elif name == b"content-length":
+            content_length = value
     credential = credential or bearer
     return Presented(
         credential.decode("latin-1") if credential else None,
         None if agent is None else read_agent(agent),
         None if idempotency_key is None else read_idempotency_key(idempotency_key),
         content_type,
+        content_length,
     )
 
 

@@ -85,6 +85,8 @@ class HttpOperations:
     async def _decode(
         self, operation: Operation, presented: Presented, query: bytes, receive: Receive
     ) -> Any:
+        if int(presented.content_length or 0) > self._body_limit:
+            raise _too_long(self._body_limit)
         body = await read_body(receive, self._body_limit)
         if operation.method == "DELETE" and not body:
             return decode_query(operation, query)
@@ -125,12 +127,7 @@ async def read_body(receive: Receive, limit: int) -> bytes:
         more = message.get("more_body", False)
         size += len(chunk)
         if size > limit:
-            raise ProtocolError(
-                "too_large",
-                f"the request is longer than {limit} bytes",
-                field="body",
-                limit="body_bytes",
-            )
+            raise _too_long(limit)
         chunks.append(chunk)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
@@ -145,6 +142,15 @@ async def send_json(send: Send, status: int, body: bytes, headers: Headers | Non
         }
     )
     await send({"type": "http.response.body", "body": body})
+
+
+def _too_long(limit: int) -> ProtocolError:
+    return ProtocolError(
+        "too_large",
+        f"the request is longer than {limit} bytes",
+        field="body",
+        limit="body_bytes",
+    )
 
 
 def _check_content_type(content_type: bytes | None) -> None:
