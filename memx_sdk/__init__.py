@@ -37,11 +37,18 @@ from memx_sdk.errors import (
 from memx_sdk.models import Change, ChangePage, Entry, Reset, TxnResult, Validation, WriteResult
 
 if TYPE_CHECKING:
+    from memx_sdk._async.agent import AsyncAgent
     from memx_sdk._async.client import AsyncMemxContext
+    from memx_sdk._async.subscription import AsyncSubscription
+    from memx_sdk._sync.agent import Agent
     from memx_sdk._sync.client import memxContext
+    from memx_sdk._sync.subscription import Subscription
 
 __all__ = [
+    "Agent",
+    "AsyncAgent",
     "AsyncMemxContext",
+    "AsyncSubscription",
     "BadAnswerError",
     "Change",
     "ChangePage",
@@ -65,6 +72,7 @@ __all__ = [
     "Reset",
     "SchemaViolationError",
     "ServerError",
+    "Subscription",
     "TakenOverError",
     "TooLargeError",
     "TxnResult",
@@ -78,7 +86,11 @@ __all__ = [
 __version__ = "0.2.0"
 
 _HOME = {
+    "Agent": "memx_sdk._sync.agent",
+    "AsyncAgent": "memx_sdk._async.agent",
     "AsyncMemxContext": "memx_sdk._async.client",
+    "AsyncSubscription": "memx_sdk._async.subscription",
+    "Subscription": "memx_sdk._sync.subscription",
     "memxContext": "memx_sdk._sync.client",
 }
 """What is imported at first use: HTTP takes a while to load, and the server needs none of it."""

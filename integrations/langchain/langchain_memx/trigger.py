@@ -9,7 +9,7 @@ from typing import Any, Self
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from langchain_memx.connection import MemxConnection
-from memx_sdk import Change
+from memx_sdk import AsyncAgent, Change
 
 
 class MemxTrigger:
@@ -35,7 +35,8 @@ class MemxTrigger:
         connection: Where memX is; by default what the environment says.
         concurrency: How many keys to work on at the same time.
         retries: How many more times a change is tried after an exception.
-        on_error: Is told of a change that was given up; by default it ends the trigger.
+        on_error: Is told of a change that was given up; without it that is logged. What it raises ends the
+            trigger, and the change comes again at the next start.
     """
 
     def __init__(
@@ -57,25 +58,30 @@ class MemxTrigger:
         self._to_input = to_input
         self._result_key = result_key
         self._config: RunnableConfig = config or {}
-        self._agent = self._connection.async_context.agent(name, concurrency=concurrency)
-        self._agent.on(pattern, durable=True, retries=retries, on_error=on_error)(self._handle)
+        self._name = name
+        self._pattern = pattern
+        self._concurrency = concurrency
+        self._retries = retries
+        self._on_error = on_error
+        self._agent: AsyncAgent | None = None
 
     async def run(self) -> None:
         """Run until it is stopped or cancelled.
 
         Raises:
-            Exception: What the Runnable raised, when a change was given up and there is no ``on_error``.
+            TakenOverError: A trigger of the same name was started elsewhere.
             MemxError: memX does not permit it.
         """
-        await self._agent.run()
+        await self._begin().run()
 
     async def stop(self) -> None:
         """Finish what is being worked on, then end."""
-        await self._agent.stop()
+        if self._agent is not None:
+            await self._agent.stop()
 
     async def __aenter__(self) -> Self:
         """Run in the background; changes from now on are handled."""
-        await self._agent.start()
+        await self._begin().start()
         return self
 
     async def __aexit__(
@@ -85,7 +91,16 @@ class MemxTrigger:
         trace: TracebackType | None,
     ) -> None:
         """Finish what is being worked on, then end."""
-        await self._agent.stop()
+        await self.stop()
+
+    def _begin(self) -> AsyncAgent:
+        context = self._connection.async_context
+        self._agent = context.agent(self._name, concurrency=self._concurrency)
+        watch = self._agent.on(
+            self._pattern, durable=True, retries=self._retries, on_error=self._on_error
+        )
+        watch(self._handle)
+        return self._agent
 
     async def _handle(self, change: Change) -> None:
         given = self._to_input(change)
