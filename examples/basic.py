@@ -48,10 +48,10 @@ def conditional_writes(memory: memxContext) -> None:
 
 def updates(memory: memxContext) -> None:
     """The server computes on the present value, so that writers need not read first."""
-    memory.merge("tour:goal", {"by": "monday", "find": None})
+    goal = memory.merge("tour:goal", {"by": "monday", "find": None})
     memory.append("tour:notes", ["it rains", "it pours"], cap=100)
     count = memory.increment("tour:visits", minimum=0)
-    print(f"update      {memory.mget(['tour:goal'])['tour:goal']}, visits: {count.value}")
+    print(f"update      {goal.value}, visits: {count.value}")
     total = memory.modify("tour:total", lambda held: held + 5, default=0)
     print(f"modify      {total.value}, computed here and retried if somebody else was faster")
 

@@ -53,6 +53,7 @@ async def research(memory: AsyncMemxContext, loop: Loop) -> None:
     """A: find a first source."""
     question = await memory.wait_for(loop.question)
     found = [hit.passage.title for hit in built_in().search(question.value, limit=1)]
+    show("A", f"found {found}")
     await memory.set(loop.research, {"sources": found}, reason="a first look")
 
 

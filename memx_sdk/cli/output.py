@@ -20,7 +20,7 @@ from memx_sdk.models import Change, Entry, Reset
 
 _HINTS: Mapping[str, str] = {
     "unauthenticated": "set MEMX_API_KEY or pass --api-key; `memx dev` prints the key it made",
-    "connection": "is a server running there? `memx dev` starts one, `memx doctor` finds out more",
+    "connection": "`memx dev` starts a server, `memx doctor` finds out more",
     "timeout": "`memx doctor` finds out more",
     "bad_answer": "check --url (MEMX_BASE_URL); `memx doctor` finds out more",
 }
@@ -58,8 +58,11 @@ class Output:
         sys.stdout.flush()
 
     def line(self, text: str | Text) -> None:
-        """Print one line for people."""
-        self.console.print(text, markup=False)
+        """Print one line for people, or as it is where it goes to a file or another program."""
+        if self.console.is_terminal:
+            self.console.print(text, markup=False)
+        else:
+            sys.stdout.write(f"{text}\n")
 
     def note(self, text: str | Text, style: str = "dim") -> None:
         """Print one line beside the results."""

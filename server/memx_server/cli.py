@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _PANEL = "Server"
 _QUESTION = "How do honeybees choose a new home?"
-_PACE = 0.25
+_PACE = 0.4
 """Seconds for each step of an agent that a person looks at."""
 
 PortOption = Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -80,3 +82,67 @@ def clean_environ(folder: Path) -> dict[str, str]:
 def memx(tmp_path: Path) -> Memx:
     """The command, with no server to talk to."""
     return Memx(clean_environ(tmp_path), tmp_path)
+
+
+@dataclass(frozen=True)
+class DevServer:
+    """A ``memx dev`` process."""
+
+    url: str
+    banner: str
+    process: subprocess.Popen[str]
+
+
+@contextmanager
+def dev_server(memx: Memx, *arguments: str, **environ: str) -> Iterator[DevServer]:
+    """Run ``memx dev`` on a free port; it is ready when this yields."""
+    data = () if "--data" in arguments else ("--data", str(memx.folder / "data"))
+    process = memx.start("dev", "--port", "0", *data, *arguments, **environ)
+    try:
+        assert process.stdout is not None
+        lines = list(iter_until(process.stdout, "Ctrl-C ends it"))
+        (url,) = [line.split()[1] for line in lines if line.strip().startswith("dashboard")]
+        yield DevServer(url, "".join(lines), process)
+    finally:
+        end(process)
+
+
+def iter_until(stream: IO[str], last: str) -> Iterator[str]:
+    """Yield lines until one holds ``last``; the test's own timeout bounds it."""
+    for line in stream:
+        yield line
+        if last in line:
+            return
+    raise AssertionError(f"the process ended before it printed {last!r}")
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Stop a process, whatever state it is in, and close its pipes."""
+    if process.poll() is None:
+        process.terminate()
+    try:
+        process.communicate(timeout=15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevServer]:
+    """One server for all tests that only need one; each test uses keys of its own."""
+    folder = tmp_path_factory.mktemp("server")
+    with dev_server(Memx(clean_environ(folder), folder)) as server:
+        yield server
+
+
+@pytest.fixture
+def online(memx: Memx, shared_server: DevServer) -> Memx:
+    """The command, set up for a running server."""
+    settings = {"MEMX_BASE_URL": shared_server.url, "MEMX_API_KEY": "local_dev_key"}
+    return Memx({**memx.environ, **settings}, memx.folder)
+
+
+@pytest.fixture
+def prefix() -> str:
+    """What this test's keys start with."""
+    return f"{secrets.token_hex(4)}:"

@@ -64,7 +64,7 @@ def _facts(view: View, outcome: Outcome) -> list[str]:
         f"{view.changes} changes by {view.writers} writers in {outcome.seconds:.1f} s, all pushed"
     )
     if outcome.races_lost:
-        told += f"; {outcome.races_lost} times an explorer found a lead taken, and left it"
+        told += f"; claims of a lead that came second and were refused: {outcome.races_lost}"
     return [f"{told}."]
 
 

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
-from rich.padding import Padding
 from rich.panel import Panel
 from rich.text import Text
 
@@ -15,8 +13,8 @@ from memx_sdk import Change
 from memx_server.demo.board import Board
 
 _COLOURS = ("cyan", "yellow", "magenta", "green", "blue", "red")
-_PLAIN_WIDTH = 100
-_WRITER_WIDTH, _KEY_WIDTH = 18, 24
+_PLAIN_WIDTH = 110
+_WRITER_WIDTH, _KEY_WIDTH = 18, 22
 
 
 class View:
@@ -35,10 +33,10 @@ class View:
 
     def opening(self, where: str, mind: str) -> None:
         """Say what is about to be seen."""
-        self._console.print(f"[bold]memX demo[/]  [dim]{escape(where)} · {escape(mind)}[/]")
-        self._console.print(
-            "[dim]Agents that know only these shared keys. Every line is a change pushed to the "
-            "monitor: when, who, which key, what.[/]\n"
+        self._print(Text.assemble(("memX demo", "bold"), (f"  {where}, {mind}", "dim")))
+        self._print(Text("These agents share keys and nothing else. Each line is a change,", "dim"))
+        self._print(
+            Text("pushed to the monitor as it happens: when, who, which key, what.\n", "dim")
         )
 
     def change(self, change: Change) -> None:
@@ -46,26 +44,32 @@ class View:
         self.changes += 1
         self._started = change.ts if self._started is None else self._started
         colour = self._colour(change.writer)
+        key = Text(self._board.short(change.key), "bold")
+        key.truncate(_KEY_WIDTH, overflow="ellipsis", pad=True)
         line = Text.assemble(
             (f"{change.ts - self._started:6.2f}s  ", "dim"),
             (f"{change.writer:<{_WRITER_WIDTH}} ", colour),
-            (f"{self._board.short(change.key):<{_KEY_WIDTH}.{_KEY_WIDTH}} ", "bold"),
-            described(change.value),
+            key,
+            f" {described(change.value)}",
         )
         line.truncate(self._width, overflow="ellipsis")
-        self._console.print(line, no_wrap=True, crop=False)
+        self._print(line)
 
     def closing(self, summary: Mapping[str, Any], facts: Iterable[str]) -> None:
         """Show the answer, and ``facts`` on how it came about."""
-        self._console.print()
-        sources = "; ".join(summary["sources"]) or "none"
+        sources = "; ".join(summary["sources"]) or "nothing"
         if self._console.is_terminal:
-            body = Text.assemble(summary["text"], ("\n\nfrom: " + sources, "dim"))
-            self._console.print(Panel(body, title="summary", title_align="left", expand=False))
+            body = Text.assemble(summary["text"], (f"\n\nfrom: {sources}", "dim"))
+            self._console.print(
+                Panel(body, title="summary", title_align="left", width=min(self._width, 100))
+            )
         else:
-            self._console.print(Text(f"Summary: {summary['text']}\nFrom: {sources}"))
+            self._print(Text(f"\nSummary: {summary['text']}\nFrom: {sources}"))
         for fact in facts:
-            self._console.print(Padding(Text(fact, style="dim"), (0, 0)))
+            self._print(Text(fact, "dim"))
+
+    def _print(self, text: Text) -> None:
+        self._console.print(text, soft_wrap=True)
 
     @property
     def _width(self) -> int:
@@ -81,15 +85,15 @@ def described(value: Mapping[str, Any] | None) -> str:
         case {"ask": ask, "state": "open"}:
             return f"open: {ask}"
         case {"state": "taken"}:
-            return "taken, by a conditional write that one explorer wins"
+            return "taken, by a conditional write that only one explorer wins"
         case {"state": "done", "follow_ups": [*keys]} if keys:
-            return f"done, in one transaction with what it found; {len(keys)} more leads"
+            return f"done, in one transaction with its findings and {len(keys)} new leads"
         case {"state": "done"}:
             return "done"
         case {"title": title, "text": text}:
             return f"{title}: {text}"
         case {"state": state, "sources": sources}:
-            return f"{state}, from {len(sources)} findings"
+            return f"{state}, from {len(sources)} findings, by a conditional write"
         case {"text": text}:
             return str(text)
     return "gone" if value is None else str(value)
