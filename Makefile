@@ -7,7 +7,7 @@ COMPOSE ?= docker compose
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all test-newest lint format types generate pin bench bench-quick dev down clean environment suite
 
-demo: ## Watch three agents build one memory, on a server of their own
+demo: ## Watch agents build one memory, on a server of their own
 	@tools/environment.sh demo
 	@$(BIN)/memx demo
 

@@ -63,7 +63,8 @@ class Image:
         self.root.mkdir()
         self.workdir = self.root
         self.env = {name: os.environ[name] for name in os.environ if PASSED_ON.fullmatch(name)}
-        self.env |= {"PATH": f"{shims}:/usr/bin:/bin", "HOME": str(self.root)}
+        # An image is started often and built once, a test's is the other way round.
+        self.env |= {"PATH": f"{shims}:/usr/bin:/bin", "HOME": str(self.root), "PIP_NO_COMPILE": "1"}
 
     def _from(self, _value: str) -> None:
         previous = self.folder / "previous"
