@@ -64,7 +64,11 @@ class Image:
         self.workdir = self.root
         self.env = {name: os.environ[name] for name in os.environ if PASSED_ON.fullmatch(name)}
         # An image is started often and built once, a test's is the other way round.
-        self.env |= {"PATH": f"{shims}:/usr/bin:/bin", "HOME": str(self.root), "PIP_NO_COMPILE": "1"}
+        self.env |= {
+            "PATH": f"{shims}:/usr/bin:/bin",
+            "HOME": str(self.root),
+            "PIP_NO_COMPILE": "1",
+        }
 
     def _from(self, _value: str) -> None:
         previous = self.folder / "previous"
@@ -138,13 +142,9 @@ class Image:
 
     def _context_files(self, source: str) -> Iterator[str]:
         """Files of the checkout under ``source`` that the .dockerignore lets through."""
-        listed = subprocess.run(
-            ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", source],
-            cwd=self.context,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.splitlines()
+        named = self.context / source
+        inside = sorted(named.rglob("*")) if named.is_dir() else [named]
+        listed = [str(path.relative_to(self.context)) for path in inside if path.is_file()]
         text = (self.context / ".dockerignore").read_text(encoding="utf-8")
         rules = [line for line in text.splitlines() if line and not line.startswith("#")]
         found = [path for path in listed if not ignored(path, rules)]
