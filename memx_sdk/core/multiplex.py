@@ -10,8 +10,13 @@ import msgspec
 from memx_sdk.protocol.errors import STATUS_BY_CODE
 from memx_sdk.transport import Request, Response
 
+_TRUE: Final = msgspec.Raw(b"true")
+
 _MEMBER_BY_OP: Final[Mapping[str, str]] = {"get": "entry"}
 """Where an answer that need not be an object is in its frame."""
+
+_WITHOUT_OK: Final = frozenset({"whoami", "get_schema", "presence", "changes"})
+"""Operations that answer without an ``ok`` over HTTP, whose answers users see whole."""
 
 
 class Frame(msgspec.Struct):
@@ -59,8 +64,10 @@ def read_response(op: str, text: bytes) -> Response:
     """Read the frame that answers an operation, as HTTP would have answered it."""
     members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
     members.pop("id", None)
-    if members.get("ok") == b"true":
+    if members.get("ok") == _TRUE:
         member = _MEMBER_BY_OP.get(op)
+        if op in _WITHOUT_OK:
+            del members["ok"]
         return Response(200, bytes(members[member]) if member in members else _object(members))
     code = msgspec.json.decode(members.get("error", b'"internal"'), type=str)
     return Response(STATUS_BY_CODE.get(code, 500), _object(members))

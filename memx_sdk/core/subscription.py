@@ -20,6 +20,8 @@ from memx_sdk.models import Change, Reset
 NOW: Final = "now"
 """In place of a cursor: from the moment of subscribing, with a cursor told at once."""
 
+_WIRE_MEMBERS: Final = ("sub", "more")
+
 
 @dataclass(frozen=True, slots=True)
 class FeedRequest:
@@ -91,9 +93,9 @@ class FeedState:
         """Take one message; return the steps that it completes: none, if its kind is unknown."""
         match message.get("event"):
             case "value" | "schema" if message.get("snapshot"):
-                return self._snapshot_entry(Change(message))
+                return self._snapshot_entry(_change(message))
             case "value" | "schema":
-                return self._change(Change(message))
+                return self._change(_change(message), more=bool(message.get("more")))
             case "reset":
                 return self._reset(str(message.get("reason")))
             case "live":
@@ -102,7 +104,7 @@ class FeedState:
                 self.cursor = message.get("cursor")
                 return [*steps, Received(None, self.cursor, live=True)]
             case "presence":
-                return [Received(Change(message), self.cursor)]
+                return [Received(_change(message), self.cursor)]
             case "mark":
                 self.cursor = message.get("cursor")
                 return [Received(None, self.cursor)]
@@ -113,9 +115,9 @@ class FeedState:
         self._snapshot_begun = True
         return [*steps, Received(entry, None)]
 
-    def _change(self, change: Change) -> list[Received]:
+    def _change(self, change: Change, *, more: bool) -> list[Received]:
         self._group.append(change)
-        if change.get("more"):
+        if more:
             return []
         group, self._group = self._group, []
         before, self.cursor = self.cursor, change.cursor or self.cursor
@@ -127,3 +129,8 @@ class FeedState:
         self._snapshot_begun = self._interrupted = False
         self.cursor = None
         return [Received(Reset(event="reset", reason=reason), None)]
+
+
+def _change(message: Mapping[str, Any]) -> Change:
+    """Take what the transport needed out of a message."""
+    return Change({name: member for name, member in message.items() if name not in _WIRE_MEMBERS})

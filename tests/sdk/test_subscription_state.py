@@ -139,6 +139,7 @@ def test_a_reset_is_handed_on_and_replaces_the_position() -> None:
 
     assert step.item == Reset(event="reset", reason="compacted")
     assert step.cursor is None
+    assert state.cursor is None
     assert state.query() == {"event": "value", "snapshot": "true"}
 
 
