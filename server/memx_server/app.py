@@ -129,7 +129,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.wait({opening}, timeout=_OPENING_PATIENCE)
         if opening.done():
             opening.result()  # a file that cannot be used keeps the server from starting
-        _settle_collector()
+        if services.settings.owns_process:
+            _settle_collector()
         yield
     finally:
         opening.cancel()

@@ -55,6 +55,7 @@ class Settings:
         limits: Bounds on requests.
         write_deadline: Seconds that a write may take, the server's own retries included.
         validation_deadline: Seconds that judging one value by its schema may take.
+        owns_process: Whether the process is the server's alone, to be tuned as it needs.
     """
 
     store_url: str = "redis://localhost:6379/0"
@@ -62,10 +63,11 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     write_deadline: float = 1.8
     validation_deadline: float = 1.0
+    owns_process: bool = False
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
-        """Read the settings from environment variables.
+        """Read the settings of a server's process from environment variables.
 
         ``REDIS_URL`` or ``MEMX_STORE_URL``, ``MEMX_ACL_FILE``, ``MEMX_WRITE_DEADLINE`` and
         ``MEMX_VALIDATION_DEADLINE`` (seconds), and ``MEMX_MAX_<LIMIT>`` for each limit.
@@ -84,6 +86,7 @@ class Settings:
             validation_deadline=_seconds(
                 environ, "MEMX_VALIDATION_DEADLINE", defaults.validation_deadline
             ),
+            owns_process=True,
         )
 
 

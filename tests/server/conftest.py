@@ -1,36 +1,15 @@
-"""A server on each store for the whole module, and a space of its own for each test."""
+"""A client for the tests that look at the wire, with a space of its own for each."""
 
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from memx_server.storage.redis import RedisStore
-from memx_server.storage.sqlite import SqliteStore
 
 from tests.support.memx_server import Served, serve_store
-from tests.support.redis_server import RedisServer
-
-
-@pytest.fixture(scope="module", params=["sqlite", "redis"])
-def served(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Served]:
-    """A server that the module's tests share; they keep to spaces of their own."""
-    if request.param == "sqlite":
-        path: Path = tmp_path_factory.mktemp("memx") / "memx.db"
-        with serve_store(SqliteStore(path)) as server:
-            yield server
-    else:
-        redis: RedisServer = request.getfixturevalue("redis_any")
-        store = RedisStore(redis.url, prefix=f"test-{secrets.token_hex(6)}")
-        with serve_store(store) as server:
-            yield server
 
 
 class Api:
