@@ -28,9 +28,6 @@ NETWORK = DATABASES | CLIENTS | {"aiohttp", "fastapi", "http", "requests", "sele
 NETWORK |= {"smtplib", "socket", "ssl", "starlette", "subprocess", "supabase", "urllib3", "uvicorn"}
 HALVES = ("memx_sdk._async", "memx_sdk._sync")
 TRANSPORTS = ("transport", "websocket")
-SERVED_SOCKETS = "memx_server.routes.wire"
-FRAMES = ("websockets.frames", "websockets.http11", "websockets.protocol")
-"""The pure part of websockets, which uvicorn serves sockets with; it opens no connection."""
 RUNTIMES = {"anyio", "asyncio", "threading", "time"}
 
 FRAMEWORKS = {
@@ -85,9 +82,7 @@ def test_only_the_sdks_transport_imports_an_http_or_websocket_client() -> None:
     assert_none(
         each
         for each in imports()
-        if each.top in CLIENTS
-        and not (each.within(*HALVES) and each.module.endswith(TRANSPORTS))
-        and not (each.within(SERVED_SOCKETS) and each.names(*FRAMES))
+        if each.top in CLIENTS and not (each.within(*HALVES) and each.module.endswith(TRANSPORTS))
     )
 
 
