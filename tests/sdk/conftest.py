@@ -39,10 +39,16 @@ def prefix() -> str:
     return f"t{next(_numbers)}"
 
 
+@pytest.fixture(params=["http", "websocket"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Runs a test over each transport to a server."""
+    return str(request.param)
+
+
 @pytest.fixture
-async def ctx(half: Half, base_url: str) -> AsyncIterator[Any]:
-    """A context of either half that may do everything."""
-    async with make_context(half, "full_key", base_url, agent="one") as opened:
+async def ctx(half: Half, transport: str, base_url: str) -> AsyncIterator[Any]:
+    """A context of either half, over either transport, that may do everything."""
+    async with make_context(half, "full_key", base_url, agent="one", transport=transport) as opened:
         yield opened
 
 

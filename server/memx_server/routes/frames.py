@@ -103,6 +103,12 @@ def read_request(head: Frame, text: bytes) -> Any:
         raise explain(error) from None
 
 
+def without_envelope(request: msgspec.Struct) -> msgspec.Struct:
+    """Return the request alone: sent again under another ``id``, or over HTTP, it is the same."""
+    kind: type[msgspec.Struct] = type(request).__bases__[0]
+    return kind(**{name: getattr(request, name) for name in kind.__struct_fields__})
+
+
 def answer(id: Id, operation: Operation, text: bytes) -> bytes:
     """Write the frame that answers request ``id``; ``text`` is the operation's answer."""
     prefix = b'{"id":%b,' % msgspec.json.encode(id)

@@ -110,7 +110,8 @@ class Session:
             if operation is not None:
                 call = self._call_of(request)
                 await self._in_flight.acquire()
-                self._begin(operation, self._answered(id, operation, call, request))
+                bare = frames.without_envelope(request)
+                self._begin(operation, self._answered(id, operation, call, bare))
             elif isinstance(request, SubscribeRequest):
                 await self._subscribe(id, request)
             elif head.op == "unsubscribe":
