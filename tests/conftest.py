@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from memx_server.storage.base import Store
 from memx_server.storage.redis import RedisStore
 from memx_server.storage.sqlite import SqliteStore
 from tests.support.memx_server import Served, serve_store
@@ -52,11 +53,21 @@ def redis_any() -> Iterator[RedisServer]:
 @pytest.fixture(params=["sqlite", "redis"])
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
     """A memX server in this process, once on each store, with nothing in it yet."""
+    with serve_store(_fresh_store(request, tmp_path)) as served:
+        yield served
+
+
+@pytest.fixture(scope="module", params=["sqlite", "redis"])
+def served(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    """The same for a whole module, whose tests keep to spaces of their own (``fresh_key``)."""
+    with serve_store(_fresh_store(request, tmp_path_factory.mktemp("memx"))) as server:
+        yield server
+
+
+def _fresh_store(request: pytest.FixtureRequest, folder: Path) -> Store:
     if request.param == "sqlite":
-        with serve_store(SqliteStore(tmp_path / "memx.db")) as served:
-            yield served
-    else:
-        redis: RedisServer = request.getfixturevalue("redis_any")
-        store = RedisStore(redis.url, prefix=f"test-{secrets.token_hex(6)}")
-        with serve_store(store) as served:
-            yield served
+        return SqliteStore(folder / "memx.db")
+    redis: RedisServer = request.getfixturevalue("redis_any")
+    return RedisStore(redis.url, prefix=f"test-{secrets.token_hex(6)}")
