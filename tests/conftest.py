@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from memx_server.storage.base import Store
 from memx_server.storage.redis import RedisStore
 from memx_server.storage.sqlite import SqliteStore
+
 from tests.support.memx_server import Served, serve_store
 from tests.support.redis_server import (
     HOW_TO_INSTALL,

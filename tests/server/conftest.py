@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.memx_server import Served, serve_store
+from tests.support.memx_server import Served
 
 
 class Api:
