@@ -148,8 +148,8 @@ def test_closing_frees_whoever_waits(loopback: type[Loopback]) -> None:
     assert stream.receive() == "/subscribe/k"
     history = Request("history", "GET", "/history", {})
     waiting = [
-        threading.Thread(target=wait_for, args=(stream.receive,)),
-        threading.Thread(target=wait_for, args=(bridge.request, history)),
+        threading.Thread(target=wait_for, args=(stream.receive,), daemon=True),
+        threading.Thread(target=wait_for, args=(bridge.request, history), daemon=True),
     ]
     for thread in waiting:
         thread.start()
