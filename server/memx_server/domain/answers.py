@@ -82,6 +82,17 @@ def new_entry(caller: Caller, key: str, committed: Committed, value: bytes | Non
     )
 
 
+def unexplained(refusal: ProtocolError, key: str) -> ProtocolError:
+    """A refused update, for a caller who may not read the value that it was to change."""
+    if refusal.code == "conflict":
+        return refusal
+    return ProtocolError(
+        refusal.code,
+        f"what this update would make of {key!r} is refused; why is only told to who may read it",
+        key=key,
+    )
+
+
 def conflict(caller: Caller, key: str, entry: bytes | None) -> ProtocolError:
     """The error for a condition that did not hold, with the entry if the caller may read it."""
     extra: dict[str, object] = {"key": key}

@@ -151,18 +151,22 @@ class TxnOperation(
     key: Key
 
 
-class ComputedOperation(TxnOperation, kw_only=True):
-    """What the operations that compute a new value have in common."""
+class WritingOperation(TxnOperation, kw_only=True):
+    """What the operations that write a value have in common."""
 
     ttl: Seconds | None = None
     history: bool = True
+
+
+class ComputedOperation(WritingOperation, kw_only=True):
+    """Base of the operations that compute a new value from the present one."""
 
 
 class GetOperation(TxnOperation, tag="get", kw_only=True):
     """Read an entry."""
 
 
-class SetOperation(ComputedOperation, tag="set", kw_only=True):
+class SetOperation(WritingOperation, tag="set", kw_only=True):
     """Set an entry."""
 
     value: Value

@@ -16,6 +16,7 @@ from memx_server.domain.caller import Caller
 from memx_server.domain.commits import Commits, idempotency_of, milliseconds
 from memx_server.domain.requests import (
     AnyOperation,
+    ComputedOperation,
     DeleteOperation,
     GetOperation,
     SetOperation,
@@ -114,12 +115,24 @@ class Transactions(Commits):
         except StoreUnavailable:
             raise
         except ProtocolError as refusal:
+            refusal = _told(caller, refusal, _operations(request, branch))
             outcome = await self._earlier_answer(caller, idempotency, refusal)
         if not isinstance(outcome, Committed):
             return None
         if outcome.replayed_note is not None:
             note = _decode_note(outcome.replayed_note)
         return _answer(caller, request, note, outcome)
+
+
+def _told(
+    caller: Caller, refusal: ProtocolError, operations: Sequence[AnyOperation]
+) -> ProtocolError:
+    """Take from a refusal what shows a present value to who may not read it."""
+    computed = {each.key for each in operations if isinstance(each, ComputedOperation)}
+    key = refusal.extra.get("key")
+    if key in computed and not caller.principal.may("read", key):
+        return answers.unexplained(refusal, key)
+    return refusal
 
 
 def _plan(

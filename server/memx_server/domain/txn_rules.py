@@ -19,6 +19,7 @@ from memx_server.domain.requests import (
     TouchOperation,
     TxnRequest,
 )
+from memx_server.domain.updates import looks
 from memx_server.domain.values import same_json
 from memx_server.settings import Limits
 from memx_server.storage.encoding import decode_entry
@@ -63,7 +64,10 @@ def _check_compare(compare: CompareRequest) -> None:
 def _check_branch(caller: Caller, branch: str, operations: Sequence[AnyOperation]) -> None:
     for operation in operations:
         key = validate_key(operation.key)
-        caller.principal.require("read" if isinstance(operation, GetOperation) else "write", key)
+        if not isinstance(operation, GetOperation):
+            caller.principal.require("write", key)
+        if isinstance(operation, GetOperation) or looks(operation):
+            caller.principal.require("read", key)
     writes = Counter(each.key for each in operations if not isinstance(each, GetOperation))
     for key, count in writes.items():
         if count > 1:

@@ -14,6 +14,7 @@ import jsonpatch
 import jsonpointer
 import msgspec
 import simplejson
+from msgspec import UNSET
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.domain.requests import (
@@ -54,6 +55,17 @@ def compute(operation: Computed, present: bytes | None, limits: Limits) -> bytes
             return _incremented(operation, present)
         case AppendOperation():
             return _appended(present, bytes(operation.append), operation.cap)
+
+
+def looks(operation: object) -> bool:
+    """Tell whether the mere success of ``operation`` tells something of the present value."""
+    match operation:
+        case IncrementOperation():
+            return operation.minimum is not UNSET or operation.maximum is not UNSET
+        case PatchOperation():
+            return True
+        case _:
+            return False
 
 
 def merged(target: bytes | None, patch: bytes) -> bytes:

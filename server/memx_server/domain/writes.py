@@ -20,7 +20,7 @@ from memx_server.domain.requests import (
 )
 from memx_server.domain.schemas import SchemaCache
 from memx_server.domain.update_requests import operation_of
-from memx_server.domain.updates import compute
+from memx_server.domain.updates import compute, looks
 from memx_server.settings import Limits, Settings
 from memx_server.storage.base import (
     Committed,
@@ -82,6 +82,8 @@ class Writes(Commits):
         caller.principal.require("write", key)
         self._checked_reason(request.reason)
         operation = operation_of(request)
+        if looks(operation):
+            caller.principal.require("read", key)
         if isinstance(operation, TouchOperation):
             return await self._touch(caller, request, operation)
         try:
@@ -111,6 +113,8 @@ class Writes(Commits):
                 if not turn.is_fresh:  # what the turn before left may be out of date
                     turn.forget()
                     continue
+                if not caller.principal.may("read", request.key):
+                    refusal = answers.unexplained(refusal, request.key)
                 outcome = await self._earlier_answer(caller, idempotency, refusal)
             if isinstance(outcome, Committed):
                 return await self._updated(caller, request.key, outcome, value, turn)
