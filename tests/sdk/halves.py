@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from dataclasses import dataclass
 from typing import Any, Literal
 
+from memx_server.embedded import open_embedded
+
 from memx_sdk import AsyncMemxContext, memxContext
+from memx_sdk.bridge import BridgedTransport
+from memx_sdk.config import options_from
 
 Half = Literal["async", "sync"]
 HALVES: tuple[Half, ...] = ("async", "sync")
@@ -45,3 +50,22 @@ def make_context(half: Half, *args: Any, **kwargs: Any) -> Any:
     if half == "async":
         return AsyncMemxContext(*args, **kwargs)
     return InThread(memxContext(*args, **kwargs))
+
+
+@dataclass(frozen=True)
+class Link:
+    """One way to reach a server, by one half of the SDK."""
+
+    half: Half
+    transport: str
+    base_url: str
+
+    def context(self, api_key: str = "full_key", **options: Any) -> Any:
+        """Make a context; it is used with ``await``, whichever half it is of."""
+        choice: Any = self.transport
+        if choice == "embedded":  # as its entry point does it, also where nothing is installed
+            settings = options_from(api_key, self.base_url, agent=options.get("agent"))
+            is_async = self.half == "async"
+            make: Any = open_embedded if is_async else BridgedTransport
+            choice = make(settings) if is_async else make(open_embedded, settings)
+        return make_context(self.half, api_key, self.base_url, transport=choice, **options)

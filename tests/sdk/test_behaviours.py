@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -24,7 +25,15 @@ from memx_sdk import (
     SchemaViolationError,
     TooLargeError,
 )
-from tests.sdk.halves import Half, make_context
+from tests.sdk.halves import Link
+
+
+@pytest.fixture
+async def ctx(link: Link) -> AsyncIterator[Any]:
+    """A context of either half, over every transport, that may do everything."""
+    async with link.context(agent="one") as opened:
+        yield opened
+
 
 VALUES = [
     None,
@@ -229,6 +238,18 @@ async def test_the_change_log(ctx: Any, prefix: str) -> None:
     assert (await ctx.changes(since=caught.value.cursor)).changes == []
 
 
+async def test_the_change_log_can_be_waited_for(ctx: Any, link: Link, prefix: str) -> None:
+    start = await ctx.cursor()
+    waiting = asyncio.create_task(ctx.changes(f"{prefix}:*", since=start, wait=20))
+    async with link.context() as other:
+        await other.set(f"{prefix}x", 1)
+        await other.set(f"{prefix}:a", 1)
+    page = await asyncio.wait_for(waiting, 10)
+    assert [change.key for change in page.changes] == [f"{prefix}:a"]
+    quiet = await ctx.changes(f"{prefix}:*", since=page.cursor, wait=0.1)
+    assert quiet.changes == []
+
+
 async def test_history_of_a_key(ctx: Any, prefix: str) -> None:
     first = await ctx.set(prefix, 1)
     await ctx.set(prefix, 2)
@@ -282,6 +303,11 @@ async def test_who_am_i(ctx: Any) -> None:
     assert told["server"]["limits"]["value_bytes"] == 1024 * 1024
 
 
+async def test_who_is_active(ctx: Any, prefix: str) -> None:
+    await ctx.set(prefix, 1)
+    assert "tester/one" in str(await ctx.presence())
+
+
 async def test_limits_are_named(ctx: Any, prefix: str) -> None:
     with pytest.raises(TooLargeError, match="limit"):
         await ctx.set(prefix, "x" * (1024 * 1024))
@@ -321,12 +347,11 @@ async def test_modify_reads_models_and_hands_exceptions_on(ctx: Any, prefix: str
         await ctx.modify(prefix, lambda _: 1 / 0)
 
 
-async def test_modify_gives_up_in_time(ctx: Any, half: Half, base_url: str, prefix: str) -> None:
-    async with make_context("sync", "full_key", base_url) as other:
-        rival = other.target
+async def test_modify_gives_up_in_time(ctx: Any, link: Link, prefix: str) -> None:
+    async with replace(link, half="sync").context() as rival:
 
         def slow(value: int) -> int:
-            rival.increment(prefix)
+            rival.target.increment(prefix)
             return value + 1
 
         await ctx.set(prefix, 0)
@@ -334,33 +359,33 @@ async def test_modify_gives_up_in_time(ctx: Any, half: Half, base_url: str, pref
             await ctx.modify(prefix, slow, timeout=0.2)
 
 
-async def test_modify_takes_a_coroutine_function(base_url: str, prefix: str) -> None:
+async def test_modify_takes_a_coroutine_function(link: Link, prefix: str) -> None:
     async def slow(value: int) -> int:
         await asyncio.sleep(0)
         return value + 1
 
-    async with make_context("async", "full_key", base_url) as ctx:
+    async with replace(link, half="async").context() as ctx:
         assert (await ctx.modify(prefix, slow, default=41)).value == 42
 
 
 async def test_the_same_write_of_several_programs_is_applied_once(
-    ctx: Any, half: Half, base_url: str, prefix: str
+    ctx: Any, link: Link, prefix: str
 ) -> None:
     first = await ctx.set(prefix, 1, idempotency_key=prefix)
-    async with make_context(half, "full_key", base_url, agent="two") as other:
+    async with link.context(agent="two") as other:
         assert await other.set(prefix, 1, idempotency_key=prefix) == first
         with pytest.raises(IdempotencyMismatchError):
             await other.set(prefix, 2, idempotency_key=prefix)
     assert (await ctx.get(prefix)).version == 1
 
 
-async def test_what_a_key_may_not_do(half: Half, base_url: str, ctx: Any, prefix: str) -> None:
+async def test_what_a_key_may_not_do(link: Link, ctx: Any, prefix: str) -> None:
     await ctx.set(prefix, {"secret": 1})
-    async with make_context(half, "reader_key", base_url) as reader:
+    async with link.context("reader_key") as reader:
         assert (await reader.get(prefix)).value == {"secret": 1}
         with pytest.raises(ForbiddenError):
             await reader.set(prefix, 1)
-    async with make_context(half, "writer_key", base_url) as writer:
+    async with link.context("writer_key") as writer:
         with pytest.raises(ForbiddenError):
             await writer.get(prefix)
         with pytest.raises(ConflictError) as caught:

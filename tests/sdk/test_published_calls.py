@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -15,9 +16,11 @@ WAIT = 10.0
 
 
 @pytest.fixture
-def old(base_url: str) -> Any:
-    """A context as the original's users make one: never closed, arguments by position."""
-    return memxContext("full_key", base_url)
+def old(base_url: str) -> Iterator[Any]:
+    """A context as the original's users make one: no ``with``, arguments by position."""
+    ctx = memxContext("full_key", base_url)
+    yield ctx
+    ctx.close()
 
 
 def test_the_context_is_found_where_it_was() -> None:
