@@ -65,7 +65,7 @@ def test_an_expired_key_opens_nothing(served: Served) -> None:
 
 def test_forbidden_looks_the_same_whether_or_not_the_key_exists(space: Space) -> None:
     with space.with_scopes(read=("mine:*",), write=("mine:*",)) as api:
-        for make in (
+        calls: list[Callable[[str], Any]] = [
             lambda key: api.get("/get", 403, key=key),
             lambda key: api.get("/history", 403, key=key),
             lambda key: api.get("/schema", 403, key=key),
@@ -77,7 +77,8 @@ def test_forbidden_looks_the_same_whether_or_not_the_key_exists(space: Space) ->
             lambda key: api.post("/update", {"key": key, "increment": 1}, 403),
             lambda key: api.post("/mget", {"keys": ["mine:a", key]}, 403),
             lambda key: api.post("/schema", {"key": key, "schema": True}, 403),
-        ):
+        ]
+        for make in calls:
             there, not_there = make("secret:b"), make("secret:c")
             assert there["error"] == "forbidden"
             assert str(there).replace("secret:b", "?") == str(not_there).replace("secret:c", "?")
@@ -126,7 +127,8 @@ def test_a_writer_without_read_never_sees_a_value(space: Space) -> None:
         assert "classified" not in str([merged, touched, done, conflict])
         assert "value" not in touched
         assert "value" not in done["results"][0]
-        for update in ({"increment": 0, "maximum": 50}, {"patch": []}):
+        looking: list[dict[str, Any]] = [{"increment": 0, "maximum": 50}, {"patch": []}]
+        for update in looking:
             assert api.post("/update", {"key": "mine:n", **update}, 403)["verb"] == "read"
             [(name, operation), *options] = update.items()
             then = [{"op": name, "key": "mine:n", name: operation, **dict(options)}]
