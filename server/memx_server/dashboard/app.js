@@ -1,7 +1,7 @@
 // The page: who sees it, what it shows, and what happens when things are clicked.
 
 import { Memory, number } from './memory.js';
-import { changeItem, historyItem, keyItem, pretty, writer } from './view.js';
+import { changeItem, historyItem, keyItem, personItem, pretty } from './view.js';
 
 const SLOT = 'memx-api-key';
 const MOST_CHANGES = 300;
@@ -131,9 +131,8 @@ function count() {
 async function presence(memory) {
   while (page.memory === memory) {
     try {
-      const { agents = [] } = await memory.get('/presence');
-      $('people').replaceChildren(...agents.map((agent) => writer(agent.writer ?? agent.agent, 'writer person')));
-      $('people').hidden = agents.length === 0;
+      const { present } = await memory.get('/presence');
+      $('people').replaceChildren(...present.map(personItem));
     } catch (error) {
       if (error.status === 404) return;
     }
@@ -182,6 +181,10 @@ $('pause').addEventListener('click', pause);
 $('close').addEventListener('click', () => $('detail').close());
 $('keys').addEventListener('click', opened);
 $('feed').addEventListener('click', opened);
+
+// A page that is put aside must not hold on to its stream: a browser opens few of them to one server.
+addEventListener('pagehide', () => page.memory?.close());
+addEventListener('pageshow', (event) => { if (event.persisted) location.reload(); });
 
 const known = sessionStorage.getItem(SLOT);
 if (known) enter(known);

@@ -2,7 +2,7 @@
 
 import { number } from './memory.js';
 
-const HUES = [168, 35, 265, 205, 330, 95, 15, 235];
+const hues = new Map();
 const LONGEST_PREVIEW = 400;
 
 export function element(tag, className, ...children) {
@@ -21,14 +21,20 @@ export function pretty(value) {
   return JSON.stringify(value, null, 2) ?? '';
 }
 
-// The same writer has the same colour everywhere, also after a reload.
+// The golden angle keeps the colours of any number of writers apart.
 export function writer(name, className = 'writer') {
   const made = element('span', className, name || 'expired');
   if (name) {
-    let sum = 7;
-    for (const char of name) sum = (sum * 31 + char.codePointAt(0)) % 65_521;
-    made.style.setProperty('--hue', `hsl(${HUES[sum % HUES.length]} 65% 55%)`);
+    if (!hues.has(name)) hues.set(name, (165 + hues.size * 137.5) % 360);
+    made.style.setProperty('--hue', `hsl(${hues.get(name)} 65% 55%)`);
   }
+  return made;
+}
+
+export function personItem({ writer: name, since, watching = [] }) {
+  const made = writer(name, 'writer person');
+  const listening = watching.length ? `listens to ${watching.join(', ')}` : 'reads or writes';
+  made.title = `${listening}, since ${new Date(number(since) * 1000).toLocaleTimeString()}`;
   return made;
 }
 
