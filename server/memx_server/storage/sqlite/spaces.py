@@ -58,7 +58,7 @@ class Spaces:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._by_name: dict[str, Space] = {}
-        self._opened: set[int] = set()
+        self._opened: dict[int, str] = {}
 
     def get(self, name: str) -> Space:
         """The space called ``name``, made if need be."""
@@ -83,11 +83,11 @@ class Spaces:
             now: Microseconds since the epoch, from which a lineage starts to count.
         """
         following = space.head + 1
-        return following if space.id in self._opened else max(following, now)
+        return following if self._is_current(space) else max(following, now)
 
     def advance(self, space: Space, revision: int) -> None:
         """Make ``revision`` the head, in a new lineage if this process has not opened one yet."""
-        if space.id not in self._opened:
+        if not self._is_current(space):
             self._open_lineage(space)
         space.head = revision
 
@@ -108,9 +108,8 @@ class Spaces:
         )
 
     def forget(self) -> None:
-        """Drop what is held in memory, after the database rolled back behind it."""
+        """Read the rows again, after the database rolled back what is held in memory."""
         self._by_name.clear()
-        self._opened.clear()
 
     def _create(self, name: str) -> Space:
         cursor = self._connection.execute("INSERT INTO spaces (name) VALUES (?)", (name,))
@@ -124,4 +123,8 @@ class Spaces:
                 (space.id, space.lineage, space.head),
             )
         space.lineage = secrets.token_hex(8)
-        self._opened.add(space.id)
+        self._opened[space.id] = space.lineage
+
+    def _is_current(self, space: Space) -> bool:
+        """Tell whether the lineage was opened here, and not rolled back again."""
+        return bool(space.lineage) and self._opened.get(space.id) == space.lineage

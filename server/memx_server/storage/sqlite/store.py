@@ -61,7 +61,8 @@ class SqliteStore(Store):
         log_max_records: int = LOG_MAX_RECORDS,
         clock: Callable[[], int] = wall_clock,
     ) -> None:
-        self._settings = Settings(Path(path), clock, log_max_bytes, log_max_records)
+        self.path = Path(path)
+        self._settings = Settings(self.path, clock, log_max_bytes, log_max_records)
         self._open: Session | None = None
         self._listeners: dict[str, list[TailListener]] = {}
         self.state = SqliteState(self._session)

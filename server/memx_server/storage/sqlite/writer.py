@@ -166,6 +166,8 @@ class Writer:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError:
+            if not self._jobs:
+                raise
             # Somebody else has locked the file; all who are waiting wait for the same.
             batch.extend(self._jobs)
             self._jobs.clear()

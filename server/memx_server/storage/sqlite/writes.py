@@ -54,10 +54,9 @@ class Draft:
     ts: int
     changes: list[Change] = field(default_factory=list)
 
-    @property
-    def now_ms(self) -> int:
-        """Its time in milliseconds."""
-        return self.ts // 1000
+    def expiry(self, ttl_ms: int | None) -> int | None:
+        """When what lives ``ttl_ms`` from now expires, in milliseconds since the epoch."""
+        return None if ttl_ms is None else self.ts // 1000 + ttl_ms
 
 
 class Writes:
@@ -96,10 +95,7 @@ class Writes:
         draft.changes.append(Change(key, action, value_change(action, row, reason=reason)))
 
     def _put(self, draft: Draft, put: Put, before: Standing) -> Written:
-        if put.keep_expiry:
-            expires_at = before.expires_at
-        else:
-            expires_at = None if put.ttl_ms is None else draft.now_ms + put.ttl_ms
+        expires_at = before.expires_at if put.keep_expiry else draft.expiry(put.ttl_ms)
         version = before.version + 1
         row: EntryRow = (
             *(put.key, draft.revision, version, draft.ts, expires_at, draft.writer, put.value),
@@ -119,7 +115,7 @@ class Writes:
     def _touch(self, draft: Draft, touch: Touch, before: Standing) -> Written:
         if before is MISSING:
             return UNCHANGED
-        expires_at = None if touch.ttl_ms is None else draft.now_ms + touch.ttl_ms
+        expires_at = draft.expiry(touch.ttl_ms)
         self._connection.execute(
             "UPDATE entries SET expires_at = ? WHERE space = ? AND key = ?",
             (expires_at, draft.space.id, touch.key),
