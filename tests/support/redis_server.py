@@ -26,6 +26,8 @@ REQUIRED_VARIABLE = "MEMX_TEST_REDIS"
 """Versions that a run must cover, as in ``MEMX_TEST_REDIS=7,6.2``; else those found here."""
 
 START_TIMEOUT = 15.0
+EMPTY = '""'
+"""How redis.conf writes an empty value."""
 
 
 class RedisServer:
@@ -66,14 +68,15 @@ class RedisServer:
             "repl-diskless-sync-delay": "0",
             **self.options,
         }
-        config = "".join(f'{name} "{value}"\n' for name, value in settings.items())
+        config = "".join(f"{name} {value or EMPTY}\n" for name, value in settings.items())
         path = self.directory / "redis.conf"
         # CONFIG REWRITE and Sentinel keep what they learn in this file.
         if not path.exists():
             path.write_text(config)
+        mode = ["--sentinel"] if "sentinel" in self.options else []
         with (self.directory / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self.binary, str(path)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [self.binary, str(path), *mode], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         self._wait_until_ready(self._process)
         return self

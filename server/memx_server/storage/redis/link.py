@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
@@ -17,6 +18,9 @@ log = logging.getLogger(__name__)
 Command = tuple[bytes | str | int, ...]
 
 C = TypeVar("C", bound=Connection)
+
+_ERROR_WORD = re.compile(r"(?:^|: -)(?!ERR )([A-Z]+) ")
+"""What names an error; Redis 6.2 wraps those of a command that a script ran."""
 
 _FAILURE_STANDS = 0.05
 """Seconds for which a failed attempt to connect answers for those who ask next."""
@@ -132,7 +136,8 @@ class Link(Generic[C]):
     def _judged(self, error: Exception) -> Exception:
         if not isinstance(error, ReplyError):
             return error
-        word = str(error).partition(" ")[0]
+        found = _ERROR_WORD.search(str(error))
+        word = found[1] if found else ""
         if word in _WRONG_SERVER and self._connection is not None:
             self._connection.close(f"this Redis is not the one to write to: {error}")
         return StoreUnavailable(str(error)) if word in _UNAVAILABLE else error

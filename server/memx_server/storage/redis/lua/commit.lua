@@ -70,16 +70,18 @@ local function commit()
   local lineage = space.lineage
   local writes = read_writes()
   local expired, more = expired_names(writes)
-  local base = continue_lineage()
+  -- An empty transaction with nothing to log must not open a lineage: one begins with a record.
+  local base = (#expired > 0 or #writes > 0) and continue_lineage() or 0
   local revision = whole(base + (#expired > 0 and 2 or 1))
   local changes = {}
   for _, write in ipairs(writes) do
     changes[#changes + 1] = plan(write, revision)
   end
 
-  local logs, records = #expired > 0 or #changes > 0, 0
+  local logs = #expired > 0 or #changes > 0
   if logs then
-    lineage, records = space.lineage, count_records()
+    lineage = space.lineage
+    mend_log()
     if #expired > 0 then log_expired(expired, whole(base + 1)) end
     if #changes > 0 then append(changes, revision) end
   end
@@ -91,9 +93,9 @@ local function commit()
     outcome[at + 3] = write.expires or -1
   end
   if DIGEST ~= '' then keep_answer(outcome) end
-  if logs then
-    more = trim(records + (#expired > 0 and 1 or 0) + (#changes > 0 and 1 or 0)) or more
-    save_space()
+  if logs or #writes == 0 then
+    more = trim() or more
+    if logs or space.moved then save_space() end
   end
   outcome[5] = more and 1 or 0
   return outcome

@@ -6,15 +6,12 @@
 -- a key are a chain; NEWEST holds `<newest revision> <first revision> <changes>` for each key that the
 -- log knows, ? for a first revision that may not have been the key's first.
 
--- Returns how many records the log has. The newest record always stays, so an empty log was evicted or
--- deleted, and readers must learn of the gap.
-local function count_records()
-  local records = call('XLEN', LOG)
-  if records == 0 or space.head == '0' then
+-- The newest record always stays, so an empty log was evicted or deleted: readers must learn of the gap.
+local function mend_log()
+  if space.head == '0' or call('XLEN', LOG) == 0 then
     call('DEL', LOG, NEWEST)
-    space.floor, space.bytes, space.moved, records = space.head, 0, true, 0
+    space.floor, space.bytes, space.moved = space.head, 0, true
   end
-  return records
 end
 
 -- Logs a transaction as one record and tells those who tail the space. `revision` is text.
@@ -42,7 +39,8 @@ local function append(changes, revision)
 end
 
 -- Trims the log; returns whether a later commit has to go on with it.
-local function trim(records)
+local function trim()
+  local records = call('XLEN', LOG)
   if records <= MAX_RECORDS and space.bytes <= MAX_BYTES then return false end
 
   local function too_big()

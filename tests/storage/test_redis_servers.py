@@ -1,0 +1,256 @@
+"""Where the Redis store finds Redis: URLs, credentials, Sentinels, clusters."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from memx_server.storage.base import Delete, Put, StoreUnavailable
+from memx_server.storage.redis import RedisStore
+from memx_server.storage.redis.cluster import Cluster
+from memx_server.storage.redis.connection import Endpoint
+from memx_server.storage.redis.servers import Sentinel, Standalone, connect_to
+
+from tests.storage.helpers import SPACE, Listener, commit, eventually, put, value, whole_log
+from tests.storage.redis_helpers import opened, verdict
+from tests.support.redis_server import RedisServer, free_port, newest_redis, redis_binaries
+
+SLOTS = 16384
+
+
+@asynccontextmanager
+async def opened_at(url: str) -> AsyncIterator[RedisStore]:
+    store = RedisStore(url)
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def test_urls_name_one_server_sentinels_or_a_cluster() -> None:
+    one = connect_to("redis://me:p%40ss@example.org:1234/5", 1)
+    assert isinstance(one, Standalone)
+    assert one._endpoint == Endpoint("example.org", 1234, username="me", password="p@ss", db=5)
+    assert connect_to("redis://", 1)._endpoint == Endpoint()  # type: ignore[attr-defined]  # a Standalone
+
+    watched = connect_to("redis+sentinel://:secret@a:1,b:2/main/3", 1)
+    assert isinstance(watched, Sentinel)
+    assert [(at.host, at.port, at.password) for at in watched._sentinels] == [
+        ("a", 1, None),
+        ("b", 2, None),
+    ]
+    assert (watched._endpoint.password, watched._endpoint.db) == ("secret", 3)
+
+    many = connect_to("rediss+cluster://a:1,b:2?ssl_cert_reqs=none", 1)
+    assert isinstance(many, Cluster)
+    assert many._seeds == [("a", 1), ("b", 2)]
+    assert many._identity.tls is not None
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost", "redis+ring://a:1", "redis+sentinel://a:1", "localhost:6379"]
+)
+def test_urls_that_name_nothing_are_refused(url: str) -> None:
+    with pytest.raises(ValueError, match=r"Redis URL|service"):
+        RedisStore(url)
+
+
+async def test_a_password_a_database_and_a_unix_socket(tmp_path: Path) -> None:
+    socket = str(tmp_path / "redis.sock")
+    with RedisServer(newest_redis(), {"unixsocket": socket}) as server:
+        with server.client() as client:
+            client.acl_setuser(
+                "memx", True, passwords=["+p@ss"], categories=["+@all"], keys=["*"], channels=["*"]
+            )
+        async with opened_at(f"redis://memx:p%40ss@127.0.0.1:{server.port}/3") as store:
+            await put(store, "a", 1)
+        async with opened_at(f"unix://{socket}?db=3") as store:
+            assert await value(store, "a") == 1
+        async with opened_at(f"unix://{socket}") as store:
+            assert await value(store, "a") is None
+        with pytest.raises(StoreUnavailable) as refusal:
+            await RedisStore(f"redis://memx:wrong@127.0.0.1:{server.port}").open()
+        assert "WRONGPASS" in str(refusal.value.args)
+
+
+async def test_what_is_no_redis_is_unavailable() -> None:
+    async def talk_nonsense(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    listener = await asyncio.start_server(talk_nonsense, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    with pytest.raises(StoreUnavailable):
+        await RedisStore(f"redis://127.0.0.1:{port}").ping()
+    listener.close()
+
+
+def low_port() -> int:
+    """A port that leaves room for the bus of a cluster, 10,000 above."""
+    while (port := free_port()) > 55_000:
+        pass
+    return port
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., RedisServer]]:
+    """Starts servers that end with the test."""
+    with ExitStack() as servers:
+
+        def start_one(binary: str, options: dict[str, str]) -> RedisServer:
+            server = RedisServer(binary, options)
+            server.port = low_port()
+            return servers.enter_context(server)
+
+        yield start_one
+
+
+async def cluster_of(servers: list[RedisServer]) -> str:
+    """Make a cluster of servers that share the slots; returns its URL."""
+    share = SLOTS // len(servers)
+    for number, server in enumerate(servers):
+        first = number * share
+        last = SLOTS if server is servers[-1] else first + share
+        ask(server, "CLUSTER ADDSLOTS", *range(first, last))
+        ask(server, "CLUSTER SET-CONFIG-EPOCH", number + 1)
+        ask(server, "CLUSTER MEET", "127.0.0.1", servers[0].port)
+
+    async def agreed() -> bool:
+        states = [ask(server, "CLUSTER INFO") for server in servers]
+        return all(
+            state["cluster_state"] == "ok" and int(state["cluster_known_nodes"]) == len(servers)
+            for state in states
+        )
+
+    await eventually(agreed)
+    return "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in servers)
+
+
+def ask(server: RedisServer, *command: Any) -> Any:
+    """Run a command."""
+    with server.client() as client:
+        return client.execute_command(*command)
+
+
+@pytest.fixture(params=redis_binaries())
+def binary(request: pytest.FixtureRequest) -> str:
+    return redis_binaries()[request.param]
+
+
+async def test_a_cluster_of_one(binary: str, start: Callable[..., RedisServer]) -> None:
+    server = start(binary, {"cluster-enabled": "yes"})
+    url = await cluster_of([server])
+    store = RedisStore(url, log_max_records=20)
+    await store.open()
+    listener = Listener()
+    for number in range(10):
+        space = f"space-{number}"
+        await store.tail(space, listener)
+        await commit(store, Put("a", b"1", ttl_ms=50), Put("b", b"2"), space=space)
+        assert [key for key, _ in (await store.list(space)).entries][-1] == "b"
+        for _ in range(25):
+            await put(store, "b", number, space=space)
+        await commit(store, Delete("b"), space=space)
+        assert len(await whole_log(store, space=space)) == 20
+        assert len((await store.history(space, "b", 5)).changes) == 5
+        await store.state.put("group", space, b"x", 60_000)
+    # Each space: 26 puts, a deletion, and the expiry of "a".
+    await listener.until(lambda: len(listener.records) == 280)
+    assert len(await store.state.list("group")) == 10
+    await store.close()
+
+
+async def test_a_slot_that_moves_is_followed(
+    binary: str, start: Callable[..., RedisServer]
+) -> None:
+    servers = [start(binary, {"cluster-enabled": "yes"}) for _ in range(2)]
+    url = await cluster_of(servers)
+    store = RedisStore(url)
+    await store.open()
+    spaces = [f"space-{number}" for number in range(20)]
+    for space in spaces:
+        await put(store, "a", 1, space=space)
+    assert all(ask(server, "DBSIZE") > 0 for server in servers)
+
+    unused = next(
+        space
+        for space in (f"unused-{number}" for number in range(100))
+        if store._keyspaces.space(space).slot < SLOTS // 2
+    )
+    listener = Listener()
+    await store.tail(unused, listener)
+    target = ask(servers[1], "CLUSTER MYID")
+    slot = store._keyspaces.space(unused).slot
+    for server in reversed(servers):
+        ask(server, "CLUSTER SETSLOT", slot, "NODE", target)
+
+    revision = await put(store, "moved", 1, space=unused)
+    assert await value(store, "moved", space=unused) == 1
+    assert [await value(store, "a", space=space) for space in spaces] == [1] * 20
+    if binary == redis_binaries().get("7"):
+        # The server that gave the slot away ended the subscription; it is made again at the new one.
+        async def told() -> bool:
+            await put(store, "again", space=unused)
+            return bool(listener.records)
+
+        await eventually(told)
+    else:
+        await listener.heard(revision)
+    await store.close()
+
+
+async def test_sentinels_lead_to_the_new_primary(
+    binary: str, start: Callable[..., RedisServer]
+) -> None:
+    primary = start(binary, {})
+    replica = start(binary, {"replicaof": f"127.0.0.1 {primary.port}"})
+    sentinel = start(binary, {"sentinel": f"monitor main 127.0.0.1 {primary.port} 1"})
+    ask(sentinel, "SENTINEL SET", "main", "down-after-milliseconds", 300)
+    ask(sentinel, "SENTINEL SET", "main", "failover-timeout", 2000)
+
+    async with opened_at(
+        f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{sentinel.port}/main/0"
+    ) as store:
+        listener = Listener()
+        await store.tail(SPACE, listener)
+        before = (await commit(store, Put("a", b"1"))).position
+
+        async def both_know() -> bool:
+            known = ask(sentinel, "SENTINEL REPLICAS", "main")
+            return bool(known) and ask(replica, "DBSIZE") > 0
+
+        await eventually(both_know)
+        primary.kill()
+
+        async def written() -> bool:
+            try:
+                await put(store, "b", 2)
+            except StoreUnavailable:
+                return False
+            return True
+
+        await eventually(written)
+        after = await store.head(SPACE)
+        assert after.lineage != before.lineage
+        assert await verdict(store, before) == "resumes"
+        assert await value(store, "a") == 1
+
+        async def told() -> bool:
+            await put(store, "again")
+            return after.lineage in {record.position.lineage for record in listener.records}
+
+        await eventually(told)
+
+
+async def test_a_store_on_a_single_server_ignores_other_spaces_slots(
+    redis_any: RedisServer,
+) -> None:
+    async with opened(redis_any, prefix="single") as store:
+        for number in range(5):
+            await put(store, "a", number, space=f"space-{number}")
+        assert [await value(store, "a", space=f"space-{n}") for n in range(5)] == [0, 1, 2, 3, 4]
