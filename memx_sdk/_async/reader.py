@@ -77,6 +77,14 @@ class AsyncReader:
         while not self._live:
             await self._pull(deadline)
 
+    def passed(self, cursor: str | None) -> str | None:
+        """Return where ``cursor`` has moved to by the positions that wait before the next item."""
+        for step in tuple(self._steps):
+            if step.item is not None:
+                break
+            cursor = step.cursor
+        return cursor
+
     async def close(self) -> None:
         """End the feed; closing twice is harmless."""
         await self.end(MemxClosedError("closed", "the subscription was closed"))

@@ -56,7 +56,7 @@ class AsyncSubscription:
     @property
     def cursor(self) -> str | None:
         """Where to resume after the last item; None before the start and in a snapshot."""
-        return self._cursor
+        return self._reader.passed(self._cursor)
 
     async def ready(self, timeout: float | None = None) -> Self:
         """Return once nothing from now on will be missed, and a snapshot asked for has come.
@@ -140,7 +140,7 @@ class AsyncSubscription:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.pattern!r}, cursor={self._cursor!r})"
+        return f"{type(self).__name__}({self.pattern!r}, cursor={self.cursor!r})"
 
     def call_back(
         self,

@@ -78,6 +78,14 @@ class Reader:
         while not self._live:
             self._pull(deadline)
 
+    def passed(self, cursor: str | None) -> str | None:
+        """Return where ``cursor`` has moved to by the positions that wait before the next item."""
+        for step in tuple(self._steps):
+            if step.item is not None:
+                break
+            cursor = step.cursor
+        return cursor
+
     def close(self) -> None:
         """End the feed; closing twice is harmless."""
         self.end(MemxClosedError("closed", "the subscription was closed"))

@@ -57,7 +57,7 @@ class Subscription:
     @property
     def cursor(self) -> str | None:
         """Where to resume after the last item; None before the start and in a snapshot."""
-        return self._cursor
+        return self._reader.passed(self._cursor)
 
     def ready(self, timeout: float | None = None) -> Self:
         """Return once nothing from now on will be missed, and a snapshot asked for has come.
@@ -141,7 +141,7 @@ class Subscription:
         self.close()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.pattern!r}, cursor={self._cursor!r})"
+        return f"{type(self).__name__}({self.pattern!r}, cursor={self.cursor!r})"
 
     def call_back(
         self,

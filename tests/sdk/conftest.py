@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from memx_server.storage.sqlite import SqliteStore
 
+from tests.sdk.feed_server import FeedServer
 from tests.sdk.halves import HALVES, Half, Link, make_context
 from tests.support.memx_server import serve_store
 
@@ -66,3 +67,10 @@ async def ctx(half: Half, base_url: str) -> AsyncIterator[Any]:
     """A context of either half, over HTTP, that may do everything."""
     async with make_context(half, "full_key", base_url, agent="one") as opened:
         yield opened
+
+
+@pytest.fixture
+async def feed_server() -> AsyncIterator[FeedServer]:
+    """A server of a made-up feed, whose streams break as a test tells it."""
+    async with FeedServer() as server:
+        yield server

@@ -48,3 +48,10 @@ async def taken(subscription: Any, count: int) -> list[tuple[str, int]]:
     """The next ``count`` changes, as key and revision."""
     changes = [await subscription.next(timeout=DEADLINE) for _ in range(count)]
     return [(change.key, change.revision) for change in changes]
+
+
+def subscribe(ctx: Any, *args: Any, **wish: Any) -> Any:
+    """Subscribe in either half; the subscription's methods are awaited."""
+    if isinstance(ctx, InThread):
+        return InThread(ctx.target.subscribe(*args, **wish))
+    return ctx.subscribe(*args, **wish)
