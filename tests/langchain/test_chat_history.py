@@ -1,0 +1,60 @@
+"""Conversations in memX."""
+
+from __future__ import annotations
+
+import asyncio
+
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.history import RunnableWithMessageHistory
+from langchain_memx import MemxChatMessageHistory, MemxConnection
+
+from tests.langchain.scripted_model import say, scripted, texts
+
+
+def test_keeps_messages_in_order_with_all_they_carry(connection: MemxConnection) -> None:
+    history = MemxChatMessageHistory("any/session *?", connection)
+    question = HumanMessage("What?", id="q", additional_kwargs={"from": "ann"})
+    answer = AIMessage("That.", tool_calls=[{"name": "t", "args": {"x": 1}, "id": "1"}])
+    history.add_messages([question, answer])
+    assert history.messages == [question, answer]
+    assert MemxChatMessageHistory("any/session *?", connection).messages == [question, answer]
+    assert MemxChatMessageHistory("another", connection).messages == []
+    history.clear()
+    assert history.messages == []
+
+
+async def test_no_message_is_lost_when_agents_add_at_once(connection: MemxConnection) -> None:
+    async def agent(name: int) -> None:
+        history = MemxChatMessageHistory("shared", connection)
+        for turn in range(10):
+            await history.aadd_messages([HumanMessage(f"{name}/{turn}"), AIMessage("ok")])
+
+    await asyncio.gather(*(agent(name) for name in range(8)))
+    messages = await MemxChatMessageHistory("shared", connection).aget_messages()
+    assert len(messages) == 160
+    said = [message.text for message in messages if isinstance(message, HumanMessage)]
+    for name in range(8):
+        mine = [text for text in said if text.startswith(f"{name}/")]
+        assert mine == [f"{name}/{turn}" for turn in range(10)]
+    pairs = list(zip(messages[::2], messages[1::2], strict=True))
+    assert all(isinstance(a, HumanMessage) and isinstance(b, AIMessage) for a, b in pairs)
+    await connection.aclose()
+
+
+def test_works_as_the_history_of_a_runnable(connection: MemxConnection) -> None:
+    model = scripted(say("Hello Ann."), say("You are Ann."))
+    prompt = ChatPromptTemplate.from_messages(
+        [MessagesPlaceholder("history"), ("human", "{question}")]
+    )
+    chain = RunnableWithMessageHistory(
+        prompt | model,
+        lambda session_id: MemxChatMessageHistory(session_id, connection),
+        input_messages_key="question",
+        history_messages_key="history",
+    )
+    config: RunnableConfig = {"configurable": {"session_id": "ann"}}
+    chain.invoke({"question": "I am Ann."}, config)
+    chain.invoke({"question": "Who am I?"}, config)
+    assert texts(model.shown[1]) == "I am Ann.\nHello Ann.\nWho am I?"

@@ -1,0 +1,179 @@
+"""LangGraph's long-term memory, as its documentation describes it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from langchain_memx import MemxConnection, MemxStore
+from langchain_memx.store import MemxItem
+from langgraph.graph import END, START, StateGraph
+from langgraph.store.base import (
+    BaseStore,
+    GetOp,
+    InvalidNamespaceError,
+    ListNamespacesOp,
+    MatchCondition,
+    PutOp,
+    SearchOp,
+)
+from typing_extensions import TypedDict
+
+from memx_sdk import ConflictError
+
+
+@pytest.fixture
+def store(connection: MemxConnection) -> MemxStore:
+    return MemxStore(connection)
+
+
+def test_puts_gets_updates_and_deletes(store: MemxStore) -> None:
+    store.put(("users", "ann"), "prefs", {"theme": "dark", "deep": {"list": [1, None]}})
+    first = store.get(("users", "ann"), "prefs")
+    assert first is not None
+    assert first.value == {"theme": "dark", "deep": {"list": [1, None]}}
+    assert (first.namespace, first.key) == (("users", "ann"), "prefs")
+    store.put(("users", "ann"), "prefs", {"theme": "light"})
+    second = store.get(("users", "ann"), "prefs")
+    assert second is not None
+    assert second.value == {"theme": "light"}
+    assert second.created_at == first.created_at
+    assert second.updated_at > first.updated_at
+    store.delete(("users", "ann"), "prefs")
+    assert store.get(("users", "ann"), "prefs") is None
+
+
+def test_any_text_is_a_key_or_label_and_none_is_taken_for_another(store: MemxStore) -> None:
+    hostile = ["a:b", "a/b", "a", "*", "?[x]", "^", "~", "%7E", "ä" * 300, "x" * 2000, "\n", " "]
+    for number, text in enumerate(hostile):
+        store.put((text,), text, {"number": number})
+        store.put(("deep", *[text] * 5), "k", {"number": number})
+    for number, text in enumerate(hostile):
+        item = store.get((text,), text)
+        assert item is not None
+        assert item.value == {"number": number}
+        assert (item.namespace, item.key) == ((text,), text)
+        assert [i.value["number"] for i in store.search((text,))] == [number]
+        assert [i.value["number"] for i in store.search(("deep", text, text))] == [number]
+
+
+def test_a_namespace_is_not_found_under_another_that_it_starts_like(store: MemxStore) -> None:
+    store.put(("user",), "k", {})
+    store.put(("users",), "k", {})
+    assert [item.namespace for item in store.search(("user",))] == [("user",)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ({"kind": "a"}, ["1", "2"]),
+        ({"kind": {"$eq": "a"}}, ["1", "2"]),
+        ({"kind": {"$ne": "a"}}, ["3"]),
+        ({"score": {"$gt": 1}}, ["2", "3"]),
+        ({"score": {"$gte": 2, "$lt": 3}}, ["2"]),
+        ({"score": {"$lte": 1}, "kind": "a"}, ["1"]),
+        ({"nested": {"x": 1}}, ["1"]),
+        ({"missing": 1}, []),
+        (None, ["1", "2", "3"]),
+    ],
+)
+def test_search_filters(store: MemxStore, wanted: Any, found: list[str]) -> None:
+    store.put(("n", "x"), "1", {"kind": "a", "score": 1, "nested": {"x": 1, "y": 2}})
+    store.put(("n", "x"), "2", {"kind": "a", "score": 2})
+    store.put(("n", "y"), "3", {"kind": "b", "score": 3.5})
+    store.put(("other",), "4", {"kind": "a", "score": 9})
+    assert [item.key for item in store.search(("n",), filter=wanted)] == found
+
+
+def test_search_refuses_an_unknown_operator_and_pages(store: MemxStore) -> None:
+    for number in range(25):
+        store.put(("many",), f"{number:02}", {"n": number})
+    assert [i.value["n"] for i in store.search(("many",), limit=3, offset=20)] == [20, 21, 22]
+    assert len(store.search(("many",))) == 10
+    with pytest.raises(ValueError, match=r"\$regex"):
+        store.search(("many",), filter={"n": {"$regex": "1"}})
+
+
+def test_lists_namespaces_by_prefix_suffix_and_depth(store: MemxStore) -> None:
+    for namespace in [("a", "b", "c"), ("a", "b", "d"), ("a", "x", "c"), ("z",)]:
+        store.put(namespace, "k", {})
+    assert store.list_namespaces(prefix=("a", "b")) == [("a", "b", "c"), ("a", "b", "d")]
+    assert store.list_namespaces(suffix=("c",)) == [("a", "b", "c"), ("a", "x", "c")]
+    assert store.list_namespaces(prefix=("a", "*", "c")) == [("a", "b", "c"), ("a", "x", "c")]
+    assert store.list_namespaces(max_depth=2) == [("a", "b"), ("a", "x"), ("z",)]
+    assert store.list_namespaces(limit=1, offset=1, max_depth=1) == [("z",)]
+
+
+def test_a_batch_reads_before_it_writes_and_its_last_put_wins(store: MemxStore) -> None:
+    store.put(("b",), "k", {"n": 0})
+    condition = MatchCondition("prefix", ("b",))
+    got, found, _, _, listed = store.batch(
+        [
+            GetOp(("b",), "k"),
+            SearchOp(("b",), None, 10, 0),
+            PutOp(("b",), "k", {"n": 1}),
+            PutOp(("b",), "k", {"n": 2}),
+            ListNamespacesOp(match_conditions=(condition,)),
+        ]
+    )
+    assert isinstance(got, MemxItem)
+    assert got.value == {"n": 0}
+    assert isinstance(found, list)
+    assert len(found) == 1
+    assert listed == [("b",)]
+    after = store.get(("b",), "k")
+    assert after is not None
+    assert after.value == {"n": 2}
+
+
+@pytest.mark.parametrize("namespace", [(), ("",), ("a.b",), ("langgraph",)])
+def test_bad_namespaces_are_refused(store: MemxStore, namespace: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidNamespaceError):
+        store.put(namespace, "k", {})
+
+
+def test_an_item_expires_unless_it_is_read(connection: MemxConnection) -> None:
+    ttl = 1.2 / 60
+    store = MemxStore(connection, ttl={"default_ttl": ttl, "refresh_on_read": True})
+    store.put(("t",), "read", {})
+    store.put(("t",), "left", {})
+    store.put(("t",), "kept", {}, ttl=None)
+    deadline = time.monotonic() + 5
+    while store.get(("t",), "left", refresh_ttl=False) is not None:
+        assert time.monotonic() < deadline
+        assert store.get(("t",), "read") is not None
+        time.sleep(0.1)
+    assert {item.key for item in store.search(("t",))} == {"read", "kept"}
+
+
+def test_a_conditional_put_succeeds_for_one_of_two(store: MemxStore) -> None:
+    revision = store.put_if(("c",), "k", {"by": "first"}, 0)
+    with pytest.raises(ConflictError) as refused:
+        store.put_if(("c",), "k", {"by": "second"}, 0)
+    assert refused.value.entry is not None
+    assert refused.value.entry.revision == revision
+    item = store.get(("c",), "k")
+    assert isinstance(item, MemxItem)
+    assert item.revision == revision
+    assert store.put_if(("c",), "k", {"by": "second"}, item.revision) > revision
+
+
+async def test_a_graph_uses_it_as_its_store(connection: MemxConnection) -> None:
+    class State(TypedDict):
+        name: str
+
+    async def remember(state: State, *, store: BaseStore) -> dict[str, Any]:
+        await store.aput(("seen",), state["name"], {"times": 1})
+        return {}
+
+    builder = StateGraph(State)
+    builder.add_node("remember", remember)
+    builder.add_edge(START, "remember")
+    builder.add_edge("remember", END)
+    store = MemxStore(connection)
+    await builder.compile(store=store).ainvoke({"name": "ann"})
+    item = await store.aget(("seen",), "ann")
+    assert item is not None
+    assert item.value == {"times": 1}
+    await connection.aclose()
