@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from memx_server.domain.feed import Feed
 from memx_server.storage.base import Put, Store
-from memx_server.storage.sqlite import SqliteStore
 
 from memx_sdk.protocol.cursors import Position, decode_cursor
 from tests.feed.conftest import QUICK
 from tests.feed.ear import delete, kinds, listening, put, put_all, values, write
-
-
-@pytest.fixture
-async def short_log(tmp_path: Path) -> AsyncIterator[Store]:
-    """A store that keeps only the last ten transactions."""
-    store = SqliteStore(tmp_path / "short.db", log_max_records=10)
-    await store.open()
-    yield store
-    await store.close()
 
 
 async def test_a_slow_one_holds_no_more_than_its_share_and_loses_nothing(

@@ -78,7 +78,7 @@ def read_head(text: bytes) -> Frame:
         return _read_head(text)
     except msgspec.ValidationError as error:
         raise explain(error) from None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         check_exact(text)
         raise ProtocolError("invalid_json", "the frame is no JSON object") from None
 

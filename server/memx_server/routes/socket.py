@@ -120,6 +120,8 @@ class Session:
                 self._send(frames.plain_answer(id))
         except ProtocolError as error:
             self._send(frames.error_answer(id, error))
+        except Exception as error:  # noqa: BLE001 - one bad request must not cost the others
+            self._send(frames.error_answer(id, unexpected(error)))
 
     def _check_size(self, text: bytes) -> None:
         if len(text) > self._body_limit:
