@@ -89,7 +89,19 @@ async def _store_findings(url: str, timeout: float) -> AsyncIterator[Finding]:
     answer = await asyncio.to_thread(ask, f"{url}/readyz", timeout)
     if isinstance(answer, Finding):
         yield answer
-        return
+    elif answer.status != 200:
+        yield Finding(
+            "store",
+            "problem",
+            "the server cannot reach its store; it answers 503 until it can",
+            "start Redis, or correct REDIS_URL where the server was started",
+        )
+    else:
+        for advice in answer.body.get("advice", ()):
+            fault, _, remedy = str(advice).partition("; ")
+            yield Finding("store", "warning", printable(fault), printable(remedy))
+        if not answer.body.get("advice"):
+            yield Finding("store", "ok", "answers, and keeps what is written")
 
 
 async def _key_findings(connection: Connection) -> AsyncIterator[Finding]:

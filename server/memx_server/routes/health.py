@@ -24,11 +24,12 @@ async def healthz() -> dict[str, bool]:
 
 @router.get("/readyz", summary="Whether the store answers", responses={503: {}})
 async def readyz(request: Request) -> JSONResponse:
-    """Answer 503 while the store does not."""
+    """Answer 503 while the store does not; ``advice`` says what in its setup could lose memory."""
     services: Services = request.app.state.services
     try:
         async with asyncio.timeout(_READY_WITHIN):
             await services.store.ping()
+            advice = await services.store.advice()
     except (ProtocolError, TimeoutError):
         return JSONResponse({"ok": False, "store": "unavailable"}, 503, {"retry-after": "1"})
-    return JSONResponse({"ok": True})
+    return JSONResponse({"ok": True, "advice": list(advice)})

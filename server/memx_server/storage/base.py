@@ -227,6 +227,9 @@ class Store(Protocol):
     async def ping(self) -> None:
         """Return when the store answers."""
 
+    async def advice(self) -> Sequence[str]:
+        """Say, in sentences, what in the store's own setup could lose memory and should be changed."""
+
     async def read(self, space: str, keys: Sequence[str]) -> Sequence[bytes | None]:
         """Read entries (JSON texts) of one moment; None for each key that does not exist."""
 

@@ -18,6 +18,7 @@ from memx_server.storage.base import (
     Touch,
     Transaction,
 )
+from memx_server.storage.redis.advice import advice_from
 from memx_server.storage.redis.commits import Commits, LogLimits
 from memx_server.storage.redis.keyspace import Keyspace, Keyspaces
 from memx_server.storage.redis.reads import Reads
@@ -87,6 +88,11 @@ class RedisStore:
     async def ping(self) -> None:
         """Return when Redis answers."""
         await self._servers.call(0, b"PING")
+
+    async def advice(self) -> Sequence[str]:
+        """Say what in Redis's settings could lose memory and should be changed."""
+        info: bytes = await self._servers.call(0, b"INFO")
+        return list(advice_from(info.decode(errors="replace")))
 
     async def read(self, space: str, keys: Sequence[str]) -> Sequence[bytes | None]:
         """Read entries of one moment; None for each key that does not exist."""

@@ -97,6 +97,10 @@ class SqliteStore(Store):
         """Return when the file can be read."""
         await self.head("")
 
+    async def advice(self) -> Sequence[str]:
+        """Nothing: every acknowledged commit is on the disk."""
+        return ()
+
     async def read(self, space: str, keys: Sequence[str]) -> Sequence[bytes | None]:
         """Read entries (JSON texts) of one moment; None for each key that does not exist."""
         with faults_as_unavailable():
