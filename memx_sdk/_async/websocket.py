@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -20,6 +21,19 @@ _QUEUED_MESSAGES: Final = 64
 
 _CLOSING_SECONDS: Final = 1.0
 """How long the server may take to say goodbye."""
+
+
+_CREDENTIAL: Final = "x-api-key"
+
+
+def _hide_credential(record: logging.LogRecord) -> bool:
+    if isinstance(record.args, tuple) and _CREDENTIAL in record.args:
+        record.args = (_CREDENTIAL, "[hidden]")
+    return True
+
+
+log = logging.getLogger("memx_sdk.websocket")
+log.addFilter(_hide_credential)  # at its lowest level the library tells every header
 
 
 class AsyncWebSocket:
@@ -85,7 +99,8 @@ async def connect_websocket(
             ping_interval=options.timeout,
             ping_timeout=options.timeout,
             close_timeout=_CLOSING_SECONDS,
-        )
+            logger=log,
+        ).__aenter__()  # newer versions of the library want to be entered; close() leaves
     except InvalidStatus as error:
         raise _refusal(error) from error
     except InvalidURI as error:
@@ -103,7 +118,7 @@ def _address(base_url: str, path: str, query: Mapping[str, str]) -> str:
 
 
 def _headers(options: TransportOptions) -> dict[str, str]:
-    given = {"x-api-key": options.api_key, "x-memx-agent": options.agent}
+    given = {_CREDENTIAL: options.api_key, "x-memx-agent": options.agent}
     return {name: value for name, value in given.items() if value is not None}
 
 

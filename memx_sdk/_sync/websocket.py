@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -21,6 +22,19 @@ _QUEUED_MESSAGES: Final = 64
 
 _CLOSING_SECONDS: Final = 1.0
 """How long the server may take to say goodbye."""
+
+
+_CREDENTIAL: Final = "x-api-key"
+
+
+def _hide_credential(record: logging.LogRecord) -> bool:
+    if isinstance(record.args, tuple) and _CREDENTIAL in record.args:
+        record.args = (_CREDENTIAL, "[hidden]")
+    return True
+
+
+log = logging.getLogger("memx_sdk.websocket")
+log.addFilter(_hide_credential)  # at its lowest level the library tells every header
 
 
 class WebSocket:
@@ -86,7 +100,8 @@ def connect_websocket(
             ping_interval=options.timeout,
             ping_timeout=options.timeout,
             close_timeout=_CLOSING_SECONDS,
-        )
+            logger=log,
+        ).__enter__()  # newer versions of the library want to be entered; close() leaves
     except InvalidStatus as error:
         raise _refusal(error) from error
     except InvalidURI as error:
@@ -104,7 +119,7 @@ def _address(base_url: str, path: str, query: Mapping[str, str]) -> str:
 
 
 def _headers(options: TransportOptions) -> dict[str, str]:
-    given = {"x-api-key": options.api_key, "x-memx-agent": options.agent}
+    given = {_CREDENTIAL: options.api_key, "x-memx-agent": options.agent}
     return {name: value for name, value in given.items() if value is not None}
 
 

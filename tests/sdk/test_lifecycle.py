@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 
 from memx_sdk import AsyncMemxContext, memxContext
 from tests.sdk.fault_server import FaultProxy
-from tests.sdk.halves import Half, make_context
+from tests.sdk.halves import Half, Link, make_context
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -128,3 +129,16 @@ def test_environment_variables_say_where_and_who(
         assert ctx.history(prefix)[0]["writer"] == "tester/env"
         assert (ctx.base_url, ctx.api_key) == (base_url, "full_key")
         assert repr(ctx) == f"memxContext(base_url={base_url!r}, agent='env')"
+
+
+async def test_no_log_shows_the_api_key(
+    link: Link, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with link.context() as ctx:
+        watching = ctx.target if link.half == "sync" else ctx
+        subscription = watching.subscribe(f"{prefix}:*")
+        ready = subscription.ready(10) if link.half == "async" else None
+        await (ready or asyncio.to_thread(subscription.ready, 10))
+        await ctx.set(prefix, 1)
+    assert "full_key" not in caplog.text
