@@ -153,7 +153,8 @@ class _Watch:
                 for subscriber in list(self.subscribers):
                     subscriber.update(present)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.hurry.wait(), self._presence.settings.poll_seconds)
+                async with asyncio.timeout(self._presence.settings.poll_seconds):
+                    await self.hurry.wait()
 
 
 def _require_read(caller: Caller) -> None:

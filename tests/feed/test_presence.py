@@ -1,0 +1,156 @@
+"""Who is at work in a space, on any server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from memx_server.domain.caller import Caller
+from memx_server.domain.feed_outbox import Lane, Outbox
+from memx_server.domain.presence import Presence, PresenceSettings, Present
+from memx_server.domain.presence_feed import PresenceFeed
+from memx_server.storage.base import Store
+
+from tests.feed.ear import Ear, reader
+from tests.feed.sockets import client, multiplexed, subscribed
+from tests.support.memx_server import Served
+
+QUICK = PresenceSettings(
+    idle_seconds=0.4,
+    announce_seconds=0.2,
+    expire_seconds=0.6,
+    settle_seconds=0.01,
+    poll_seconds=0.05,
+)
+DEADLINE = 10.0
+
+
+@pytest.fixture
+async def servers(store: Store) -> AsyncIterator[tuple[Presence, Presence]]:
+    """Two servers' presence on one store."""
+    pair = Presence(store.state, QUICK), Presence(store.state, QUICK)
+    yield pair
+    for presence in pair:
+        await presence.close()
+
+
+async def _await_present(
+    presence: Presence, expected: Callable[[list[Present]], bool]
+) -> list[Present]:
+    """Look until those who are present are as ``expected``."""
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            present = await presence.present("feed")
+            if expected(present):
+                return present
+            await asyncio.sleep(0.02)
+
+
+async def _await_names(presence: Presence, *names: str) -> list[Present]:
+    return await _await_present(presence, lambda found: {p.writer for p in found} == {*names})
+
+
+async def test_each_server_knows_of_the_callers_of_all(servers: tuple[Presence, Presence]) -> None:
+    one, other = servers
+    with one.watching(Caller(reader(), "critic"), "team:*"):
+        other.seen(Caller(reader(), "writer"))
+        for presence in servers:
+            critic, writer = await _await_names(presence, "reader/critic", "reader/writer")
+        assert (critic.watching, writer.watching) == (("team:*",), ())
+        assert critic.since <= critic.last_seen
+        assert (critic.principal, critic.agent) == ("reader", "critic")
+        await _await_names(other, "reader/critic")  # who only asked is gone after a while
+
+
+async def test_who_is_on_two_servers_is_one(servers: tuple[Presence, Presence]) -> None:
+    one, other = servers
+    with (
+        one.watching(Caller(reader(), "critic"), "a"),
+        other.watching(Caller(reader(), "critic"), "b"),
+    ):
+        await _await_present(one, lambda found: [p.watching for p in found] == [("a", "b")])
+
+
+async def test_a_server_that_dies_takes_its_callers_along(
+    store: Store, servers: tuple[Presence, Presence]
+) -> None:
+    one, other = servers
+    with one.watching(Caller(reader(), "critic"), "a"):
+        await _await_names(other, "reader/critic")
+        assert one._announcing is not None
+        one._announcing.cancel()  # it says nothing more, as if it were gone
+        await _await_names(other)
+
+
+async def test_a_server_that_closes_says_so(servers: tuple[Presence, Presence]) -> None:
+    one, other = servers
+    one.seen(Caller(reader(), "critic"))
+    await _await_names(other, "reader/critic")
+    await one.close()
+    assert not await other.present("feed")
+
+
+async def test_a_flood_of_names_is_bounded(store: Store) -> None:
+    presence = Presence(store.state, PresenceSettings(members=10))
+    with presence.watching(Caller(reader(), "steady"), "a"):
+        for number in range(100):
+            presence.seen(Caller(reader(), f"n{number}"))
+        names = {each.agent for each in await presence.present("feed")}
+    assert len(names) == 10
+    assert "steady" in names
+    await presence.close()
+
+
+async def test_comings_and_goings_are_events(servers: tuple[Presence, Presence]) -> None:
+    one, other = servers
+    one.seen(Caller(reader(), "early"))
+    await _await_names(other, "reader/early")
+    ear = Ear(Lane(Outbox(100_000, lambda: ear.wake())))
+    subscriber = PresenceFeed(other).subscribe(Caller(reader()), "*", ear.lane)
+    subscriber.start()
+    frames = await ear.until(event="live")
+    assert frames[0].items() >= {"event": "presence", "action": "join", "snapshot": True}.items()
+    with one.watching(Caller(reader(), "critic"), "a"):
+        (joined,) = await ear.until(action="join", agent="critic")
+        assert joined["watching"] == ["a"]
+        with one.watching(Caller(reader(), "critic"), "b"):
+            changed = (await ear.until(action="change"))[-1]
+            assert changed["watching"] == ["a", "b"]
+    await ear.until(action="leave", agent="critic")
+    await subscriber.close()
+
+
+async def test_over_http_and_sockets(server: Served) -> None:
+    async with (
+        client(server) as http,
+        subscribed(server, "*", event="presence", agent="lookout") as lookout,
+        multiplexed(server, agent="critic") as critic,
+    ):
+        await lookout.until(event="live")
+        await critic.ask("subscribe", pattern="team:*")
+        joined = (await lookout.until(action="join", agent="critic"))[-1]
+        assert joined["watching"] == ["team:*"]
+        present = {each["agent"]: each for each in (await http.get("/presence")).json()["present"]}
+        assert present.keys() == {None, "lookout", "critic"}
+        assert present["critic"]["watching"] == ["team:*"]
+        assert present["critic"]["writer"] == "tester/critic"
+        over_socket = await critic.ask("presence")
+        assert {each["agent"] for each in over_socket["present"]} == present.keys()
+
+
+async def test_nobody_sees_what_is_not_theirs(server: Served) -> None:
+    other_space = server.fresh_key()
+    narrow = server.keys.add(read=("open:*",), agent="narrow")
+    blind = server.keys.add(read=(), agent="blind")
+    async with subscribed(server, "secret:*"), subscribed(server, "open:a"):
+        async with client(server, narrow) as http:
+            present = (await http.get("/presence")).json()["present"]
+            assert [each["watching"] for each in present if each["principal"] == "tester"] == [
+                ["open:a"]
+            ]
+        async with client(server, other_space) as http:
+            present = (await http.get("/presence")).json()["present"]
+            assert len(present) == 1  # itself
+        async with client(server, blind) as http:
+            assert (await http.get("/presence")).status_code == 403
