@@ -97,8 +97,8 @@ async def test_missing_and_unknown_keys(file: File) -> None:
 @pytest.mark.parametrize(
     ("expires_at", "opens"),
     [
-        (time.time() + 3600, True),
-        (time.time() - 1, False),
+        pytest.param(time.time() + 3600, True, id="in an hour"),
+        pytest.param(time.time() - 1, False, id="a second ago"),
         ("2999-01-01T00:00:00Z", True),
         ("2001-01-01T00:00:00+02:00", False),
         ("2001-01-01T00:00:00", False),
