@@ -233,9 +233,8 @@ async def test_cursors_outlive_a_restart_of_the_process(open_store: OpenStore) -
     assert await revisions(second, cursor) == [missed, following]
     assert await revisions(second, head) == [following]
     assert await revisions(second, beginning) == [head.revision - 1, missed, following]
-    assert [record.previous for record in await whole_log(second)] == [
-        *(0, cursor.revision, missed),
-    ]
+    previous = [record.previous for record in await whole_log(second)]
+    assert previous == [0, cursor.revision, missed]
 
 
 async def test_the_log_says_the_same_as_the_entries(store: Store) -> None:

@@ -292,7 +292,7 @@ def test_a_store_behaves_like_the_model(backend: Backend) -> None:
             run_state_machine_as_test(
                 machine,
                 settings=settings(
-                    max_examples=40,
+                    max_examples=80,
                     stateful_step_count=25,
                     deadline=None,
                     database=None,

@@ -17,7 +17,10 @@ LAYOUT = 1
 """Which ``schema.sql`` made the file, kept in SQLite's ``user_version``."""
 
 BUSY_SECONDS = 2.0
-"""How long to wait for somebody else's lock on the file, a backup tool's for example."""
+"""How long a write waits for somebody else's lock on the file, a backup tool's for example."""
+
+READ_BUSY_SECONDS = 0.05
+"""The same for a read, which hardly ever meets one and keeps the event loop waiting."""
 
 _MISTAKES = (
     sqlite3.IntegrityError,
@@ -33,18 +36,18 @@ CHECKED_WHOLE_UP_TO = 64 * 1024 * 1024
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """Open a connection that any one thread at a time may use.
 
-    Every acknowledged commit is on the disk: WAL with ``synchronous=FULL`` syncs at each COMMIT.
+    With ``synchronous=FULL`` in WAL mode every COMMIT waits for the disk.
     """
     connection = sqlite3.connect(
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
     try:
         for setting in (
-            "journal_mode=WAL",
             "synchronous=FULL",
             f"query_only={int(read_only)}",
             "cache_size=-32768",  # KiB: a commit of a few big values fits, so nothing spills early
             "journal_size_limit=67108864",
+            f"busy_timeout={1000 * (READ_BUSY_SECONDS if read_only else BUSY_SECONDS):.0f}",
         ):
             connection.execute(f"PRAGMA {setting}")
     except BaseException:
@@ -66,7 +69,7 @@ def open_database(path: Path) -> sqlite3.Connection:
     except (OSError, sqlite3.Error) as error:
         raise _refusal(path, error) from error
     try:
-        _check(path, connection)
+        _prepare(path, connection)
     except sqlite3.Error as error:
         connection.close()
         raise _refusal(path, error) from error
@@ -92,11 +95,21 @@ def as_unavailable(error: Exception) -> Exception:
     return error
 
 
-def _check(path: Path, connection: sqlite3.Connection) -> None:
+def _prepare(path: Path, connection: sqlite3.Connection) -> None:
     layout = _pragma(connection, "user_version")
-    if layout == 0 and not connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+    is_new = not (layout or connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone())
+    if not is_new:
+        _check_identity(path, connection, layout)
+    connection.execute("PRAGMA journal_mode=WAL")
+    if is_new:
         _create(connection)
-        return
+    elif path.stat().st_size <= CHECKED_WHOLE_UP_TO:
+        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(verdict)
+
+
+def _check_identity(path: Path, connection: sqlite3.Connection, layout: int) -> None:
     if _pragma(connection, "application_id") != APPLICATION_ID:
         raise CannotOpen(f"{path} is an SQLite database, but not one of memX: choose another file.")
     if layout != LAYOUT:
@@ -104,10 +117,6 @@ def _check(path: Path, connection: sqlite3.Connection) -> None:
             f"{path} was made by another version of memX (layout {layout}, here {LAYOUT}): "
             f"install that version, or choose another folder."
         )
-    if path.stat().st_size <= CHECKED_WHOLE_UP_TO:
-        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
-            raise _refusal(path, sqlite3.DatabaseError(verdict))
 
 
 def _create(connection: sqlite3.Connection) -> None:

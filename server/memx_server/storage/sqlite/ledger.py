@@ -160,13 +160,11 @@ class Ledger:
         space, previous = draft.space, draft.space.head
         self._spaces.advance(space, draft.revision)
         for part, change in enumerate(draft.changes):
+            place = space.id, draft.revision, part, previous, self._is_first(space, change.key)
             self._connection.execute(
                 "INSERT INTO changes (space, revision, part, previous, first, key, action, data)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    *(space.id, draft.revision, part, previous, self._is_first(space, change.key)),
-                    *(change.key, change.action, change.data),
-                ),
+                (*place, change.key, change.action, change.data),
             )
         space.log_records += 1
         space.log_bytes += sum(len(change.data) for change in draft.changes)

@@ -69,13 +69,12 @@ class Reads:
         if space_id is None:
             return KeyPage([], None)
         wanted = min(limit, PAGE_ROWS)
-        # No byte of UTF-8 is 255, so this sorts behind all that starts with the prefix.
+        # No key lies between a key and the same with a NUL; no byte of UTF-8 is 255.
+        start = prefix if prefix > after else after + "\0"
         end = prefix.encode() + b"\xff"
         rows = self._connection.execute(
-            SELECT_ENTRIES
-            + _LIVE
-            + " AND key > ? AND key >= ? AND key < CAST(? AS TEXT) ORDER BY key LIMIT ?",
-            (space_id, self._now_ms(), after, prefix, end, wanted + 1),
+            SELECT_ENTRIES + _LIVE + " AND key >= ? AND key < CAST(? AS TEXT) ORDER BY key LIMIT ?",
+            (space_id, self._now_ms(), start, end, wanted + 1),
         )
         entries: list[tuple[str, bytes]] = []
         size = 0

@@ -97,9 +97,8 @@ class Writes:
     def _put(self, draft: Draft, put: Put, before: Standing) -> Written:
         expires_at = before.expires_at if put.keep_expiry else draft.expiry(put.ttl_ms)
         version = before.version + 1
-        row: EntryRow = (
-            *(put.key, draft.revision, version, draft.ts, expires_at, draft.writer, put.value),
-        )
+        stamp = draft.revision, version, draft.ts, expires_at, draft.writer
+        row: EntryRow = (put.key, *stamp, put.value)
         self._connection.execute(
             "INSERT INTO entries (space, key, revision, version, ts, expires_at, writer, value)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -143,7 +142,6 @@ class Writes:
 
 def _schema_changed(draft: Draft, write: PutSchema | DeleteSchema, schema: bytes) -> None:
     draft.space.schema_revision = draft.revision
-    data = schema_change(
-        *(write.key, draft.revision, draft.ts, draft.writer), reason=write.reason, schema=schema
-    )
+    stamp = draft.revision, draft.ts, draft.writer
+    data = schema_change(write.key, *stamp, reason=write.reason, schema=schema)
     draft.changes.append(Change(write.key, "schema", data))
