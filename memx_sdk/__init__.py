@@ -39,14 +39,17 @@ from memx_sdk.models import Change, ChangePage, Entry, Reset, TxnResult, Validat
 if TYPE_CHECKING:
     from memx_sdk._async.agent import AsyncAgent
     from memx_sdk._async.client import AsyncMemxContext
+    from memx_sdk._async.lock import AsyncLock
     from memx_sdk._async.subscription import AsyncSubscription
     from memx_sdk._sync.agent import Agent
     from memx_sdk._sync.client import memxContext
+    from memx_sdk._sync.lock import Lock
     from memx_sdk._sync.subscription import Subscription
 
 __all__ = [
     "Agent",
     "AsyncAgent",
+    "AsyncLock",
     "AsyncMemxContext",
     "AsyncSubscription",
     "BadAnswerError",
@@ -59,6 +62,7 @@ __all__ = [
     "ForbiddenError",
     "IdempotencyMismatchError",
     "InvalidRequestError",
+    "Lock",
     "LockLostError",
     "MemxClosedError",
     "MemxConnectionError",
@@ -88,8 +92,10 @@ __version__ = "0.2.0"
 _HOME = {
     "Agent": "memx_sdk._sync.agent",
     "AsyncAgent": "memx_sdk._async.agent",
+    "AsyncLock": "memx_sdk._async.lock",
     "AsyncMemxContext": "memx_sdk._async.client",
     "AsyncSubscription": "memx_sdk._async.subscription",
+    "Lock": "memx_sdk._sync.lock",
     "Subscription": "memx_sdk._sync.subscription",
     "memxContext": "memx_sdk._sync.client",
 }
