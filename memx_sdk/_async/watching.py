@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Literal
 
 from memx_sdk._async._concurrency import call
@@ -130,7 +131,7 @@ class AsyncWatching(AsyncOperations):
             ttl: Seconds after which the lock of a holder that fell silent is free.
             timeout: Seconds to wait for it (then `MemxTimeout`); None waits for ever.
         """
-        return AsyncLock(self, key, ttl, timeout=timeout)
+        return AsyncLock(self, key, ttl, timeout=timeout, released=self._released_locks)
 
     def agent(self, name: str | None = None, *, concurrency: int = 4) -> AsyncAgent:
         """Make an agent: a set of handlers that run when keys change.
@@ -157,6 +158,10 @@ class AsyncWatching(AsyncOperations):
         """
         answer = await self._run(durable_calls.forget(name))
         return bool(answer.get("forgotten"))
+
+    @cached_property
+    def _released_locks(self) -> dict[str, float]:
+        return {}
 
     def _open_reader(
         self, request: FeedRequest, durable: str | None

@@ -6,12 +6,13 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from memx_sdk._sync._concurrency import Event, Worker, sleep, spawn
 from memx_sdk.errors import ConflictError, LockLostError, MemxError, MemxTimeout
-from memx_sdk.models import Change
+from memx_sdk.models import Change, Reset
 
 if TYPE_CHECKING:
     from memx_sdk._sync.subscription import Subscription
@@ -19,9 +20,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("memx_sdk")
 
+Item = TypeVar("Item")
+
 _HEARTBEATS_PER_TTL: Final = 3
-_SCATTER: Final = 0.02
-"""Seconds over which those who wait try again; who has missed it often tries sooner."""
+_SCATTER: Final = 0.004
+"""Seconds over which those who wait try for a free lock; who has missed it often tries sooner."""
+
+_COURTESY: Final = 0.012
+"""Seconds for which a context leaves a lock that it has just released to others."""
+
+_MOST_REMEMBERED: Final = 1000
 
 
 class Lock:
@@ -37,10 +45,17 @@ class Lock:
         key: The lock's name, and nothing else's.
         ttl: Seconds until the lock of a silent holder is free.
         timeout: Seconds that entering the ``with`` block waits for the lock; None waits for ever.
+        released: When which lock was given back, shared by all locks of the context.
     """
 
     def __init__(
-        self, context: Watching, key: str, ttl: float, *, timeout: float | None = None
+        self,
+        context: Watching,
+        key: str,
+        ttl: float,
+        *,
+        timeout: float | None = None,
+        released: dict[str, float] | None = None,
     ) -> None:
         if not ttl > 0:
             raise ValueError(f"ttl must be a number of seconds above 0, not {ttl!r}")
@@ -48,6 +63,7 @@ class Lock:
         self.ttl = ttl
         self._context = context
         self._timeout = timeout
+        self._released = {} if released is None else released
         self._token: int | None = None
         self._held_until = 0.0
         self._lost = Event()
@@ -97,16 +113,9 @@ class Lock:
         if self._heart is not None:
             raise RuntimeError(f"the lock {self.key!r} is held by this very object already")
         deadline = None if timeout is None else time.monotonic() + timeout
-        if self._try():
-            return self
-        with self._context.subscribe(self.key) as changes:
-            changes.ready(self._remaining(deadline))
-            missed = 1
-            while not self._try():
-                self._until_free(changes, deadline)
-                pause = random.random() * _SCATTER / missed  # noqa: S311 - jitter, no secret
-                sleep(pause)
-                missed += 1
+        self._give_way()
+        if not self._try():
+            self._take_turns(deadline)
         return self
 
     def release(self) -> None:
@@ -128,6 +137,7 @@ class Lock:
             lost = True
         except MemxError as error:
             log.warning("the lock %r frees itself in %g s: %s", self.key, self.ttl, error)
+        self._remember_release()
         if lost:
             raise LockLostError("lock_lost", f"the lock {self.key!r} was lost while it was needed")
 
@@ -146,6 +156,18 @@ class Lock:
             if error is None:
                 raise
 
+    def _give_way(self) -> None:
+        """Let those who wait go first, who are told of a release later than its maker."""
+        released = self._released.pop(self.key, 0.0)
+        pause = released + _COURTESY - time.monotonic()
+        if pause > 0:
+            sleep(pause)
+
+    def _remember_release(self) -> None:
+        if len(self._released) >= _MOST_REMEMBERED:
+            self._released.clear()
+        self._released[self.key] = time.monotonic()
+
     def _try(self) -> bool:
         started = time.monotonic()
         holder = {"holder": self._context.agent_name}
@@ -161,15 +183,33 @@ class Lock:
         self._heart = spawn(f"memx-lock-{self.key}", self._beat, taken.revision)
         return True
 
-    def _until_free(self, changes: Subscription, deadline: float | None) -> None:
-        """Return when the lock may have become free."""
-        while True:
-            try:
-                change = changes.next(self._remaining(deadline))
-            except MemxTimeout:
-                raise MemxTimeout("timeout", f"others held the lock {self.key!r}") from None
-            if not isinstance(change, Change) or change.action != "set":
-                return
+    def _take_turns(self, deadline: float | None) -> None:
+        """Take the lock when its holder has let go of it, along with others who wait."""
+        with self._context.subscribe(self.key) as changes:
+            self._next(changes.ready, deadline)
+            missed = 1
+            while not self._try():
+                while _takes(self._next(changes.next, deadline)) or not (
+                    self._stays_free(changes, missed)
+                ):
+                    missed += 1
+
+    def _stays_free(self, changes: Subscription, missed: int) -> bool:
+        """Wait a moment, so that not everyone tries at once; tell whether nobody was quicker."""
+        try:
+            change = changes.next(random.random() * _SCATTER / missed)  # noqa: S311 - jitter
+        except MemxTimeout:
+            return True
+        return not _takes(change)
+
+    def _next(
+        self, wait: Callable[[float | None], Item], deadline: float | None
+    ) -> Item:
+        remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
+        try:
+            return wait(remaining)
+        except MemxTimeout:
+            raise MemxTimeout("timeout", f"others held the lock {self.key!r}") from None
 
     def _beat(self, token: int) -> None:
         """Give signs of life until the lock is released or lost."""
@@ -188,6 +228,7 @@ class Lock:
                 self._lost.set()
                 return
 
-    @staticmethod
-    def _remaining(deadline: float | None) -> float | None:
-        return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+def _takes(change: Change | Reset) -> bool:
+    """Tell whether ``change`` is somebody taking the lock; after any other it may be free."""
+    return isinstance(change, Change) and change.action == "set"

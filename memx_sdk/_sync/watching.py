@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Literal
 
 from memx_sdk._sync._concurrency import call
@@ -131,7 +132,7 @@ class Watching(Operations):
             ttl: Seconds after which the lock of a holder that fell silent is free.
             timeout: Seconds to wait for it (then `MemxTimeout`); None waits for ever.
         """
-        return Lock(self, key, ttl, timeout=timeout)
+        return Lock(self, key, ttl, timeout=timeout, released=self._released_locks)
 
     def agent(self, name: str | None = None, *, concurrency: int = 4) -> Agent:
         """Make an agent: a set of handlers that run when keys change.
@@ -158,6 +159,10 @@ class Watching(Operations):
         """
         answer = self._run(durable_calls.forget(name))
         return bool(answer.get("forgotten"))
+
+    @cached_property
+    def _released_locks(self) -> dict[str, float]:
+        return {}
 
     def _open_reader(
         self, request: FeedRequest, durable: str | None
