@@ -57,8 +57,13 @@ class Commits:
 
     def __init__(self, servers: Servers, limits: LogLimits) -> None:
         self._servers = servers
-        self._limits = limits
-        self._script = Script("space", "log", "writes", "commit")
+        self._script = Script(
+            *("space", "log", "writes", "commit"),
+            MAX_RECORDS=limits.records,
+            MAX_BYTES=limits.bytes,
+            NOTICE_MAX=NOTICE_MAX_BYTES,
+            ANSWER_MS=IDEMPOTENCY_KEPT_MS,
+        )
 
     async def run(self, space: Keyspace, transaction: Transaction) -> tuple[Outcome, bool]:
         """Commit.
@@ -78,21 +83,17 @@ class Commits:
     ) -> tuple[list[bytes], list[Argument]]:
         idempotency, schemas = transaction.idempotency, transaction.schema_revision
         keys = [
-            *(space.meta, space.log, space.names, space.expiries, space.newest, space.schemas),
+            *space.shared,
             space.answer(idempotency.token) if idempotency else space.meta,
             *[space.entry(part.key) for part in (*transaction.compares, *transaction.writes)],
         ]
         arguments: list[Argument] = [
             f"{random.getrandbits(96):024x}",  # names the lineage, should this commit open one
             quote(transaction.writer),
-            "" if schemas is None else schemas,
-            quote(idempotency.digest) if idempotency else "",
-            idempotency.note if idempotency else "",
-            IDEMPOTENCY_KEPT_MS,
-            "SPUBLISH" if self._servers.sharded else "PUBLISH",
-            self._limits.records,
-            self._limits.bytes,
-            NOTICE_MAX_BYTES,
+            b"" if schemas is None else schemas,
+            quote(idempotency.digest) if idempotency else b"",
+            idempotency.note if idempotency else b"",
+            b"SPUBLISH" if self._servers.sharded else b"PUBLISH",
             len(transaction.compares),
         ]
         for compare in transaction.compares:
@@ -107,22 +108,22 @@ def _write_arguments(write: Write) -> Sequence[Argument]:
     key, quoted = write.key, quote(write.key)
     match write:
         case Put():
-            ttl = "keep" if write.keep_expiry else _ttl(write.ttl_ms)
-            reason, logged = _reason(write.reason), int(write.log_value)
-            return ("put", key, quoted, reason, ttl, logged, write.value)
+            ttl = b"keep" if write.keep_expiry else _ttl(write.ttl_ms)
+            logged = b"1" if write.log_value else b""
+            return (b"put", key, quoted, _reason(write.reason), ttl, logged, write.value)
         case Delete():
-            return ("delete", key, quoted, _reason(write.reason), "", 1, "")
+            return (b"delete", key, quoted, _reason(write.reason), b"", b"1", b"")
         case Touch():
-            return ("touch", key, quoted, b"", _ttl(write.ttl_ms), 1, "")
+            return (b"touch", key, quoted, b"", _ttl(write.ttl_ms), b"1", b"")
         case PutSchema():
-            return ("put_schema", key, quoted, _reason(write.reason), "", 1, write.schema)
+            return (b"put_schema", key, quoted, _reason(write.reason), b"", b"1", write.schema)
         case DeleteSchema():
-            return ("delete_schema", key, quoted, _reason(write.reason), "", 1, b"null")
+            return (b"delete_schema", key, quoted, _reason(write.reason), b"", b"1", b"null")
 
 
 def _ttl(ttl_ms: int | None) -> Argument:
     if ttl_ms is None:
-        return ""
+        return b""
     if not 0 < ttl_ms < _TTL_MAX_MS:
         raise ValueError(f"a time to live is above 0 and below 2^52 ms: {ttl_ms}")
     return ttl_ms
@@ -133,33 +134,25 @@ def _reason(reason: str | None) -> bytes:
 
 
 def _decode(reply: Sequence[Any], transaction: Transaction) -> tuple[Outcome, bool]:
-    match reply:
-        case [b"committed", lineage, revision, ts, more, *written]:
-            position = Position(lineage.decode(), revision)
-            return Committed(position, ts / 1_000_000, _written(written)), bool(more)
-        case [b"repeated", answer]:
-            return _repeated(answer), False
-        case [b"conflict", which, *entry]:
-            key = transaction.compares[which].key
-            return Conflicted(key, entry[0] if entry else None), False
-        case [b"schemas", revision]:
-            return SchemaMoved(revision), False
-        case _:
-            return IdempotencyMismatch(), False
+    outcome = reply[0]
+    if outcome == b"committed":
+        return _committed(reply[1:], None), bool(reply[4])
+    if outcome == b"repeated":
+        words, _, note = reply[1].partition(b"\n")
+        lineage, *numbers = words.split(b" ")
+        return _committed([lineage, *map(int, numbers)], note), False
+    if outcome == b"conflict":
+        key = transaction.compares[reply[1]].key
+        return Conflicted(key, reply[2] if len(reply) > 2 else None), False
+    if outcome == b"schemas":
+        return SchemaMoved(reply[1]), False
+    return IdempotencyMismatch(), False
 
 
-def _repeated(answer: bytes) -> Committed:
-    words, _, note = answer.partition(b"\n")
-    lineage, *numbers = words.split(b" ")
-    revision, ts, _, *written = map(int, numbers)
-    position = Position(lineage.decode(), revision)
-    return Committed(position, ts / 1_000_000, _written(written), replayed_note=note)
-
-
-def _written(numbers: Sequence[int]) -> list[Written]:
-    """Read triples of: changed, version, expiry in milliseconds or -1."""
-    triples = zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True)
-    return [
-        Written(bool(changed), version, None if expires < 0 else expires / 1000)
-        for changed, version, expires in triples
+def _committed(reply: Sequence[Any], note: bytes | None) -> Committed:
+    """Read lineage, revision, ts, a flag, and for each write: changed, version, expiry or -1."""
+    written = [
+        Written(reply[i] == 1, reply[i + 1], None if reply[i + 2] < 0 else reply[i + 2] / 1000)
+        for i in range(4, len(reply), 3)
     ]
+    return Committed(Position(reply[0].decode(), reply[1]), reply[2] / 1_000_000, written, note)

@@ -26,6 +26,7 @@ class Keyspace:
         expiries: Sorted set of the keys that expire, by milliseconds since the epoch.
         newest: Hash of the newest revision of each key that the log still knows.
         schemas: Hash of the schemas by key or pattern.
+        shared: All of these, in the order in which the commit script takes them.
     """
 
     def __init__(self, prefix: str, space: str) -> None:
@@ -38,6 +39,9 @@ class Keyspace:
         self.expiries = base + b"expiries"
         self.newest = base + b"newest"
         self.schemas = base + b"schemas"
+        self.shared = (
+            *(self.meta, self.log, self.names, self.expiries, self.newest, self.schemas),
+        )
 
     def entry(self, key: str) -> bytes:
         """The string that holds the entry of ``key`` and nothing else."""

@@ -17,11 +17,18 @@ class Caller(Protocol):
 
 
 class Script:
-    """One Lua script, joined from the files of ``lua/`` that are named."""
+    """One Lua script, joined from the files of ``lua/`` that are named.
 
-    def __init__(self, *parts: str) -> None:
+    Args:
+        parts: The files' names without ending.
+        constants: Numbers that the script knows by name.
+    """
+
+    def __init__(self, *parts: str, **constants: int) -> None:
         folder = resources.files(__package__) / "lua"
-        self.source = b"\n".join((folder / f"{part}.lua").read_bytes() for part in parts)
+        known = "".join(f"local {name} = {value}\n" for name, value in constants.items())
+        source = [(folder / f"{part}.lua").read_bytes() for part in parts]
+        self.source = b"\n".join([known.encode(), *source])
         self._digest = hashlib.sha1(self.source, usedforsecurity=False).hexdigest().encode()
 
     async def run(

@@ -111,10 +111,10 @@ class RedisStore:
             isinstance(write, Put | Touch) and write.ttl_ms is not None
             for write in transaction.writes
         ):
-            await self._sweeper.before_expiry(keyspace)
+            await self._sweeper.before_expiry(space)
         outcome, unfinished = await self._commits.run(keyspace, transaction)
         if unfinished:
-            self._sweeper.finish(keyspace)
+            self._sweeper.finish(space)
         return outcome
 
     async def head(self, space: str) -> Position:

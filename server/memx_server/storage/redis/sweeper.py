@@ -9,8 +9,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from hiredis import ReplyError
-
 from memx_server.storage.base import StoreUnavailable
 from memx_server.storage.redis.keyspace import Keyspace, Keyspaces
 from memx_server.storage.redis.scripts import Script
@@ -26,8 +24,10 @@ until a space without expiries that nobody names any more is forgotten."""
 
 _SPACES_AT_ONCE = 500
 _REGISTERED_AT_ONCE = 50
+_PIPELINED = 50
 _COMMITS_AT_ONCE = 10
-"""Bounds of one sweep: spaces looked at, those of them from the registry, commits in each."""
+"""Bounds of one sweep: spaces looked at, those of them from the registry, spaces asked in one
+pipeline, commits in each space."""
 
 
 class Sweeper:
@@ -48,7 +48,7 @@ class Sweeper:
         servers: Servers,
         keyspaces: Keyspaces,
         commit: Callable[[Keyspace], Awaitable[bool]],
-        tailed: Callable[[], Iterable[Keyspace]],
+        tailed: Callable[[], Iterable[str]],
     ) -> None:
         self._servers = servers
         self._keyspaces = keyspaces
@@ -56,9 +56,9 @@ class Sweeper:
         self._tailed = tailed
         self._due = Script("due")
         self._forget = Script("forget")
-        self._given: dict[Keyspace, float] = {}
-        self._announced: dict[Keyspace, float] = {}
-        self._unfinished: set[Keyspace] = set()
+        self._given: dict[str, float] = {}
+        self._announced: dict[str, float] = {}
+        self._unfinished: set[str] = set()
         self._registered_from = 0
         self._turn = 0
         self._task: asyncio.Task[None] | None = None
@@ -75,18 +75,18 @@ class Sweeper:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
 
-    async def before_expiry(self, space: Keyspace) -> None:
+    async def before_expiry(self, space: str) -> None:
         """See to it that an expiry about to be given is logged in time, if need be by others."""
         now = time.monotonic()
         self._given[space] = now
         if now > self._announced.get(space, float("-inf")) + _ANNOUNCE_EVERY:
             await self._servers.call(
                 self._keyspaces.registry_slot,
-                *(b"ZADD", self._keyspaces.expiring, repr(time.time()), space.id),
+                *(b"ZADD", self._keyspaces.expiring, repr(time.time()), space),
             )
             self._announced[space] = now
 
-    def finish(self, space: Keyspace) -> None:
+    def finish(self, space: str) -> None:
         """Go on with what a commit in ``space`` left undone."""
         self._unfinished.add(space)
 
@@ -97,8 +97,8 @@ class Sweeper:
                 await self._sweep()
             except StoreUnavailable:
                 continue
-            except ReplyError as error:
-                log.error("sweeping expiries failed: %s", error)
+            except Exception:
+                log.exception("sweeping expiries failed")
 
     async def _sweep(self) -> None:
         started = time.monotonic()
@@ -109,36 +109,39 @@ class Sweeper:
         if len(spaces) > _SPACES_AT_ONCE:
             self._turn = (self._turn + _SPACES_AT_ONCE) % len(spaces)
             spaces = (spaces[self._turn :] + spaces[: self._turn])[:_SPACES_AT_ONCE]
-        states = await asyncio.gather(*[self._look(space) for space in spaces])
-        for space, state in zip(spaces, states, strict=True):
-            if state > 0 or space in self._unfinished:
-                await self._work_on(space)
-            elif state < 0:
-                await self._let_go(space, started, registered.get(space))
+        for first in range(0, len(spaces), _PIPELINED):
+            some = spaces[first : first + _PIPELINED]
+            states = await asyncio.gather(*[self._look(space) for space in some])
+            for space, state in zip(some, states, strict=True):
+                if state > 0 or space in self._unfinished:
+                    await self._work_on(space)
+                elif state < 0:
+                    await self._let_go(space, started, registered.get(space))
 
-    async def _look(self, space: Keyspace) -> int:
-        state: int = await self._due.run(self._servers, space.slot, [space.expiries], [])
+    async def _look(self, space: str) -> int:
+        keys = self._keyspaces.space(space)
+        state: int = await self._due.run(self._servers, keys.slot, [keys.expiries], [])
         return state
 
-    async def _work_on(self, space: Keyspace) -> None:
-        self._unfinished.discard(space)
+    async def _work_on(self, space: str) -> None:
         for _ in range(_COMMITS_AT_ONCE):
-            if not await self._commit(space):
+            if not await self._commit(self._keyspaces.space(space)):
+                self._unfinished.discard(space)
                 return
         self._unfinished.add(space)
 
-    async def _let_go(self, space: Keyspace, started: float, registered_at: float | None) -> None:
+    async def _let_go(self, space: str, started: float, registered_at: float | None) -> None:
         if self._given.get(space, started) < started:
             del self._given[space]
             self._announced.pop(space, None)
         if registered_at is not None and registered_at < time.time() - _REGISTERED_KEPT:
-            arguments: list[Any] = [space.id, repr(registered_at)]
+            arguments: list[Any] = [space, repr(registered_at)]
             await self._forget.run(
                 *(self._servers, self._keyspaces.registry_slot),
                 *([self._keyspaces.expiring], arguments),
             )
 
-    async def _registered(self) -> dict[Keyspace, float]:
+    async def _registered(self) -> dict[str, float]:
         """The next few spaces of the registry, and when each was last named."""
         first = self._registered_from
         found = await self._servers.call(
@@ -148,7 +151,4 @@ class Sweeper:
         )
         names, scores = found[::2], found[1::2]
         self._registered_from = first + len(names) if len(names) == _REGISTERED_AT_ONCE else 0
-        return {
-            self._keyspaces.space(name.decode()): float(score)
-            for name, score in zip(names, scores, strict=True)
-        }
+        return {name.decode(): float(score) for name, score in zip(names, scores, strict=True)}

@@ -99,9 +99,9 @@ class Tail:
         self._links: dict[Place, Link[Subscription]] = {}
 
     @property
-    def spaces(self) -> Iterable[Keyspace]:
+    def spaces(self) -> Iterable[str]:
         """The spaces that are tailed."""
-        return [channel.space for channel in self._channels.values()]
+        return [channel.space.id for channel in self._channels.values()]
 
     async def add(self, space: Keyspace, listener: TailListener) -> Callable[[], Awaitable[None]]:
         """Tell ``listener`` of every commit in ``space`` from now on.

@@ -1,6 +1,7 @@
 -- The first part of the commit script: its arguments, the clock, and the state of the space.
 --
--- The parts are joined in this order: space.lua, log.lua, writes.lua, commit.lua.
+-- The parts are joined in this order: space.lua, log.lua, writes.lua, commit.lua. Before them stand the
+-- constants MAX_RECORDS, MAX_BYTES, NOTICE_MAX, ANSWER_MS (commits.py).
 --
 -- Redis does not roll back a script that fails half-way, so every check comes before the first write,
 -- and the first write (XADD) is one that Redis refuses when it is out of memory or is a replica. Values
@@ -12,10 +13,9 @@
 local META, LOG, NAMES, EXPIRIES, NEWEST, SCHEMAS, ANSWER = unpack(KEYS, 1, 7)
 local FIRST_ENTRY = 8
 
-local NEW_LINEAGE, WRITER, SCHEMA_REVISION, DIGEST, NOTE, ANSWER_MS, PUBLISH = unpack(ARGV, 1, 7)
-local MAX_RECORDS, MAX_BYTES = tonumber(ARGV[8]), tonumber(ARGV[9])
-local NOTICE_MAX, COMPARES = tonumber(ARGV[10]), tonumber(ARGV[11])
-local FIRST_COMPARE, COMPARE_ARGS, WRITE_ARGS = 12, 2, 7
+local NEW_LINEAGE, WRITER, SCHEMA_REVISION, DIGEST, NOTE, PUBLISH = unpack(ARGV, 1, 6)
+local COMPARES = tonumber(ARGV[7])
+local FIRST_COMPARE, COMPARE_ARGS, WRITE_ARGS = 8, 2, 7
 local FIRST_WRITE = FIRST_COMPARE + COMPARES * COMPARE_ARGS
 
 -- The most that one commit does for others.
