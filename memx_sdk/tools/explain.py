@@ -14,6 +14,7 @@ from memx_sdk.errors import (
     MemxError,
     MemxTimeout,
     SchemaViolationError,
+    UnauthenticatedError,
     UnavailableError,
 )
 
@@ -69,6 +70,8 @@ def _advice(error: MemxError) -> str:
         return (
             "This will not change by trying again: use a key that you are permitted, or report it."
         )
+    if isinstance(error, UnauthenticatedError):
+        return "No API key is configured: whoever runs you has to set MEMX_API_KEY. Report it."
     if isinstance(error, (UnavailableError, MemxConnectionError, MemxTimeout)):
         return (
             "The shared memory cannot be reached at the moment. Go on with what needs none of it and try again later; "

@@ -35,6 +35,9 @@ class MemxTerminationConfig(BaseModel):
 
 _ANYTHING = object()
 
+_LONGEST_WAIT = 2.0
+"""Seconds for which a memX that is away may hold up a message of the team."""
+
 
 class MemxTermination(TerminationCondition, Component[MemxTerminationConfig]):
     """Ends a run once a shared key holds a value, whoever wrote it; memX pushes it, nothing polls.
@@ -109,7 +112,7 @@ class MemxTermination(TerminationCondition, Component[MemxTerminationConfig]):
         try:
             context = self._connection.context
             subscription = context.subscribe(self._key, self._look_at_change)
-            await subscription.ready(timeout=5.0)
+            await subscription.ready(timeout=_LONGEST_WAIT)
             entry = await context.get(self._key)
         except MemxError as error:
             log.warning("the termination condition on %s cannot be watched: %s", self._key, error)

@@ -1,0 +1,108 @@
+"""A typed state that several teams share."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from autogen_memx import MemxConnection, MemxSharedState
+from pydantic import BaseModel, ValidationError
+
+from memx_sdk import AsyncMemxContext, MemxTimeout, SchemaViolationError
+
+
+class Board(BaseModel):
+    todo: list[str] = []
+    done: list[str] = []
+    count: int = 0
+
+
+class Strict(BaseModel):
+    needed: int
+
+
+async def test_reads_and_changes_several_keys_as_one(
+    connection: MemxConnection, memx: AsyncMemxContext
+) -> None:
+    board = MemxSharedState(Board, "board", connection)
+    assert await board.read() == Board()
+
+    def finish(state: Board) -> None:
+        state.done.append(state.todo.pop())
+
+    await board.update(lambda state: Board(todo=["bake"], count=state.count + 1))
+    after = await board.update(finish, reason="baked")
+    assert after == await board.read() == Board(done=["bake"], count=1)
+    todo, done = await memx.history("board:todo"), await memx.history("board:done")
+    assert todo[0].revision == done[0].revision
+    assert done[0].reason == "baked"
+    assert len(await memx.history("board:count")) == 1  # it did not change the second time
+
+
+async def test_four_teams_lose_none_of_a_thousand_updates(connection: MemxConnection) -> None:
+    def count(state: Board) -> None:
+        state.count += 1
+
+    async def team() -> None:
+        board = MemxSharedState(Board, "board", connection)
+        for _ in range(250):
+            await board.update(count)
+
+    await asyncio.gather(*(team() for _ in range(4)))
+    assert (await MemxSharedState(Board, "board", connection).read()).count == 1000
+
+
+async def test_tells_of_each_change_whoever_makes_it(
+    connection: MemxConnection, memx: AsyncMemxContext
+) -> None:
+    board = MemxSharedState(Board, "board", connection)
+    seen: asyncio.Queue[int] = asyncio.Queue()
+
+    async def note(state: Board) -> None:
+        seen.put_nowait(state.count)
+
+    stop = board.on_change(note)
+    assert await asyncio.wait_for(seen.get(), 10) == 0
+    await memx.set("board:count", 7)
+    assert await asyncio.wait_for(seen.get(), 10) == 7
+    stop()
+    await board.close()
+
+
+async def test_what_does_not_fit_is_said(
+    connection: MemxConnection, memx: AsyncMemxContext
+) -> None:
+    board = MemxSharedState(Board, "board", connection)
+    await memx.set("board:count", "many")
+    with pytest.raises(ValidationError, match="count"):
+        await board.read()
+    await memx.set("board:count", 1)
+    await memx.set_schema("board:todo", {"maxItems": 0})
+    with pytest.raises(SchemaViolationError):
+        await board.update(lambda state: Board(todo=["x"]))
+    with pytest.raises(ValueError, match="needed"):
+        MemxSharedState(Strict, "s", connection)
+    with pytest.raises(KeyError):
+        board.key("unknown")
+
+
+async def test_gives_up_in_time(connection: MemxConnection, memx: AsyncMemxContext) -> None:
+    board = MemxSharedState(Board, "board", connection)
+    loop = asyncio.get_running_loop()
+
+    def always_late(state: Board) -> Board:
+        asyncio.run_coroutine_threadsafe(memx.increment("board:count"), loop)
+        return Board(count=state.count + 1)
+
+    async def interfere() -> None:
+        while True:
+            await memx.increment("board:count")
+
+    others = [asyncio.create_task(interfere()) for _ in range(8)]
+    try:
+        with pytest.raises(MemxTimeout):
+            await board.update(always_late, timeout=0.3)
+    finally:
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
