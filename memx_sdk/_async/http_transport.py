@@ -12,7 +12,13 @@ import httpx
 from memx_sdk import __version__
 from memx_sdk._async._concurrency import current_loop
 from memx_sdk.config import shown_url
-from memx_sdk.errors import InvalidRequestError, MemxConnectionError, MemxError, MemxTimeout
+from memx_sdk.errors import (
+    InvalidRequestError,
+    MemxClosedError,
+    MemxConnectionError,
+    MemxError,
+    MemxTimeout,
+)
 from memx_sdk.transport import AsyncMessageStream, Request, Response, TransportOptions
 
 _LIMITS: Final = httpx.Limits(
@@ -49,10 +55,12 @@ class AsyncHttpTransport:
             answer = await self._client_here().send(self._http_request(request))
         except httpx.TimeoutException as error:
             raise self._failure(MemxTimeout, "timeout", error) from error
-        except httpx.TransportError as error:
+        except (httpx.TransportError, httpx.DecodingError) as error:
             raise self._failure(MemxConnectionError, "connection", error) from error
-        except httpx.DecodingError as error:
-            raise self._failure(MemxConnectionError, "connection", error) from error
+        except RuntimeError as error:
+            if not self._client.is_closed:
+                raise
+            raise MemxClosedError("closed", "the context was closed meanwhile") from error
         return Response(
             status=answer.status_code,
             body=answer.content,

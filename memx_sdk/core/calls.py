@@ -5,12 +5,15 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from memx_sdk.core import values
+from memx_sdk.errors import InvalidRequestError
 from memx_sdk.transport import Request
 
 T = TypeVar("T")
+
+_LONGEST_IDEMPOTENCY_KEY: Final = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +49,16 @@ def writing(
     method: str = "POST",
     idempotency_key: str | None = None,
 ) -> Request:
-    """Make the request of a write, under an idempotency key of its own if it is given none."""
-    return Request(
-        op=op,
-        method=method,
-        path=path,
-        fields=fields,
-        idempotency_key=idempotency_key or uuid.uuid4().hex,
-    )
+    """Make the request of a write, under an idempotency key of its own if it is given none.
+
+    Raises:
+        InvalidRequestError: The idempotency key cannot be.
+    """
+    key = uuid.uuid4().hex if idempotency_key is None else idempotency_key
+    if not (0 < len(key) <= _LONGEST_IDEMPOTENCY_KEY and key.isprintable()):
+        raise InvalidRequestError(
+            "invalid_request",
+            f"an idempotency key has 1 to {_LONGEST_IDEMPOTENCY_KEY} printable characters",
+            {"field": "idempotency_key"},
+        )
+    return Request(op=op, method=method, path=path, fields=fields, idempotency_key=key)

@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
+from memx_sdk.errors import MemxClosedError
 from memx_server.app import MemxApp, create_app
 from memx_server.auth.acl_file import AclFile
 from memx_server.auth.base import Authenticator
@@ -85,8 +86,19 @@ class EmbeddedServer:
             self._temporary.cleanup()
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run ``work`` on the server's loop, from a coroutine of another one."""
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+        """Run ``work`` on the server's loop, from a coroutine of another one.
+
+        Raises:
+            MemxClosedError: The server stopped before it was done.
+        """
+        running = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return await asyncio.wrap_future(running)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # it is the caller who gives up
+            raise MemxClosedError("closed", "the context was closed meanwhile") from None
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:

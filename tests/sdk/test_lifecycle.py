@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from memx_sdk import AsyncMemxContext, memxContext
+from memx_sdk import AsyncMemxContext, MemxClosedError, memxContext
 from tests.sdk.fault_server import FaultProxy
 from tests.sdk.halves import Half, Link, make_context
 
@@ -117,6 +117,22 @@ async def test_cancelling_a_call_leaves_the_context_usable(base_url: str, prefix
         with pytest.raises(asyncio.CancelledError):
             await writing
         assert (await ctx.increment(f"{prefix}:n")).value == 1
+
+
+async def test_closing_ends_a_call_that_waits(link: Link) -> None:
+    ctx = link.context()
+    start = await ctx.cursor()
+    waiting = asyncio.create_task(ctx.changes(since=start, wait=1))
+    await asyncio.sleep(0.1)  # let it reach the server
+    await ctx.aclose()
+    with pytest.raises(MemxClosedError):
+        await asyncio.wait_for(waiting, 5)
+
+
+async def test_agents_may_have_names_of_every_script(link: Link, prefix: str) -> None:
+    async with link.context(agent="Zoë 日本") as ctx:
+        await ctx.set(prefix, 1)
+        assert (await ctx.get(prefix)).writer == "tester/Zoë 日本"
 
 
 def test_environment_variables_say_where_and_who(

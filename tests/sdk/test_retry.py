@@ -81,6 +81,13 @@ def test_every_write_has_an_idempotency_key_of_its_own_and_no_read_has_one() -> 
     assert reading("get", "/get", {}).idempotency_key is None
 
 
+@pytest.mark.parametrize("key", ["", "a\nb", "x" * 256])
+def test_an_idempotency_key_that_cannot_be_is_refused(key: str) -> None:
+    with pytest.raises(errors.InvalidRequestError) as caught:
+        writes.set("k", 1, WriteOptions(idempotency_key=key))
+    assert caught.value.extra == {"field": "idempotency_key"}
+
+
 def test_a_request_is_json_or_a_query() -> None:
     request = writing("set", "/set", fields_given(key='a"b', ttl=1.5, at=None, values=True))
     assert request.body() == b'{"key":"a\\"b","ttl":1.5,"values":true}'
