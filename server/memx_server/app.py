@@ -29,6 +29,7 @@ from memx_server.routes.operations import OPERATIONS
 from memx_server.routes.websockets import Endpoint, WebSockets
 from memx_server.services import Services
 from memx_server.settings import Settings
+from memx_server.signals import on_ending
 from memx_server.storage.base import Store, StoreUnavailable
 from memx_server.storage.redis import RedisStore
 from memx_server.storage.sqlite import SqliteStore
@@ -131,7 +132,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             opening.result()  # a file that cannot be used keeps the server from starting
         if services.settings.owns_process:
             _settle_collector()
-        yield
+        with on_ending(services.sessions.end_all):
+            yield
     finally:
         opening.cancel()
         await asyncio.gather(opening, return_exceptions=True)

@@ -112,28 +112,51 @@ def _start(
 ) -> None:
     from memx_server import serving
     from memx_server.app import create_app
+    from memx_server.local_setup import acl_fault
     from memx_server.settings import Settings
     from memx_server.storage.sqlite.lockfile import CannotOpen
 
     try:
         settings = Settings.from_env(environ)
+        if not _asks_supabase(environ) and (fault := acl_fault(settings.acl_file)):
+            _fail(fault)
         app = create_app(settings)
         listener = serving.listen(host, port)
-        url = serving.url_of(listener)
+    except (ValueError, serving.CannotListenError) as error:
+        _fail(str(error))
+
+    def ready() -> None:
+        on_ready(serving.url_of(listener), settings)
+
+    try:
         if workers == 1:
-            serving.run(app, listener, lambda: on_ready(url, settings))
-            return
-        os.environ.update(environ)
-        code = serving.run_workers(workers, listener, lambda: on_ready(url, settings))
-    except (ValueError, serving.CannotListenError, CannotOpen) as error:
+            serving.run(app, listener, ready)
+        else:
+            os.environ.update(environ)
+            raise typer.Exit(serving.run_workers(workers, listener, ready))
+    except CannotOpen as error:
         _fail(str(error))
     except KeyboardInterrupt:
-        code = ExitCode.INTERRUPTED
-    raise typer.Exit(code)
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+
+
+def _asks_supabase(environ: Mapping[str, str]) -> bool:
+    return bool(environ.get("SUPABASE_URL") and environ.get("SUPABASE_SERVICE_KEY"))
 
 
 def _check_acl_file() -> Iterator[doctor.Finding]:
-    yield from ()
+    """Look at the ACL file that a server started here would use, if there is one."""
+    from memx_server.local_setup import acl_fault
+    from memx_server.settings import DEFAULT_ACL_FILE
+
+    named = os.environ.get("MEMX_ACL_FILE")
+    path = Path(named or DEFAULT_ACL_FILE)
+    if not named and not path.exists():
+        return
+    if fault := acl_fault(path):
+        yield doctor.Finding("acl", "problem", fault, "correct it; a server re-reads it by itself")
+    else:
+        yield doctor.Finding("acl", "ok", f"{path} can be read")
 
 
 def _fail(why: str) -> NoReturn:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import platformdirs
 
+from memx_sdk.protocol.errors import ProtocolError
+from memx_server.auth.acl_file import digest_of, read_grants
 from memx_server.settings import DEFAULT_ACL_FILE
 
 LOCAL_DEV_KEY = "local_dev_key"
@@ -61,6 +63,19 @@ def prepare(folder: Path | None, acl_file: Path | None) -> LocalSetup:
     return LocalSetup(folder, acl_file, made, _well_known_key(acl_file))
 
 
+def acl_fault(path: Path) -> str | None:
+    """Say what keeps ``path`` from being used as an ACL file; None where nothing does."""
+    try:
+        grants = read_grants(path.read_bytes())
+    except FileNotFoundError:
+        return f"there are no API keys: {path} does not exist; name a file with --acl"
+    except OSError as error:
+        return f"cannot read the API keys in {path}: {error.strerror}"
+    except (ValueError, ProtocolError) as error:
+        return f"{path} is no ACL file: {error}"
+    return None if grants else f"{path} holds no API key"
+
+
 def _make_acl(path: Path) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(fd, "w", encoding="utf-8") as file:
@@ -69,5 +84,8 @@ def _make_acl(path: Path) -> None:
 
 
 def _well_known_key(path: Path) -> str | None:
-    keys = json.loads(path.read_text(encoding="utf-8"))
-    return LOCAL_DEV_KEY if LOCAL_DEV_KEY in keys else None
+    try:
+        grants = read_grants(path.read_bytes())
+    except (OSError, ValueError, ProtocolError):
+        return None
+    return LOCAL_DEV_KEY if digest_of(LOCAL_DEV_KEY) in grants else None

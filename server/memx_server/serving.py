@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import signal
@@ -24,11 +25,23 @@ BACKLOG = 2048
 GRACE = 2
 """Seconds that open requests and sockets get to end when the server is told to."""
 
+
+class NoCancellations(logging.Filter):
+    """Drops the traceback of a request that was cut short because the server ended."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether to log ``record``."""
+        return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+
+
 _LOG_CONFIG: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"ended": {"()": NoCancellations}},
+    "handlers": {
+        "stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["ended"]}
+    },
     "root": {"handlers": ["stderr"], "level": "WARNING"},
 }
 

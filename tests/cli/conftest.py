@@ -116,15 +116,17 @@ def iter_until(stream: IO[str], last: str) -> Iterator[str]:
     raise AssertionError(f"the process ended before it printed {last!r}")
 
 
-def end(process: subprocess.Popen[str]) -> None:
-    """Stop a process, whatever state it is in, and close its pipes."""
+def end(process: subprocess.Popen[str]) -> str:
+    """Stop a process, whatever state it is in; return what it said on its standard error."""
     if process.poll() is None:
         process.terminate()
     try:
-        process.communicate(timeout=15)
+        return process.communicate(timeout=15)[1]
     except subprocess.TimeoutExpired:
         process.kill()
-        process.communicate()
+        return process.communicate()[1]
+    except ValueError:  # the pipes were read to their end before
+        return ""
 
 
 @pytest.fixture(scope="session")

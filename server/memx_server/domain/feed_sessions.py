@@ -61,6 +61,11 @@ class Sessions:
             session.end(code, reason)
         return len(sessions)
 
+    def end_all(self, code: int = 1012, reason: str = "the server ends") -> None:
+        """End every connection."""
+        for credential in self.credentials:
+            self.revoke(credential, code, reason)
+
 
 class Session:
     """One connection."""
