@@ -7,17 +7,31 @@ import itertools
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 from urllib.parse import urlencode
 
 import httpx
 import websockets
 
-from tests.support.memx_server import Served
-
 DEADLINE = 10.0
 
 Frame = dict[str, Any]
+
+
+class Reachable(Protocol):
+    """A server that can be talked to."""
+
+    url: str
+    api_key: str
+
+
+@dataclass
+class Address:
+    """Where a server is, and a key that opens it."""
+
+    url: str
+    api_key: str = "local_dev_key"
 
 
 class Socket:
@@ -71,13 +85,13 @@ class Multiplexed(Socket):
         return (await self.until(id=number))[-1]
 
 
-def address(served: Served, path: str, query: Mapping[str, Any] | None = None) -> str:
+def address(served: Reachable, path: str, query: Mapping[str, Any] | None = None) -> str:
     """The WebSocket URL of a path."""
     url = served.url.replace("http", "ws", 1) + path
     return f"{url}?{urlencode(query)}" if query else url
 
 
-def api_key(served: Served, key: str | None, agent: str | None = None) -> dict[str, str]:
+def api_key(served: Reachable, key: str | None, agent: str | None = None) -> dict[str, str]:
     """The headers of a caller."""
     headers = {"x-api-key": key or served.api_key}
     return headers if agent is None else {**headers, "x-memx-agent": agent}
@@ -85,7 +99,7 @@ def api_key(served: Served, key: str | None, agent: str | None = None) -> dict[s
 
 @asynccontextmanager
 async def subscribed(
-    served: Served,
+    served: Reachable,
     pattern: str = "*",
     *,
     key: str | None = None,
@@ -104,7 +118,7 @@ async def subscribed(
 
 @asynccontextmanager
 async def multiplexed(
-    served: Served, *, key: str | None = None, agent: str | None = None, **options: Any
+    served: Reachable, *, key: str | None = None, agent: str | None = None, **options: Any
 ) -> AsyncIterator[Multiplexed]:
     """A socket on ``/ws``."""
     async with websockets.connect(
@@ -116,7 +130,7 @@ async def multiplexed(
 
 
 @asynccontextmanager
-async def client(served: Served, key: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
+async def client(served: Reachable, key: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client."""
     async with httpx.AsyncClient(
         base_url=served.url, headers=api_key(served, key), timeout=DEADLINE
@@ -124,7 +138,7 @@ async def client(served: Served, key: str | None = None) -> AsyncIterator[httpx.
         yield http
 
 
-async def refusal(served: Served, path: str, **options: Any) -> tuple[int, Frame]:
+async def refusal(served: Reachable, path: str, **options: Any) -> tuple[int, Frame]:
     """Try to open a socket that is refused; the HTTP status and the error object."""
     try:
         async with websockets.connect(address(served, path), **options):

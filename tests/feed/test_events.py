@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from tests.feed.sockets import DEADLINE, client
+from tests.feed.sockets import DEADLINE, Reachable, client
 from tests.support.memx_server import Served
 
 
@@ -68,7 +68,7 @@ class EventSource:
 
 @asynccontextmanager
 async def streaming(
-    served: Served, query: str = "", *, last_event_id: str = "", key: str | None = None
+    served: Reachable, query: str = "", *, last_event_id: str = "", key: str | None = None
 ) -> AsyncIterator[EventSource]:
     """Ask for events in the plainest way."""
     host, _, port = served.url.removeprefix("http://").partition(":")

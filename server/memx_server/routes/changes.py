@@ -17,7 +17,8 @@ async def changes(call: Call, request: ChangesRequest) -> bytes:
     if not request.wait or not _is_empty(answer):
         return answer
     feed = call.services.feed
-    with suppress(TimeoutError):
+    # A server that ends cancels who waits: the answer so far is as good as one in time.
+    with suppress(TimeoutError, asyncio.CancelledError):
         async with (
             feed.alarm(call.principal, request.pattern, request.event) as rung,
             asyncio.timeout(request.wait),
