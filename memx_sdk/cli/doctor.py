@@ -112,7 +112,7 @@ async def _key_findings(connection: Connection) -> AsyncIterator[Finding]:
             yield Finding("key", "problem", printable(error.detail), _key_remedy(error))
             return
         except MemxError as error:
-            yield Finding("key", "problem", printable(error.detail), "see above")
+            yield Finding("key", "problem", printable(error.detail))
             return
         yield check_version(version("memx-sdk"), me.get("server", {}).get("version"))
         yield _judge_key(me)
