@@ -1,0 +1,141 @@
+"""The tools, as an MCP host sees and calls them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import mcp_types as types
+import pytest
+from jsonschema import Draft202012Validator
+from mcp.client import Client
+from mcp.shared.exceptions import MCPError
+from memx_mcp.callers import Callers
+from memx_mcp.server import create_server
+
+from memx_sdk import AsyncMemxContext
+from tests.mcp.conftest import Connect
+from tests.support.memx_server import Served
+from tests.support.redis_server import free_port
+
+
+async def _call(client: Client, name: str, /, **arguments: Any) -> Any:
+    result = await client.call_tool(name, arguments)
+    assert not result.is_error, result.content
+    return result.structured_content
+
+
+def _text(result: types.CallToolResult) -> str:
+    content = result.content[0]
+    assert isinstance(content, types.TextContent)
+    return content.text
+
+
+async def test_an_agent_works_with_shared_keys(connect: Connect, memx: AsyncMemxContext) -> None:
+    async with connect() as client:
+        await _call(client, "memx_set", key="plan", value={"a": 1}, reason="a start")
+        await _call(client, "memx_update", key="plan", merge={"b": 2})
+        assert (await _call(client, "memx_get", key="plan"))["value"] == {"a": 1, "b": 2}
+        listed = await _call(client, "memx_list", pattern="*", values=True)
+        assert listed["keys"] == ["plan"]
+        changes = await _call(client, "memx_changes")
+        assert [change["version"] for change in changes["changes"]] == [1, 2]
+        waited = asyncio.create_task(
+            _call(client, "memx_wait", pattern="go", since=changes["cursor"], timeout=20)
+        )
+        await memx.set("go", True)
+        assert [c["writer"] for c in (await waited)["changes"]] == ["tester/other"]
+        lock = await _call(client, "memx_lock", key="lock")
+        taken = await client.call_tool("memx_lock", {"key": "lock"})
+        assert taken.is_error
+        assert "held by tester/mcp" in _text(taken)
+        assert (await _call(client, "memx_unlock", key="lock", token=lock["token"]))["released"]
+        done = await _call(
+            client,
+            "memx_transaction",
+            conditions=[{"key": "plan", "exists": True}],
+            writes=[{"op": "delete", "key": "plan"}, {"op": "set", "key": "old", "value": 1}],
+        )
+        assert done["done"]
+    assert await memx.keys() == ["go", "old"]
+
+
+async def test_tools_are_described_for_hosts_and_models(connect: Connect) -> None:
+    async with connect() as client:
+        tools = {tool.name: tool for tool in (await client.list_tools()).tools}
+        assert len(tools) == 14
+        for tool in tools.values():
+            assert tool.name.startswith("memx_")
+            assert tool.title
+            assert tool.description
+            assert tool.annotations is not None
+            Draft202012Validator.check_schema(tool.input_schema)
+            Draft202012Validator.check_schema(tool.output_schema)
+        assert tools["memx_get"].annotations.read_only_hint
+        assert tools["memx_set"].annotations.destructive_hint
+        assert not tools["memx_update"].annotations.idempotent_hint
+        result = await client.call_tool("memx_get", {"key": "plan"})
+        Draft202012Validator(tools["memx_get"].output_schema).validate(result.structured_content)
+
+
+async def test_errors_are_for_the_model_to_mend(connect: Connect, memx: AsyncMemxContext) -> None:
+    await memx.set_schema("count", {"type": "integer"})
+    async with connect() as client:
+        for name, arguments, expected in [
+            ("memx_set", {"key": "count", "value": "one"}, "integer"),
+            ("memx_set", {"key": "count"}, "value: Field required"),
+            ("memx_get", {"key": "a*"}, "invalid_key"),
+            ("memx_get", {"key": "a", "verbose": 1}, "verbose"),
+            ("memx_changes", {"since": "made up"}, "cursor"),
+        ]:
+            result = await client.call_tool(name, arguments)
+            assert result.is_error
+            assert expected in _text(result)
+        with pytest.raises(MCPError, match="no tool 'memx_publish'"):
+            await client.call_tool("memx_publish", {})
+
+
+async def test_only_tools_that_the_api_key_can_use_are_listed(
+    connect: Connect, served: Served
+) -> None:
+    reader = served.fresh_key(read=("*",), write=(), admin=())
+    async with connect(key=reader) as client:
+        names = {tool.name for tool in (await client.list_tools()).tools}
+        assert "memx_get" in names
+        assert names.isdisjoint({"memx_set", "memx_delete", "memx_set_schema", "memx_lock"})
+        refused = await client.call_tool("memx_set", {"key": "plan", "value": 1})
+        assert refused.is_error
+        assert "forbidden" in _text(refused)
+
+
+async def test_a_waiting_call_reports_progress_and_can_be_cancelled(connect: Connect) -> None:
+    reported = asyncio.Event()
+
+    async def note(progress: float, total: float | None, message: str | None) -> None:
+        reported.set()
+
+    async with connect() as client:
+        waiting = asyncio.create_task(
+            client.call_tool(
+                "memx_wait", {"pattern": "never", "timeout": 60}, progress_callback=note
+            )
+        )
+        await asyncio.wait_for(reported.wait(), 20)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert (await client.call_tool("memx_get", {"key": "x"})).structured_content is not None
+
+
+async def test_a_memx_that_is_away_is_said_and_found_again(
+    mode: str, served: Served, api_key: str
+) -> None:
+    where = [f"http://127.0.0.1:{free_port()}"]
+    server = create_server(Callers(lambda _: AsyncMemxContext(api_key, where[0], timeout=2)))
+    async with Client(server, mode=mode) as client:
+        assert len((await client.list_tools()).tools) == 14
+        away = await client.call_tool("memx_get", {"key": "plan"})
+        assert away.is_error
+        assert "cannot be reached" in _text(away)
+        with pytest.raises(MCPError, match="cannot be reached"):
+            await client.list_resources()
