@@ -63,7 +63,14 @@ def prefix() -> str:
 
 
 @pytest.fixture
-async def ctx(half: Half, base_url: str) -> AsyncIterator[Any]:
+async def ctx(link: Link) -> AsyncIterator[Any]:
+    """A context of either half, over every transport, that may do everything."""
+    async with link.context(agent="one") as opened:
+        yield opened
+
+
+@pytest.fixture
+async def http_ctx(half: Half, base_url: str) -> AsyncIterator[Any]:
     """A context of either half, over HTTP, that may do everything."""
     async with make_context(half, "full_key", base_url, agent="one") as opened:
         yield opened

@@ -71,11 +71,11 @@ WRITES: dict[str, Write] = {
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("name", WRITES)
 async def test_a_write_is_applied_once(
-    ctx: Any, shaky: Any, proxy: FaultProxy, prefix: str, name: str, fault: Fault
+    http_ctx: Any, shaky: Any, proxy: FaultProxy, prefix: str, name: str, fault: Fault
 ) -> None:
     proxy.plan = iter([fault])
     answer = await WRITES[name](shaky, prefix)
-    (change,) = await ctx.history(prefix)
+    (change,) = await http_ctx.history(prefix)
     assert answer.revision == change.revision
     assert change.version == 1
     assert proxy.seen == 2
@@ -83,18 +83,18 @@ async def test_a_write_is_applied_once(
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_delete_tells_what_the_first_one_did(
-    ctx: Any, shaky: Any, proxy: FaultProxy, prefix: str, fault: Fault
+    http_ctx: Any, shaky: Any, proxy: FaultProxy, prefix: str, fault: Fault
 ) -> None:
-    await ctx.set(prefix, 1)
+    await http_ctx.set(prefix, 1)
     proxy.plan = iter([fault])
     assert (await shaky.delete(prefix)).deleted is True
-    assert [change.action for change in await ctx.history(prefix)] == ["delete", "set"]
+    assert [change.action for change in await http_ctx.history(prefix)] == ["delete", "set"]
 
 
 async def test_a_conflict_is_told_though_its_first_reply_was_lost(
-    ctx: Any, shaky: Any, proxy: FaultProxy, prefix: str
+    http_ctx: Any, shaky: Any, proxy: FaultProxy, prefix: str
 ) -> None:
-    await ctx.set(prefix, "theirs")
+    await http_ctx.set(prefix, "theirs")
     proxy.plan = iter(["lose_reply"])
     with pytest.raises(ConflictError) as caught:
         await shaky.set(prefix, "mine", if_revision=0)
@@ -104,9 +104,9 @@ async def test_a_conflict_is_told_though_its_first_reply_was_lost(
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_reads_and_schemas_survive_too(
-    ctx: Any, shaky: Any, proxy: FaultProxy, prefix: str, fault: Fault
+    http_ctx: Any, shaky: Any, proxy: FaultProxy, prefix: str, fault: Fault
 ) -> None:
-    await ctx.set(prefix, 1)
+    await http_ctx.set(prefix, 1)
     proxy.plan = iter([fault])
     assert (await shaky.get(prefix)).value == 1
     proxy.plan = iter([fault])
@@ -144,7 +144,7 @@ async def test_without_retries_the_fault_is_told(
 
 
 async def test_many_writers_through_a_storm_lose_and_double_nothing(
-    ctx: Any, half: Half, proxy: FaultProxy, prefix: str
+    http_ctx: Any, half: Half, proxy: FaultProxy, prefix: str
 ) -> None:
     weather = random.Random(7)
     faults: list[Fault] = ["lose_request", "lose_reply", "cut_reply", "garble_reply", "proxy_error"]
@@ -159,7 +159,7 @@ async def test_many_writers_through_a_storm_lose_and_double_nothing(
                 await shaky.increment(prefix)
 
         await asyncio.gather(*(write() for _ in range(8)))
-    entry = await ctx.get(prefix)
+    entry = await http_ctx.get(prefix)
     assert (entry.value, entry.version) == (80, 80)
     assert proxy.seen > 80
 

@@ -158,3 +158,19 @@ async def test_no_log_shows_the_api_key(
         await (ready or asyncio.to_thread(subscription.ready, 10))
         await ctx.set(prefix, 1)
     assert "full_key" not in caplog.text
+
+
+def test_what_is_not_used_is_not_imported(base_url: str) -> None:
+    program = f"""
+import sys
+import memx_sdk
+assert not {{"httpx", "websockets", "asyncio"}} & set(sys.modules), "importing needs no network"
+ctx = memx_sdk.memxContext("full_key", {base_url!r})
+ctx.get("k")
+unwanted = {{"pydantic", "websockets", "memx_server", "memx_sdk._async.client"}}
+assert not unwanted & set(sys.modules), unwanted & set(sys.modules)
+"""
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=20)
+    assert ended.returncode == 0, ended.stderr
