@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from memx_server.storage.base import Committed, Diverged, Idempotency, Put, Transaction
+from memx_server.storage.base import Committed, Compare, Diverged, Idempotency, Put, Transaction
 from memx_server.storage.sqlite import SqliteStore
 
 from tests.storage.helpers import (
@@ -17,6 +17,7 @@ from tests.storage.helpers import (
     Listener,
     changes_of,
     commit,
+    eventually,
     put,
     read,
     summary,
@@ -218,3 +219,29 @@ async def test_a_token_is_remembered_for_24_hours_and_over_a_restart(path: Path)
     assert isinstance(anew, Committed)
     assert (again.replayed_note, again.position) == (b"note", first.position)
     assert (anew.replayed_note, anew.position == first.position) == (None, False)
+
+
+async def test_a_key_is_made_anew_though_many_others_wait_to_expire(path: Path) -> None:
+    clock = Clock()
+    async with opened(path, clock) as store:
+        keys = [f"key:{number:03}" for number in range(300)]
+        for number, key in enumerate(keys):
+            await commit(store, Put(key, b"1", ttl_ms=1000 + number))
+        clock.now += HOUR
+
+        again = await commit(store, Put(keys[-1], b"2"), compares=[Compare(keys[-1], 0)])
+        assert again.written[0].version == 1
+        changes = (await store.history(SPACE, keys[-1], 10)).changes
+        assert summary(changes)[::-1] == [
+            ("set", keys[-1]),
+            ("expire", keys[-1]),
+            ("set", keys[-1]),
+        ]
+
+        async def all_expired() -> bool:
+            expired = [
+                key for what, key in summary(changes_of(await whole_log(store))) if what == "expire"
+            ]
+            return sorted(expired) == keys
+
+        await eventually(all_expired)

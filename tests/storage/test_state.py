@@ -7,7 +7,7 @@ import asyncio
 from memx_server.storage.base import Store
 
 from tests.storage.conftest import OpenStore
-from tests.storage.helpers import SPACE, Listener, eventually, put
+from tests.storage.helpers import SPACE, Listener, eventually, in_time, put
 
 TTL = 60_000
 
@@ -58,15 +58,13 @@ async def test_a_record_expires(store: Store) -> None:
 
 
 async def test_a_put_renews_the_expiry(store: Store) -> None:
-    await store.state.put("g", "a", b"1", 40)
-    await store.state.put("g", "a", b"2", TTL)
-    await store.state.put("g", "clock", b"1", 60)
+    async def put_twice(name: str, ttl_ms: int) -> None:
+        await store.state.put("g", name, b"1", ttl_ms)
+        await store.state.put("g", name, b"2", TTL)
 
-    async def clock_gone() -> bool:
-        return await store.state.get("g", "clock") is None
+    name = await in_time(put_twice)
 
-    await eventually(clock_gone)
-    assert await store.state.list("g") == {"a": b"2"}
+    assert await store.state.get("g", name) == b"2"
 
 
 async def test_of_several_takers_one_gets_it(store: Store) -> None:
@@ -90,14 +88,14 @@ async def test_increments_add_up(store: Store) -> None:
 
 
 async def test_a_counter_expires_by_its_first_increment(store: Store) -> None:
-    await store.state.increment("g", "n", 60)
+    async def increment_twice(name: str, ttl_ms: int) -> None:
+        await store.state.increment("g", name, ttl_ms)
+        await store.state.increment("g", name, TTL)
 
-    async def starts_over() -> bool:
-        return await store.state.increment("g", "n", 60) == 1
+    name = await in_time(increment_twice)
 
-    await asyncio.sleep(0.02)
-    assert await store.state.increment("g", "n", TTL) == 2
-    await eventually(starts_over)
+    assert await store.state.get("g", name) is None
+    assert await store.state.increment("g", name, TTL) == 1
 
 
 async def test_a_record_is_put_only_over_what_was_expected(store: Store) -> None:

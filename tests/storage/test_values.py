@@ -134,9 +134,9 @@ async def check_key(store: Store, key: str, space: str) -> None:
 
 
 async def test_an_expired_key_of_any_name_is_logged_under_it(store: Store) -> None:
-    await commit(store, *(Put(key, b"1", ttl_ms=20) for key in KEYS))
     listener = Listener()
     stop = await store.tail(SPACE, listener)
+    await commit(store, *(Put(key, b"1", ttl_ms=20) for key in KEYS))
 
     def expired() -> set[str]:
         return {seen(change)["key"] for change in listener.changes if change.action == "expire"}
