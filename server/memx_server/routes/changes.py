@@ -16,20 +16,19 @@ async def changes(call: Call, request: ChangesRequest) -> bytes:
     answer = await call.memory.changes(call, request)
     if not request.wait or not _is_empty(answer):
         return answer
-    feed = call.services.feed
-    # A server that ends cancels who waits: the answer so far is as good as one in time.
-    with suppress(TimeoutError, asyncio.CancelledError):
+    feed, sessions = call.services.feed, call.services.sessions
+    with suppress(TimeoutError):
         async with (
             feed.alarm(call.principal, request.pattern, request.event) as rung,
-            asyncio.timeout(request.wait),
+            asyncio.timeout(request.wait) as patience,
         ):
-            while True:
-                rung.clear()
-                request = msgspec.structs.replace(request, since=_cursor_of(answer))
-                answer = await call.memory.changes(call, request)
-                if not _is_empty(answer):
-                    break
-                await rung.wait()
+            with sessions.session(call.principal, lambda *_: patience.reschedule(0)):
+                while _is_empty(answer):
+                    request = msgspec.structs.replace(request, since=_cursor_of(answer))
+                    rung.clear()
+                    answer = await call.memory.changes(call, request)
+                    if _is_empty(answer):
+                        await rung.wait()
     return answer
 
 
