@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import pytest
-from memx_server.storage.base import Delete, Put, PutSchema
+from memx_server.storage.base import Committed, Compare, Delete, Put, PutSchema, Transaction
 from memx_server.storage.redis import RedisStore
 from memx_server.storage.redis.keyspace import Keyspaces
 from redis.crc import key_slot
 
-from tests.storage.helpers import SPACE, commit, eventually, put, value, whole_log
+from tests.storage.helpers import (
+    SPACE,
+    WRITER,
+    commit,
+    eventually,
+    put,
+    summary,
+    value,
+    whole_log,
+)
 from tests.storage.redis_helpers import opened, verdict
 from tests.support.redis_server import RedisServer
 
@@ -138,3 +147,28 @@ async def test_an_entry_that_vanished_early_has_its_expiry_logged_before_the_nex
 
         changes = (await store.history(SPACE, "a", 10)).changes
         assert [change.action for change in changes] == ["set", "expire", "set"]
+
+
+async def test_a_commit_logs_what_has_expired_first_and_once(
+    redis_any: RedisServer, prefix: str
+) -> None:
+    # Not opened, so that no sweep comes before the commits.
+    store = RedisStore(redis_any.url, prefix=prefix)
+    await commit(store, Put("a", b"1", ttl_ms=5), Put('b"\\ü', b"1", ttl_ms=5), Put("c", b"1"))
+
+    async def gone() -> bool:
+        return await store.read(SPACE, ["a", 'b"\\ü']) == [None, None]
+
+    await eventually(gone)
+    again = await store.commit(
+        SPACE, Transaction(WRITER, [Put("a", b"2"), Delete("c")], [Compare("a", 0)])
+    )
+    assert isinstance(again, Committed)
+    assert [written.version for written in again.written] == [1, 0]
+    first, expiry, second = await whole_log(store)
+    assert sorted(summary(expiry.changes or ())) == [("expire", "a"), ("expire", 'b"\\ü')]
+    assert summary(second.changes or ()) == [("set", "a"), ("delete", "c")]
+    assert expiry.previous == first.position.revision
+    assert second.previous == expiry.position.revision
+    assert second.position == again.position
+    await store.close()
