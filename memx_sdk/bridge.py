@@ -32,7 +32,7 @@ class BridgedTransport:
     def __init__(self, factory: TransportFactory, options: TransportOptions) -> None:
         self._factory = factory
         self._options = options
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the garbage collector may call close within run
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._transport: AsyncTransport | None = None

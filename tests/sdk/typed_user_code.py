@@ -10,9 +10,12 @@ from pydantic import BaseModel
 
 from memx_sdk import (
     AsyncMemxContext,
+    AsyncSubscription,
     Change,
     ConflictError,
     Entry,
+    Reset,
+    Subscription,
     TxnResult,
     WriteResult,
     memxContext,
@@ -48,6 +51,11 @@ async def coroutine_code(ctx: AsyncMemxContext) -> None:
     assert_type(await ctx.increment("n", Decimal("0.1")), Entry[Any])
     assert_type(await ctx.txn(then=[{"op": "get", "key": "k"}]), TxnResult)
     assert_type(await ctx.history("k"), list[Change])
+    assert_type(ctx.subscribe("k*"), AsyncSubscription)
+    async for item in ctx.subscribe("k*"):
+        assert_type(item, Change | Reset)
+    async with ctx.lock("l") as lock:
+        assert_type(lock.token, int)
     async with AsyncMemxContext("key", agent="a") as opened:
         assert_type(opened, AsyncMemxContext)
 
@@ -57,6 +65,17 @@ def plain_code(ctx: memxContext) -> None:
     assert_type(ctx.get("k", model=Plan), Entry[Plan] | None)
     assert_type(ctx.keys("a:*"), list[str])
     assert_type(ctx.modify("n", lambda n: n + 1, default=0), Entry[Any])
+    assert_type(ctx.wait_for("k", lambda value: value > 3, timeout=1), Entry[Any])
+    assert_type(ctx.subscribe("k*", print), Subscription)
+    for item in ctx.subscribe("k*"):
+        assert_type(item, Change | Reset)
+    agent = ctx.agent("critic")
+
+    @agent.on("research:*")
+    def review(change: Change) -> str:
+        return change.key
+
+    assert_type(review(Change()), str)
     try:
         ctx.set("k", 1, if_revision=3)
     except ConflictError as conflict:
