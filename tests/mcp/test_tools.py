@@ -68,26 +68,30 @@ async def test_tools_are_described_for_hosts_and_models(connect: Connect) -> Non
             assert tool.name.startswith("memx_")
             assert tool.title
             assert tool.description
-            assert tool.annotations is not None
             Draft202012Validator.check_schema(tool.input_schema)
-            Draft202012Validator.check_schema(tool.output_schema)
-        assert tools["memx_get"].annotations.read_only_hint
-        assert tools["memx_set"].annotations.destructive_hint
-        assert not tools["memx_update"].annotations.idempotent_hint
+            Draft202012Validator.check_schema(tool.output_schema or False)
+        hints = {name: tool.annotations for name, tool in tools.items() if tool.annotations}
+        assert set(hints) == set(tools)
+        assert hints["memx_get"].read_only_hint
+        assert hints["memx_set"].destructive_hint
+        assert not hints["memx_update"].idempotent_hint
         result = await client.call_tool("memx_get", {"key": "plan"})
-        Draft202012Validator(tools["memx_get"].output_schema).validate(result.structured_content)
+        Draft202012Validator(tools["memx_get"].output_schema or False).validate(
+            result.structured_content
+        )
 
 
 async def test_errors_are_for_the_model_to_mend(connect: Connect, memx: AsyncMemxContext) -> None:
     await memx.set_schema("count", {"type": "integer"})
     async with connect() as client:
-        for name, arguments, expected in [
+        failures: list[tuple[str, dict[str, Any], str]] = [
             ("memx_set", {"key": "count", "value": "one"}, "integer"),
             ("memx_set", {"key": "count"}, "value: Field required"),
             ("memx_get", {"key": "a*"}, "invalid_key"),
             ("memx_get", {"key": "a", "verbose": 1}, "verbose"),
             ("memx_changes", {"since": "made up"}, "cursor"),
-        ]:
+        ]
+        for name, arguments, expected in failures:
             result = await client.call_tool(name, arguments)
             assert result.is_error
             assert expected in _text(result)

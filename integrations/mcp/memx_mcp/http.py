@@ -49,6 +49,8 @@ class McpApp:
         if scope["type"] == "lifespan":
             await self._stand_alone(receive, send)
             return
+        # RFC 9110, section 5.5: white space around a field's value is no part of it.
+        scope["headers"] = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
         credentials = credentials_of(Request(scope))
         refusal = await self._refusal(credentials)
         if refusal is not None:

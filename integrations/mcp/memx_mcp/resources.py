@@ -18,6 +18,7 @@ from mcp.server.subscriptions import (
     ServerEvent,
 )
 from mcp.shared.exceptions import MCPError
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from memx_mcp.callers import Callers
 from memx_mcp.uris import URI_TEMPLATE, key_of, uri_of
@@ -27,7 +28,7 @@ from memx_sdk.tools import explain_error
 
 _PAGE = 100
 _RESOURCE_NOT_FOUND = -32002
-"""MCP specification, server/resources, error handling."""
+"""MCP specification up to 2025-11-25, server/resources, error handling; later ones say INVALID_PARAMS (SEP-2164)."""
 
 
 class Resources:
@@ -75,13 +76,13 @@ class Resources:
     ) -> types.ReadResourceResult:
         """Read a key's value as JSON text."""
         uri = str(params.uri)
-        key = _require_key(uri)
+        key = _require_key(ctx, uri)
         try:
             entry = await self._callers.of(ctx).context.get(key)
         except MemxError as error:
             raise _as_mcp_error(error) from None
         if entry is None:
-            raise MCPError(_RESOURCE_NOT_FOUND, f"there is no key {key!r}", {"uri": uri})
+            raise _not_found(ctx, f"there is no key {key!r}", uri)
         text = json.dumps(entry.value, ensure_ascii=False, default=str)
         contents = types.TextResourceContents(uri=uri, mime_type="application/json", text=text)
         return types.ReadResourceResult(contents=[contents])
@@ -101,7 +102,7 @@ class Resources:
     ) -> types.EmptyResult:
         """Begin to notify a session of the older protocol of one resource."""
         uri = str(params.uri)
-        _require_key(uri)
+        _require_key(ctx, uri)
         self._pusher(ctx).uris.add(uri)
         return types.EmptyResult()
 
@@ -170,15 +171,16 @@ class _SessionPusher:
                     await self._session.send_resource_list_changed()
 
 
-def _require_key(uri: str) -> str:
+def _require_key(ctx: ServerRequestContext[Any, Any], uri: str) -> str:
     key = key_of(uri)
     if key is None:
-        raise MCPError(
-            _RESOURCE_NOT_FOUND,
-            f"no shared key has this URI; they look like {URI_TEMPLATE}",
-            {"uri": uri},
-        )
+        raise _not_found(ctx, f"no shared key has this URI; they look like {URI_TEMPLATE}", uri)
     return key
+
+
+def _not_found(ctx: ServerRequestContext[Any, Any], text: str, uri: str) -> MCPError:
+    modern = ctx.protocol_version in MODERN_PROTOCOL_VERSIONS
+    return MCPError(types.INVALID_PARAMS if modern else _RESOURCE_NOT_FOUND, text, {"uri": uri})
 
 
 def _resource(entry: Entry) -> types.Resource:
