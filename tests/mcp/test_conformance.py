@@ -118,7 +118,7 @@ def test_conforms(suite: Path, address: str, version: str, scenario: str, tmp_pa
         cwd=tmp_path,
         timeout=120,
     )
-    report = _COLOUR.sub("", f"{done.stdout}{done.stderr}")
+    report = _COLOUR.sub("", str(done.stdout) + str(done.stderr))
     verdicts = {match["name"]: match["verdict"] for match in _CHECK.finditer(report)}
     failed = {name for name, verdict in verdicts.items() if verdict == "FAILURE"}
     assert "SUCCESS" in verdicts.values(), report
