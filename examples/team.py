@@ -28,14 +28,14 @@ def main() -> None:
     parser.add_argument("--pace", type=float, default=0.0, help="seconds for each step")
     given = parser.parse_args()
 
-    board = Board()
+    board, mind = Board(), chat_model(given.model) if given.model else Librarian()
     view = View(Console(highlight=False), board)
-    view.opening(f"keys {board.everything}", given.model or "the built-in library")
+    view.opening(f"keys {board.everything}", mind.name)
     outcome = asyncio.run(
         run_team(
             lambda agent: AsyncMemxContext(base_url=given.url, agent=agent),
             given.question,
-            chat_model(given.model) if given.model else Librarian(),
+            mind,
             view.change,
             board=board,
             pace=given.pace,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from memx_sdk.cli import doctor
 from memx_sdk.cli.exits import ExitCode
+from memx_sdk.cli.values import printable
 
 if TYPE_CHECKING:
     from memx_server.settings import Settings
@@ -87,7 +89,7 @@ def demo(
     timeout: Annotated[float, typer.Option(min=1, help="Seconds until it has failed.")] = 60.0,
 ) -> None:
     """Watch agents answer a question over shared keys, on a server of their own."""
-    from memx_server.demo.minds import NoChatModelError, chat_model
+    from memx_server.demo.minds import Librarian, NoChatModelError, chat_model
     from memx_server.demo.run import run_demo
     from memx_server.demo.team import TeamFailedError
 
@@ -95,12 +97,15 @@ def demo(
     if pace is None:
         pace = _PACE if console.is_terminal else 0.0
     try:
-        mind = chat_model(model) if model else None
+        mind = chat_model(model) if model else Librarian()
         run_demo(console, question, mind=mind, pace=pace, deadline=timeout)
-    except (NoChatModelError, TeamFailedError) as error:
+    except NoChatModelError as error:
         _fail(str(error))
+    except TeamFailedError as error:
+        _say(str(error))
+        _leave(ExitCode.ERROR)
     except KeyboardInterrupt:
-        raise typer.Exit(ExitCode.INTERRUPTED) from None
+        _leave(ExitCode.INTERRUPTED)
 
 
 def _start(
@@ -160,7 +165,17 @@ def _check_acl_file() -> Iterator[doctor.Finding]:
 
 
 def _fail(why: str) -> NoReturn:
-    Console(stderr=True, highlight=False).print(
-        Text.assemble(("error: ", "bold red"), why), soft_wrap=True
-    )
+    _say(why)
     raise typer.Exit(ExitCode.ERROR)
+
+
+def _say(why: str) -> None:
+    Console(stderr=True, highlight=False).print(
+        Text.assemble(("error: ", "bold red"), printable(why)), soft_wrap=True
+    )
+
+
+def _leave(code: ExitCode) -> NoReturn:
+    """End the process without waiting for a thread in which a chat model may hang."""
+    sys.stdout.flush()
+    os._exit(code)

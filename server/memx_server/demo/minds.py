@@ -33,7 +33,13 @@ class Exploration:
 
 
 class Mind(Protocol):
-    """What explorers and the synthesizer think with."""
+    """What explorers and the synthesizer think with.
+
+    Attributes:
+        name: What to call it before people.
+    """
+
+    name: str
 
     async def explore(self, question: str, lead: str, known: Collection[str]) -> Exploration:
         """Look into ``lead``; ``known`` are titles of what the team has found already."""
@@ -44,6 +50,8 @@ class Mind(Protocol):
 
 class Librarian:
     """Searches the built-in corpus, follows what passages have in common, and quotes."""
+
+    name = "the built-in library"
 
     def __init__(self, corpus: Corpus | None = None) -> None:
         self._corpus = corpus or built_in()
@@ -75,10 +83,16 @@ class Librarian:
 
 
 class ChatModel:
-    """Asks a LangChain chat model."""
+    """Asks a LangChain chat model.
 
-    def __init__(self, model: Any) -> None:
+    Args:
+        model: A ``BaseChatModel``.
+        name: What to call it before people.
+    """
+
+    def __init__(self, model: Any, name: str = "a chat model") -> None:
         self._model = model
+        self.name = name
 
     async def explore(self, question: str, lead: str, known: Collection[str]) -> Exploration:
         """Ask what is known on ``lead``, and of the question also what to look into next."""
@@ -128,6 +142,7 @@ def chat_model(name: str) -> ChatModel:
             f"--model needs LangChain: pip install langchain ({error})"
         ) from error
     try:
-        return ChatModel(factory(name))
+        return ChatModel(factory(name), name)
     except Exception as error:  # each provider's package raises errors of its own
-        raise NoChatModelError(f"cannot use the chat model {name!r}: {error}") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise NoChatModelError(f"cannot use the chat model {name!r}: {reason}") from error

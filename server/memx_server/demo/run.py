@@ -5,30 +5,33 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+from collections.abc import Awaitable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 from rich.console import Console
 
 from memx_sdk import AsyncMemxContext
 from memx_server.app import create_app
 from memx_server.demo.board import Board
-from memx_server.demo.minds import Librarian, Mind
+from memx_server.demo.minds import Mind
 from memx_server.demo.team import Outcome, run_team
 from memx_server.demo.view import View
 from memx_server.serving import background_server
 from memx_server.settings import Settings
 
+T = TypeVar("T")
 
-def run_demo(
-    console: Console, question: str, *, mind: Mind | None, pace: float, deadline: float
-) -> None:
+
+def run_demo(console: Console, question: str, *, mind: Mind, pace: float, deadline: float) -> None:
     """Start a server, let the team answer ``question`` on it, and show how.
 
     Args:
         console: Where to show it.
         question: What to answer.
-        mind: What the agents think with; None for the built-in library.
+        mind: What the agents think with.
         pace: Seconds that an agent takes over each step.
         deadline: Seconds after which it has failed.
 
@@ -41,22 +44,32 @@ def run_demo(
         api_key = secrets.token_urlsafe(16)
         app = create_app(_settings(Path(folder), api_key))
         with background_server(app) as url:
-            view.opening(
-                f"a server of its own at {url}",
-                "the built-in library" if mind is None else "a chat model",
-            )
+            view.opening(f"a server of its own at {url}", mind.name)
             outcome = asyncio.run(
-                run_team(
-                    lambda agent: AsyncMemxContext(api_key, url, agent=agent),
-                    question,
-                    mind or Librarian(),
-                    view.change,
-                    board=board,
-                    pace=pace,
-                    deadline=deadline,
+                _abandoning_threads(
+                    run_team(
+                        lambda agent: AsyncMemxContext(api_key, url, agent=agent),
+                        question,
+                        mind,
+                        view.change,
+                        board=board,
+                        pace=pace,
+                        deadline=deadline,
+                    )
                 )
             )
     view.closing(outcome.summary, _facts(view, outcome))
+
+
+async def _abandoning_threads(work: Awaitable[T]) -> T:
+    """Run ``work``; at its end, wait for no thread that a chat model may still be in."""
+    asyncio.get_running_loop().set_default_executor(_Threads())
+    return await work
+
+
+class _Threads(ThreadPoolExecutor):
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        super().shutdown(wait=False, cancel_futures=True)
 
 
 def _facts(view: View, outcome: Outcome) -> list[str]:

@@ -102,4 +102,5 @@ async def _named(agent: str, work: Awaitable[T]) -> T:
     try:
         return await work
     except Exception as error:
-        raise TeamFailedError(f"{agent} failed: {type(error).__name__}: {error}") from error
+        reason = " ".join(str(error).split())
+        raise TeamFailedError(f"{agent} failed: {type(error).__name__}: {reason}") from error

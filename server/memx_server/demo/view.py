@@ -10,6 +10,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from memx_sdk import Change
+from memx_sdk.cli.values import printable
 from memx_server.demo.board import Board
 
 _COLOURS = ("cyan", "yellow", "magenta", "green", "blue", "red")
@@ -50,21 +51,22 @@ class View:
             (f"{change.ts - self._started:6.2f}s  ", "dim"),
             (f"{change.writer:<{_WRITER_WIDTH}} ", colour),
             key,
-            f" {described(change.value)}",
+            f" {_one_line(described(change.value))}",
         )
         line.truncate(self._width, overflow="ellipsis")
         self._print(line)
 
     def closing(self, summary: Mapping[str, Any], facts: Iterable[str]) -> None:
         """Show the answer, and ``facts`` on how it came about."""
-        sources = "; ".join(summary["sources"]) or "nothing"
+        sources = _one_line("; ".join(summary["sources"])) or "nothing"
+        answer = _one_line(summary["text"])
         if self._console.is_terminal:
-            body = Text.assemble(summary["text"], (f"\n\nfrom: {sources}", "dim"))
+            body = Text.assemble(answer, (f"\n\nfrom: {sources}", "dim"))
             self._console.print(
                 Panel(body, title="summary", title_align="left", width=min(self._width, 100))
             )
         else:
-            self._print(Text(f"\nSummary: {summary['text']}\nFrom: {sources}"))
+            self._print(Text(f"\nSummary: {answer}\nFrom: {sources}"))
         for fact in facts:
             self._print(Text(fact, "dim"))
 
@@ -77,6 +79,10 @@ class View:
 
     def _colour(self, writer: str) -> str:
         return self._colours.setdefault(writer, _COLOURS[len(self._colours) % len(_COLOURS)])
+
+
+def _one_line(text: str) -> str:
+    return printable(" ".join(text.split()))
 
 
 def described(value: Mapping[str, Any] | None) -> str:
