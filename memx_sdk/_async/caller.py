@@ -78,11 +78,13 @@ class AsyncCaller:
 
     async def aclose(self) -> None:
         """End every subscription and release every connection. Closing twice is harmless."""
-        self._closed = True
         try:
-            for attached in list(self._attached):
-                await attached.close()
+            while attached := list(self._attached):  # those may have a last word to send
+                for each in attached:
+                    self._attached.discard(each)
+                    await each.close()
         finally:
+            self._closed = True
             await self._transport.close()
 
     async def __aenter__(self) -> Self:

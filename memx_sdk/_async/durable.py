@@ -13,12 +13,12 @@ from memx_sdk._async.reader import AsyncReader
 from memx_sdk.core import durable
 from memx_sdk.core.calls import Call
 from memx_sdk.core.subscription import FeedRequest, FeedState
-from memx_sdk.errors import MemxError, TakenOverError
+from memx_sdk.errors import MemxClosedError, MemxError, TakenOverError
 from memx_sdk.transport import AsyncMessageStream, AsyncTransport
 
 log = logging.getLogger("memx_sdk")
 
-_ASK_EVERY: Final = 5.0
+_ASK_EVERY: Final = 3.0
 """Seconds between two looks at who holds the name, where nothing is acknowledged meanwhile."""
 
 _PAUSE: Final = 0.05
@@ -71,6 +71,13 @@ class AsyncHold:
             self._settled = cursor
             self._news.set()
 
+    async def begin(self, cursor: str | None) -> None:
+        """Acknowledge ``cursor`` before returning, unless something is acknowledged already."""
+        if self._settled is None:
+            self.settle(cursor)
+        if self._settled != self._sent:
+            await self._send()
+
     async def acknowledge(self, cursor: str | None) -> None:
         """Acknowledge ``cursor`` before returning.
 
@@ -109,6 +116,8 @@ class AsyncHold:
                 if self._lost is not None:
                     await self._lost(error)
                 return
+            except MemxClosedError:
+                return
             except MemxError as error:
                 log.warning("%r could not be acknowledged and will be again: %s", self.name, error)
                 self._news.set()
@@ -137,10 +146,17 @@ class AsyncDurableReader(AsyncReader):
         self._hold = hold
         self._claimed = False
 
+    async def live(self, timeout: float | None = None) -> None:
+        """Return when it has caught up, and memX knows where it began if that was now."""
+        await super().live(timeout)
+        await self._hold.begin(self.passed(None))
+
     async def _open(self) -> AsyncMessageStream:
         if not self._claimed:
             cursor = await self._hold.claim(self.end)
-            if cursor is not None:
+            if cursor is None:
+                self._hold.settle(self.request.since)
+            else:
                 self._state = FeedState(dataclasses.replace(self.request, since=cursor))
             self._claimed = True
         return await super()._open()

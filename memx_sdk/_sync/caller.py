@@ -79,11 +79,13 @@ class Caller:
 
     def close(self) -> None:
         """End every subscription and release every connection. Closing twice is harmless."""
-        self._closed = True
         try:
-            for attached in list(self._attached):
-                attached.close()
+            while attached := list(self._attached):  # those may have a last word to send
+                for each in attached:
+                    self._attached.discard(each)
+                    each.close()
         finally:
+            self._closed = True
             self._transport.close()
 
     def __enter__(self) -> Self:

@@ -14,12 +14,12 @@ from memx_sdk._sync.reader import Reader
 from memx_sdk.core import durable
 from memx_sdk.core.calls import Call
 from memx_sdk.core.subscription import FeedRequest, FeedState
-from memx_sdk.errors import MemxError, TakenOverError
+from memx_sdk.errors import MemxClosedError, MemxError, TakenOverError
 from memx_sdk.transport import MessageStream, Transport
 
 log = logging.getLogger("memx_sdk")
 
-_ASK_EVERY: Final = 5.0
+_ASK_EVERY: Final = 3.0
 """Seconds between two looks at who holds the name, where nothing is acknowledged meanwhile."""
 
 _PAUSE: Final = 0.05
@@ -72,6 +72,13 @@ class Hold:
             self._settled = cursor
             self._news.set()
 
+    def begin(self, cursor: str | None) -> None:
+        """Acknowledge ``cursor`` before returning, unless something is acknowledged already."""
+        if self._settled is None:
+            self.settle(cursor)
+        if self._settled != self._sent:
+            self._send()
+
     def acknowledge(self, cursor: str | None) -> None:
         """Acknowledge ``cursor`` before returning.
 
@@ -110,6 +117,8 @@ class Hold:
                 if self._lost is not None:
                     self._lost(error)
                 return
+            except MemxClosedError:
+                return
             except MemxError as error:
                 log.warning("%r could not be acknowledged and will be again: %s", self.name, error)
                 self._news.set()
@@ -138,10 +147,17 @@ class DurableReader(Reader):
         self._hold = hold
         self._claimed = False
 
+    def live(self, timeout: float | None = None) -> None:
+        """Return when it has caught up, and memX knows where it began if that was now."""
+        super().live(timeout)
+        self._hold.begin(self.passed(None))
+
     def _open(self) -> MessageStream:
         if not self._claimed:
             cursor = self._hold.claim(self.end)
-            if cursor is not None:
+            if cursor is None:
+                self._hold.settle(self.request.since)
+            else:
                 self._state = FeedState(dataclasses.replace(self.request, since=cursor))
             self._claimed = True
         return super()._open()
