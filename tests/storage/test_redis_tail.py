@@ -80,6 +80,17 @@ async def test_a_lost_subscription_is_made_again_and_the_gap_told(redis: RedisSe
         assert listeners[2].records == []
 
 
+async def test_nonsense_on_the_channel_is_taken_for_a_gap(redis: RedisServer) -> None:
+    async with opened(redis) as store:
+        listener = Gaps()
+        await store.tail(SPACE, listener)
+        with redis.client() as client:
+            for nonsense in ("", "x", "a 1 0\n[nonsense]", "a b c\n[]"):
+                client.publish(store._keyspaces.space(SPACE).log, nonsense)
+        await listener.until(lambda: listener.gaps == 4)
+        await listener.heard(await put(store, "a"))
+
+
 async def test_tails_outlive_a_restart_of_redis(redis: RedisServer) -> None:
     async with opened(redis) as store:
         listener = Gaps()

@@ -36,6 +36,7 @@ class Cluster:
         self._owners: list[tuple[int, int, Place]] = []
         self._mapping = asyncio.Lock()
         self._mapped_at = float("-inf")
+        self._doubtful = True
 
     async def call(self, slot: int, *command: bytes | str | int) -> Any:
         """Send one command; as ``Link.call``."""
@@ -61,15 +62,15 @@ class Cluster:
             link.close()
 
     async def _follow(self, slot: int, send: Callable[[Link[Connection]], Awaitable[Any]]) -> Any:
-        if not self._owners:
+        if self._doubtful:
             await self._map()
         address = self._owner(slot)
         for _ in range(_REDIRECTIONS):
             try:
                 return await send(self._link(address))
             except StoreUnavailable:
-                # The next caller finds the slot's new server, if there is one by then.
-                self._owners = []
+                # The next caller looks whether the slot has a new server by then.
+                self._doubtful = True
                 raise
             except ReplyError as error:
                 word, _, rest = str(error).partition(" ")
@@ -102,13 +103,15 @@ class Cluster:
             if self._owners and loop.time() < self._mapped_at + _MAP_STANDS:
                 return
             reason = "there are none"
-            for address in dict.fromkeys([*self._links, *self._seeds]):
+            known = dict.fromkeys([*self._links, *self._seeds])
+            # Those who answer first, so that one that is stalled does not hold up the rest.
+            for address in sorted(known, key=lambda at: not self._link(at).connected):
                 try:
                     await self._ask(address)
                 except (StoreUnavailable, ReplyError) as error:
                     reason = str(error.args[0])
                 else:
-                    self._mapped_at = loop.time()
+                    self._mapped_at, self._doubtful = loop.time(), False
                     return
             raise StoreUnavailable(f"no server of the cluster tells its slots: {reason}")
 

@@ -100,6 +100,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin (asyncio's call)."""
         self._transport = cast(asyncio.Transport, transport)
+        if self.closed:
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Hand on the replies that are complete (asyncio's call)."""

@@ -107,6 +107,11 @@ class Link(Generic[C]):
             raise StoreUnavailable(*result.args)
         return result
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection at the moment."""
+        return self._connection is not None and not self._connection.closed
+
     def close(self) -> None:
         """Give the connection up for good."""
         self._closed = True

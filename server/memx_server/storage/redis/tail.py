@@ -8,6 +8,7 @@ import random
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
+import msgspec
 from hiredis import ReplyError
 
 from memx_server.storage.base import StoreUnavailable, TailListener
@@ -162,7 +163,9 @@ class Tail:
         while True:
             try:
                 await self._subscribe(channel)
-            except (StoreUnavailable, ReplyError):
+            except (StoreUnavailable, ReplyError) as error:
+                if isinstance(error, ReplyError):
+                    log.warning("Redis refuses a subscription: %s", error)
                 await asyncio.sleep(backoff * random.uniform(0.5, 1))  # noqa: S311 - no secret
                 backoff = min(backoff * 2, _BACKOFF_MOST)
                 continue
@@ -196,5 +199,10 @@ class Tail:
         channel = self._channels.get(name)
         if channel is None:
             return
-        record = record_in_notice(notice)
-        channel.tell(lambda listener: listener.on_record(record))
+        try:
+            record = record_in_notice(notice)
+        except (ValueError, msgspec.DecodeError):
+            log.warning("what is no notice came by the channel of a space")
+            channel.tell(lambda listener: listener.on_gap())
+        else:
+            channel.tell(lambda listener: listener.on_record(record))
