@@ -17,6 +17,7 @@ import pytest
 import uvicorn
 from memx_server import serving
 from memx_server.domain.access import Principal
+from memx_server.routes import connection
 from memx_server.storage.sqlite import SqliteStore
 
 from tests.feed.sockets import (
@@ -107,19 +108,54 @@ async def test_a_key_that_expires_loses_its_connections(server: Served) -> None:
         assert await events.ended()
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Served]:
-    """A server that pings its sockets five times a second."""
+def _configure_otherwise(monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
     configure = serving.configure
 
     def configured(app: Any) -> uvicorn.Config:
         config = configure(app)
-        config.ws_ping_interval = config.ws_ping_timeout = 0.2
+        for name, value in options.items():
+            setattr(config, name, value)
         return config
 
     monkeypatch.setattr(serving, "configure", configured)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Served]:
+    """A server that pings its sockets five times a second."""
+    _configure_otherwise(monkeypatch, ws_ping_interval=0.2, ws_ping_timeout=0.2)
     with serve_store(SqliteStore(tmp_path / "memx.db")) as served:
         yield served
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Served]:
+    """A server that runs as ``uvicorn memx_server.app:app`` does: no shared frames, but deflate."""
+    _configure_otherwise(monkeypatch, ws="websockets-sansio", ws_per_message_deflate=True)
+    monkeypatch.setattr(connection, "PATIENCE", 0.5)
+    with serve_store(SqliteStore(tmp_path / "memx.db")) as served:
+        yield served
+
+
+async def test_a_plain_asgi_server_will_do(plain: Served) -> None:
+    async with client(plain) as http, subscribed(plain, snapshot="true") as socket:
+        assert (await socket.hear())["event"] == "live"
+        async with multiplexed(plain) as many:
+            await many.ask("subscribe", pattern="*")
+            for number in range(100):
+                await http.post("/set", json={"key": "k", "value": number})
+            for each in (socket, many):
+                frames = await each.until(value=99)
+                assert [f["value"] for f in frames if "value" in f] == list(range(100))
+
+
+async def test_a_plain_asgi_server_gives_up_on_a_client_that_never_reads(plain: Served) -> None:
+    key = plain.fresh_key()
+    with bare_subscriber(plain, key):
+        async with client(plain, key) as http:
+            for number in range(80):
+                await http.post("/set", json={"key": "k", "value": [number, BIG]})
+        await _gone(plain, key)
 
 
 async def _gone(served: Served, key: str) -> None:

@@ -78,6 +78,18 @@ async def test_requests_are_pipelined_and_writes_keep_their_order(server: Served
         assert [event["value"] for event in events[1::2]] == list(range(1, 101))
 
 
+async def test_plain_writes_keep_their_order(server: Served) -> None:
+    async with multiplexed(server) as socket:
+        for number in range(300):
+            await socket.send(id=number, op="set", key=f"k{number % 50}", value=number)
+        answers: dict[int, int] = {}
+        while len(answers) < 300:
+            answer = await socket.hear()
+            answers[answer["id"]] = answer["revision"]
+        order = [answers[number] for number in range(300)]
+        assert order == sorted(order)
+
+
 async def test_subscriptions_are_apart(server: Served) -> None:
     async with multiplexed(server) as socket:
         a = (await socket.ask("subscribe", pattern="a:*"))["sub"]

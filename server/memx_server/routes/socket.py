@@ -24,6 +24,7 @@ from memx_server.routes.identity import identify
 from memx_server.routes.operation import Call, Operation
 from memx_server.routes.streams import Stream, open_stream
 from memx_server.routes.subscriptions import SubscribeRequest
+from memx_server.routes.write_order import WriteOrder
 from memx_server.routes.writers import Pump
 from memx_server.services import Services
 
@@ -32,6 +33,7 @@ PATH = "/ws"
 IN_FLIGHT = 64
 """Requests of one socket that are worked on at the same time; more wait unread."""
 
+_PLAIN = frozenset({"set", "delete"})
 _NOWHERE = Position("", 0)
 
 
@@ -65,8 +67,8 @@ class SocketEndpoint:
 class Session:
     """One multiplexed socket: its requests in flight and its subscriptions.
 
-    Reads run side by side and are answered as they end. Writes run one after another, so that they
-    happen in the order in which they were sent.
+    Reads run side by side and are answered as they end; writes happen in the order in which they
+    were sent.
     """
 
     def __init__(self, connection: Connection, call: Call) -> None:
@@ -74,9 +76,8 @@ class Session:
         self._call = call
         self._answers = Lane(connection.outbox, urgent=True)
         self._in_flight = asyncio.Semaphore(IN_FLIGHT)
-        self._writing = asyncio.Lock()
-        self._reads: set[asyncio.Task[None]] = set()
-        self._writes: set[asyncio.Task[None]] = set()
+        self._writes = WriteOrder()
+        self._reads: set[asyncio.Task[bool]] = set()
         self._numbers = itertools.count(1)
         self._streams: dict[int, Stream] = {}
         self._body_limit = call.services.settings.limits.body_bytes
@@ -109,9 +110,9 @@ class Session:
             operation = frames.BY_NAME.get(head.op)
             if operation is not None:
                 call = self._call_of(request)
-                await self._in_flight.acquire()
                 bare = frames.without_envelope(request)
-                self._begin(operation, self._answered(id, operation, call, bare))
+                await self._in_flight.acquire()
+                self._begin(operation, bare, self._answered(id, operation, call, bare))
             elif isinstance(request, SubscribeRequest):
                 await self._subscribe(id, request)
             elif head.op == "unsubscribe":
@@ -141,32 +142,32 @@ class Session:
             call.principal, call.agent, read_idempotency_key(key.encode()), services=call.services
         )
 
-    def _begin(self, operation: Operation, work: Coroutine[Any, Any, None]) -> None:
-        tasks = self._writes if operation.writes else self._reads
-        task = asyncio.create_task(self._in_turn(work) if operation.writes else work)
-        tasks.add(task)
-        task.add_done_callback(partial(self._ended, tasks))
-
-    def _ended(self, tasks: set[asyncio.Task[None]], task: asyncio.Task[None]) -> None:
-        tasks.discard(task)
-        self._in_flight.release()
-
-    async def _in_turn(self, work: Coroutine[Any, Any, None]) -> None:
-        async with self._writing:
-            await work
+    def _begin(self, operation: Operation, request: Any, work: Coroutine[Any, Any, bool]) -> None:
+        if operation.writes:
+            self._writes.add(work, _plain_key(operation, request))
+            return
+        task = asyncio.create_task(work)
+        self._reads.add(task)
+        task.add_done_callback(self._reads.discard)
 
     async def _answered(
         self, id: frames.Id, operation: Operation, call: Call, request: msgspec.Struct
-    ) -> None:
+    ) -> bool:
+        """Run a request and answer it; tell whether the store answered."""
         call.services.presence.seen(call)
         try:
             answer = await operation.run(call, request)
         except ProtocolError as error:
             self._send(frames.error_answer(id, error))
+            return error.code != "unavailable"
         except Exception as error:  # noqa: BLE001 - nobody else is there to turn it into an answer
             self._send(frames.error_answer(id, unexpected(error)))
+            return False
         else:
             self._send(frames.answer(id, operation, answer))
+            return True
+        finally:
+            self._in_flight.release()
 
     async def _subscribe(self, id: frames.Id, request: SubscribeRequest) -> None:
         limit = self._call.services.settings.limits.subscriptions
@@ -213,3 +214,9 @@ class Session:
                 "limits": self._call.services.settings.limits.as_dict(),
             }
         )
+
+
+def _plain_key(operation: Operation, request: Any) -> str | None:
+    """The key of a write that goes straight to the store; None for every other write."""
+    plain = operation.name in _PLAIN and request.if_revision is None
+    return request.key if plain and getattr(request, "ttl", None) is None else None
