@@ -17,7 +17,7 @@ import sys
 
 from memx_server.demo.corpus import built_in, rank_sentences
 
-from memx_sdk import AsyncMemxContext
+from memx_sdk import AsyncMemxContext, Reset
 
 MOST_ROUNDS = 3
 ENOUGH_SOURCES = 3
@@ -62,7 +62,7 @@ async def critique(memory: AsyncMemxContext, loop: Loop) -> None:
     rounds = 0
     async with memory.subscribe(loop.everything, snapshot=True) as changes:
         async for change in changes:
-            if change.key not in (loop.research, loop.final):
+            if isinstance(change, Reset) or change.key not in (loop.research, loop.final):
                 continue
             rounds += 1
             objection = missing(change.value["sources"]) if rounds <= MOST_ROUNDS else None
@@ -80,6 +80,8 @@ async def finish(memory: AsyncMemxContext, loop: Loop) -> None:
     """C: mend what B objects to, and write the final text anew."""
     async with memory.subscribe(loop.critique, snapshot=True) as changes:
         async for change in changes:
+            if isinstance(change, Reset):
+                continue
             if change.value["objection"] is None:
                 return
             question = await memory.wait_for(loop.question)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from memx_sdk.cli import doctor
+from memx_sdk.cli.checks import Finding
 from memx_sdk.cli.exits import ExitCode
 from memx_sdk.cli.values import printable
 
@@ -70,7 +71,13 @@ def serve(
     from memx_server import banner
 
     environ = {**os.environ, **({"MEMX_ACL_FILE": str(acl)} if acl else {})}
-    _start(environ, host, port, workers, lambda *ready: banner.serve(Console(), *ready, workers))
+    _start(
+        environ,
+        host,
+        port,
+        workers,
+        lambda url, settings: banner.serve(Console(), url, settings, workers),
+    )
 
 
 def demo(
@@ -149,7 +156,7 @@ def _asks_supabase(environ: Mapping[str, str]) -> bool:
     return bool(environ.get("SUPABASE_URL") and environ.get("SUPABASE_SERVICE_KEY"))
 
 
-def _check_acl_file() -> Iterator[doctor.Finding]:
+def _check_acl_file() -> Iterator[Finding]:
     """Look at the ACL file that a server started here would use, if there is one."""
     from memx_server.local_setup import acl_fault
     from memx_server.settings import DEFAULT_ACL_FILE
@@ -159,9 +166,9 @@ def _check_acl_file() -> Iterator[doctor.Finding]:
     if not named and not path.exists():
         return
     if fault := acl_fault(path):
-        yield doctor.Finding("acl", "problem", fault, "correct it; a server re-reads it by itself")
+        yield Finding("acl", "problem", fault, "correct it; a server re-reads it by itself")
     else:
-        yield doctor.Finding("acl", "ok", f"{path} can be read")
+        yield Finding("acl", "ok", f"{path} can be read")
 
 
 def _fail(why: str) -> NoReturn:

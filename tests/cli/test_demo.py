@@ -176,7 +176,7 @@ def chat_model(folder: Path, body: str) -> None:
 
 def read_all(fd: int) -> str:
     """Read a terminal until its last writer has closed it."""
-    parts = []
+    parts: list[bytes] = []
     while True:
         try:
             part = os.read(fd, 4096)

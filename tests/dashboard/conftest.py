@@ -83,6 +83,11 @@ class Page:
         found: list[str] = self.driver.execute_script(script, css)
         return found
 
+    def complaints(self) -> list[str]:
+        """What the browser's console holds of errors since it was last asked."""
+        lines = self.driver.execute("getLog", {"type": "browser"})["value"]
+        return [line["message"] for line in lines if line["level"] == "SEVERE"]
+
     def until(self, holds: Callable[[], Any], what: str) -> None:
         WebDriverWait(self.driver, WITHIN, poll_frequency=0.05).until(lambda _: holds(), what)
 
@@ -97,6 +102,6 @@ def page(chrome: Chrome, served: Served) -> Iterator[Page]:
     chrome.execute_script("sessionStorage.clear(); localStorage.clear()")
     opened = Page(chrome, served.url)
     opened.open()
-    chrome.get_log("browser")
+    opened.complaints()
     yield opened
     chrome.get("about:blank")

@@ -159,8 +159,7 @@ def test_the_key_is_in_no_url_and_nothing_is_asked_of_others(
 
     assert asked
     assert all(url.startswith(served.url) and api_key not in url for url in asked)
-    errors = [line for line in page.driver.get_log("browser") if line["level"] == "SEVERE"]
-    assert errors == []
+    assert page.complaints() == []
 
 
 def test_two_tenants_see_only_their_own(
