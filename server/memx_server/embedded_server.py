@@ -40,6 +40,12 @@ class LocalAccess:
             return self._owner
         return await self._acl.authenticate(credential)
 
+    async def current(self, credential: str) -> Principal | None:
+        """Return who the API key of this digest stands for now."""
+        if credential == self._owner.credential or self._acl is None:
+            return self._owner
+        return await self._acl.current(credential)
+
 
 class EmbeddedServer:
     """Serves one folder to all contexts of this process that open it.

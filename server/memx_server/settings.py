@@ -46,6 +46,46 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class SupabaseSettings:
+    """API keys from Supabase.
+
+    Attributes:
+        url: The project.
+        service_key: Its service key.
+        cache_seconds: How long an answer holds, and so how long a revoked key stays good at the most.
+        grace_seconds: How long a good answer stands in for a Supabase that is away.
+        plain_keys: Whether rows may hold a key in plain text.
+    """
+
+    url: str
+    service_key: str = field(repr=False)
+    cache_seconds: float = 5.0
+    grace_seconds: float = 300.0
+    plain_keys: bool = False
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> SupabaseSettings | None:
+        """Read ``SUPABASE_URL`` and ``SUPABASE_SERVICE_KEY``; None where neither is set.
+
+        Raises:
+            ValueError: Only one of them is set, or a number is none.
+        """
+        url, service_key = environ.get("SUPABASE_URL"), environ.get("SUPABASE_SERVICE_KEY")
+        if not url and not service_key:
+            return None
+        if not url or not service_key:
+            raise ValueError("set both SUPABASE_URL and SUPABASE_SERVICE_KEY, or neither")
+        defaults = cls(url, service_key)
+        return cls(
+            url,
+            service_key,
+            _seconds(environ, "MEMX_SUPABASE_CACHE", defaults.cache_seconds),
+            _seconds(environ, "MEMX_SUPABASE_GRACE", defaults.grace_seconds),
+            environ.get("MEMX_SUPABASE_PLAIN_KEYS", "0").lower() in ("1", "true", "yes"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The server's settings.
 
@@ -55,6 +95,7 @@ class Settings:
         limits: Bounds on requests.
         write_deadline: Seconds that a write may take, the server's own retries included.
         validation_deadline: Seconds that judging one value by its schema may take.
+        supabase: Where API keys come from in place of the file, if they do.
         owns_process: Whether the process is the server's alone, to be tuned as it needs.
     """
 
@@ -63,6 +104,7 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     write_deadline: float = 1.8
     validation_deadline: float = 1.0
+    supabase: SupabaseSettings | None = None
     owns_process: bool = False
 
     @classmethod
@@ -86,6 +128,7 @@ class Settings:
             validation_deadline=_seconds(
                 environ, "MEMX_VALIDATION_DEADLINE", defaults.validation_deadline
             ),
+            supabase=SupabaseSettings.from_env(environ),
             owns_process=True,
         )
 

@@ -68,6 +68,10 @@ class Keys:
         """The space that an API key opens."""
         return self._principals[key].space
 
+    async def current(self, credential: str) -> Principal | None:
+        held = (p for p in self._principals.values() if p.credential == credential)
+        return next(held, None)
+
     async def authenticate(self, credential: str | None) -> Principal:
         if credential is None:
             raise missing_credential()

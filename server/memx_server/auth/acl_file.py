@@ -67,18 +67,27 @@ class AclFile:
         """Return who ``credential`` stands for."""
         if credential is None:
             raise missing_credential()
-        if time.monotonic() >= self._look_again:
-            self._refresh()
-        digest = hashlib.sha256(credential.encode()).digest()
-        principal = self._principals.get(digest) or self._admit(digest)
-        if principal.expires_at is not None and principal.expires_at <= time.time():
+        principal = self._find(hashlib.sha256(credential.encode()).digest())
+        if principal is None:
             raise unknown_credential()
         return principal
 
-    def _admit(self, digest: bytes) -> Principal:
+    async def current(self, credential: str) -> Principal | None:
+        """Return who the API key of this digest stands for now."""
+        return self._find(bytes.fromhex(credential))
+
+    def _find(self, digest: bytes) -> Principal | None:
+        if time.monotonic() >= self._look_again:
+            self._refresh()
+        principal = self._principals.get(digest) or self._admit(digest)
+        if principal is None or principal.expires_at is None:
+            return principal
+        return principal if principal.expires_at > time.time() else None
+
+    def _admit(self, digest: bytes) -> Principal | None:
         grant = self._grants.get(digest)
         if grant is None:
-            raise unknown_credential()
+            return None
         principal = self._principals[digest] = _principal(digest, grant)
         return principal
 

@@ -22,6 +22,16 @@ class Authenticator(Protocol):
                 unknown or void, ``unavailable`` when nobody can tell at the moment.
         """
 
+    async def current(self, credential: str) -> Principal | None:
+        """Return who an API key stands for now, None where it is void.
+
+        Args:
+            credential: The digest, as in ``Principal.credential``.
+
+        Raises:
+            ProtocolError: ``unavailable`` when nobody can tell at the moment.
+        """
+
 
 def missing_credential() -> ProtocolError:
     """The error for a request that brings no API key."""

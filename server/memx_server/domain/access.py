@@ -110,6 +110,12 @@ class Principal:
             "admin": self.scopes.admin,
         }
 
+    def permits_the_same_as(self, other: Principal) -> bool:
+        """Tell whether whoever was let in as ``other`` may stay."""
+        return (self.space, self.expires_at) == (other.space, other.expires_at) and all(
+            self._by_verb[verb].patterns == other._by_verb[verb].patterns for verb in self._by_verb
+        )
+
     def writer(self, agent: str | None) -> str:
         """Name the writer ``principal/agent``, or the principal alone."""
         return f"{self.name}/{agent}" if agent else self.name

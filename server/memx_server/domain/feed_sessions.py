@@ -17,11 +17,16 @@ class Sessions:
 
     def __init__(self) -> None:
         self._by_credential: dict[str, set[Session]] = {}
+        self._principals: dict[str, Principal] = {}
 
     @property
     def credentials(self) -> set[str]:
         """The credentials that hold a connection open."""
         return set(self._by_credential)
+
+    def principals(self) -> list[Principal]:
+        """Who holds a connection open, each as they were when their last one began."""
+        return list(self._principals.values())
 
     @contextmanager
     def session(self, principal: Principal, end: Callable[[int, str], None]) -> Iterator[None]:
@@ -34,6 +39,7 @@ class Sessions:
         session = Session(end)
         sessions = self._by_credential.setdefault(principal.credential, set())
         sessions.add(session)
+        self._principals[principal.credential] = principal
         if principal.expires_at is not None:
             session.expire_in(principal.expires_at - time.time())
         try:
@@ -43,6 +49,7 @@ class Sessions:
             sessions.discard(session)
             if not sessions and self._by_credential.get(principal.credential) is sessions:
                 del self._by_credential[principal.credential]
+                del self._principals[principal.credential]
 
     def revoke(self, credential: str, code: int = 4401, reason: str = "revoked") -> int:
         """End every connection of ``credential``.
