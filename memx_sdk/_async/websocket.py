@@ -8,6 +8,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from websockets.asyncio.client import connect
+from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
 
 from memx_sdk._async._concurrency import next_message
@@ -24,6 +25,11 @@ _CLOSING_SECONDS: Final = 1.0
 
 
 _CREDENTIAL: Final = "x-api-key"
+
+_HEADER_ENCODING: Final = (
+    "utf-8" if Headers(x="é").serialize() == "x: é\r\n\r\n".encode() else "iso-8859-1"
+)
+"""How this version of the library writes headers; they are UTF-8 on the wire either way."""
 
 
 def _hide_credential(record: logging.LogRecord) -> bool:
@@ -119,7 +125,11 @@ def _address(base_url: str, path: str, query: Mapping[str, str]) -> str:
 
 def _headers(options: TransportOptions) -> dict[str, str]:
     given = {_CREDENTIAL: options.api_key, "x-memx-agent": options.agent}
-    return {name: value for name, value in given.items() if value is not None}
+    return {
+        name: value.encode().decode(_HEADER_ENCODING)
+        for name, value in given.items()
+        if value is not None
+    }
 
 
 def _refusal(error: InvalidStatus) -> MemxError:
