@@ -44,8 +44,8 @@ class Output:
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
-        self.console = Console(highlight=False, soft_wrap=True)
-        self.notes = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = Console(highlight=False, emoji=False, soft_wrap=True)
+        self.notes = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
     @property
     def is_terminal(self) -> bool:
@@ -75,7 +75,7 @@ class Output:
             self.notes.file.write(encode(answer).decode() + "\n")
             return
         self.notes.print(Text.assemble(("error: ", "bold red"), printable(error.detail)))
-        for fault in error.extra.get("errors", ()):
+        for fault in error.extra.get("errors", ())[1:]:  # the detail tells the first
             self.fault(fault)
         if isinstance(error, ConflictError) and "entry" in error.extra:
             held = "it does not exist now" if error.entry is None else _held(error.entry)
@@ -200,9 +200,11 @@ def _happened(change: Change, *, with_reason: bool = True) -> list[tuple[str, st
 
 
 def _table(*columns: str) -> Table:
-    table = Table(box=None, header_style="dim", pad_edge=False)
+    table = Table(box=None, header_style="dim", pad_edge=False, expand=True)
     for column in columns:
-        table.add_column(column, no_wrap=True, overflow="ellipsis")
+        # What may be long takes what the others leave.
+        ratio = {"value": 3, "reason": 1}.get(column)
+        table.add_column(column, no_wrap=True, overflow="ellipsis", ratio=ratio)
     return table
 
 

@@ -111,6 +111,13 @@ def test_what_others_wrote_cannot_drive_the_terminal(online: Memx, prefix: str) 
         assert not set(shown.out + shown.err) & set("\x1b\x07\x9b\u202e"), arguments
 
 
+def test_keys_are_shown_as_they_are(online: Memx, prefix: str) -> None:
+    for name in ("task:x:", "two words", "é"):
+        written = online("set", f"{prefix}{name}", '"[bold]:x:[/]"')
+        assert f"set {prefix}{name}: revision" in written.err
+        assert f'{prefix}{name}\t"[bold]:x:[/]"\n' in online("keys", f"{prefix}*", "--values").out
+
+
 def test_schemas(online: Memx, prefix: str) -> None:
     pattern = f"{prefix}*"
     schema = {"type": "object", "properties": {"n": {"type": "number"}}}
