@@ -91,15 +91,17 @@ class Packet:
         before: Where a reader stands who has not got it.
         position: Where a reader stands who has.
         size: Bytes that it counts for in a queue.
+        bare: Whether it has a new value that the log does not keep.
     """
 
-    __slots__ = ("_messages", "before", "events", "position", "size")
+    __slots__ = ("_messages", "bare", "before", "events", "position", "size")
 
     def __init__(self, events: Sequence[Event], before: Position, position: Position) -> None:
         self.events = events
         self.before = before
         self.position = position
         self.size = sum(event.size for event in events)
+        self.bare = any(event.bare for event in events)
         self._messages: list[Message] | None = None
 
     @property

@@ -132,7 +132,7 @@ class Subscriber:
         revision = packet.position.revision
         if not self._live or revision <= self._told:
             return
-        if self._lane.fits(packet) and (self._wish.controls or not _has_bare(packet)):
+        if self._lane.fits(packet) and (self._wish.controls or not packet.bare):
             self._told = revision
             self._lane.put(packet)
         else:
@@ -211,7 +211,7 @@ class Subscriber:
     async def _put(self, packet: Packet | None) -> None:
         if packet is None:
             return
-        if not self._wish.controls and _has_bare(packet):
+        if not self._wish.controls and packet.bare:
             events = [await self._completed(event) for event in packet.events]
             packet = Packet([e for e in events if e], packet.before, packet.position)
         if packet.events:
@@ -232,7 +232,3 @@ class Subscriber:
         self._told = max(self._told, position.revision)
         if announce and self._wish.controls:
             self._lane.put(feed_messages.live(position))
-
-
-def _has_bare(packet: Packet) -> bool:
-    return any(event.bare for event in packet.events)
