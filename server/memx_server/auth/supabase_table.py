@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import httpx
 from postgrest import APIError
 from supabase import AsyncClient, AsyncClientOptions, acreate_client
 
@@ -98,7 +97,7 @@ class KeyTable:
             answer = await query.execute()
         except APIError as error:
             raise TableUnavailable(f"Supabase refuses to read {TABLE} ({error.code})") from None
-        except (httpx.HTTPError, ValueError, TypeError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever its HTTP client and parser raise
             raise TableUnavailable(f"Supabase cannot be asked ({type(error).__name__})") from None
         rows = answer.data
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
