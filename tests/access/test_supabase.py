@@ -107,7 +107,7 @@ async def test_plain_keys_only_where_the_setting_allows_them(
     project.requests.clear()
     older = SupabaseKeys(table, plain_keys=True)
     await older.authenticate("plain-key")
-    assert project.requests[0].count("sha256:") == 1
+    assert "sha256%3A" in project.requests[0]
     assert await older.current(hashlib.sha256(b"plain-key").hexdigest()) is not None
     # The text of a hash is no key: who reads the table must not get in with what it shows.
     project.add(hashed("good"))
