@@ -47,6 +47,7 @@ pin: environment ## Bring constraints.txt in line with the pyproject.toml files
 
 bench: environment ## Measure everything against its floor
 	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks.fanout
 
 bench-quick: environment ## Measure get and set against their floor, in under three minutes
 	@$(BIN)/python -m benchmarks --quick

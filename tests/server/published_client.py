@@ -5,6 +5,7 @@ import queue
 import sys
 import time
 from importlib.metadata import version
+from typing import Any
 
 import httpx
 
@@ -12,8 +13,8 @@ from memx_sdk import memxContext
 
 url, api_key = sys.argv[1:]
 ctx = memxContext(api_key=api_key, base_url=url)
-seen: "queue.Queue[dict]" = queue.Queue()
-report = {"version": version("memx-sdk")}
+seen: queue.Queue[dict[str, Any]] = queue.Queue()
+report: dict[str, Any] = {"version": version("memx-sdk")}
 
 report["missing"] = ctx.get("agent:goal")
 report["set"] = ctx.set("agent:goal", {"x": 1})

@@ -6,4 +6,4 @@ from fastapi import APIRouter
 
 from memx_server import dashboard
 
-router = APIRouter(routes=dashboard.routes(), include_in_schema=False)
+router = APIRouter(routes=[*dashboard.routes()], include_in_schema=False)
