@@ -280,6 +280,7 @@ def requests_open(url: str) -> Iterator[None]:
         key = f"host: x\r\nx-api-key: {KEY}\r\n"
         poll.sendall(f"GET /changes?wait=20&pattern=none HTTP/1.1\r\n{key}\r\n".encode())
         half.sendall(f"POST /set HTTP/1.1\r\n{key}content-length: 9\r\n\r\n{{".encode())
+        assert ready(url)  # and so both have been read
         yield
 
 
