@@ -96,6 +96,8 @@ class Settings:
         write_deadline: Seconds that a write may take, the server's own retries included.
         validation_deadline: Seconds that judging one value by its schema may take.
         supabase: Where API keys come from in place of the file, if they do.
+        allowed_hosts: Names under which a browser may reach this server; ``*`` for any.
+        allowed_origins: Origins of other pages that may connect and, by CORS, call; ``*`` for any.
         owns_process: Whether the process is the server's alone, to be tuned as it needs.
     """
 
@@ -105,6 +107,8 @@ class Settings:
     write_deadline: float = 1.8
     validation_deadline: float = 1.0
     supabase: SupabaseSettings | None = None
+    allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "::1")
+    allowed_origins: tuple[str, ...] = ()
     owns_process: bool = False
 
     @classmethod
@@ -129,6 +133,8 @@ class Settings:
                 environ, "MEMX_VALIDATION_DEADLINE", defaults.validation_deadline
             ),
             supabase=SupabaseSettings.from_env(environ),
+            allowed_hosts=_list(environ, "MEMX_ALLOWED_HOSTS") or defaults.allowed_hosts,
+            allowed_origins=_list(environ, "MEMX_ALLOWED_ORIGINS"),
             owns_process=True,
         )
 
@@ -156,3 +162,7 @@ def _seconds(environ: Mapping[str, str], variable: str, default: float) -> float
     if not 0 < seconds < 3600:
         raise ValueError(f"{variable} must be a number of seconds above 0, not {text!r}")
     return seconds
+
+
+def _list(environ: Mapping[str, str], variable: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in environ.get(variable, "").split(",") if part.strip())

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from memx_server.routes.browsers import check_origin
 from memx_server.routes.credentials import read_headers
 from memx_server.routes.http import Scope
 from memx_server.routes.operation import Call
+from memx_server.routes.tickets import admit, take_ticket
 from memx_server.services import Services
 
 
 async def identify(scope: Scope, services: Services) -> Call:
-    """Return the caller that the headers of a request or handshake name.
+    """Return the caller that the headers of a request or handshake name, or its ticket.
 
     Raises:
-        ProtocolError: As ``Authenticator.authenticate``; ``invalid_request`` for a malformed agent.
+        ProtocolError: As ``Authenticator.authenticate``; ``invalid_request`` for a malformed agent;
+            ``forbidden`` for a page that may not connect, or a ticket that opens nothing.
     """
+    settings = services.settings
+    check_origin(scope, settings.allowed_hosts, settings.allowed_origins)
+    ticket = take_ticket(scope)
     presented = read_headers(scope["headers"])
+    if ticket is not None and presented.credential is None:
+        principal, agent = await admit(ticket, services)
+        return Call(principal, presented.agent or agent, services=services)
     principal = await services.authenticator.authenticate(presented.credential)
     return Call(principal, presented.agent, services=services)

@@ -14,6 +14,7 @@ from memx_server.routes import shapes
 from memx_server.routes.changes import changes
 from memx_server.routes.durable import DURABLE
 from memx_server.routes.operation import Call, Operation, on_memory
+from memx_server.routes.tickets import TICKET
 
 
 async def _whoami(call: Call, _: requests.EmptyRequest) -> bytes:
@@ -245,5 +246,6 @@ OPERATIONS: tuple[Operation, ...] = (
         _presence,
         "Tell who listens, or was active lately",
     ),
+    TICKET,
     *DURABLE,
 )
