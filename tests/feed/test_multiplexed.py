@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import websockets
+from memx_server.domain.feed_hub import FeedSettings
 from memx_server.routes.operations import OPERATIONS
 
 from tests.feed.sockets import (
@@ -238,3 +239,36 @@ async def _hello(served: Served) -> Frame:
     ) as connection:
         frame: Frame = json.loads(await connection.recv())
         return frame
+
+
+async def test_a_subscription_that_cannot_go_on_says_so(server: Served) -> None:
+    server.app.services.feed.settings = FeedSettings(snapshot_bytes=100)
+    async with multiplexed(server) as socket, client(server) as http:
+        await socket.ask("set", key="k", value="x" * 200)
+        sub = (await socket.ask("subscribe", pattern="*", snapshot=True))["sub"]
+        end = await socket.hear()
+        assert end.items() >= {"sub": sub, "event": "end", "error": "too_large"}.items()
+        assert (await socket.ask("unsubscribe", sub=sub))["ok"] is True
+        async with subscribed(server, snapshot="true") as alone:
+            code, reason = await alone.closed()
+            assert code == 4400
+            assert "too_large" in (reason or "")
+        asked = {"accept": "text/event-stream"}
+        stream = await http.get("/changes?snapshot=true", headers=asked)
+        assert "event: end" in stream.text
+
+
+async def test_answers_come_before_the_events_of_their_subscription(server: Served) -> None:
+    """Even where many answers wait: a client must know the number before it hears of it."""
+    async with multiplexed(server) as socket:
+        await socket.ask("set", key="k", value=1)
+        for number in range(400):
+            await socket.send(id=number, op="subscribe", pattern="k", snapshot=True)
+        known, lives = set(), 0
+        while lives < 400:
+            frame = await socket.hear()
+            if "id" in frame:
+                known.add(frame["sub"])
+            else:
+                assert frame["sub"] in known
+                lives += frame["event"] == "live"

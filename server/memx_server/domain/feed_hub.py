@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from memx_server.domain.feed_log import LogReader, patiently
 from memx_server.domain.feed_messages import Rendered
 from memx_server.domain.feed_snapshot import Snapshot, SnapshotBuilder
 from memx_server.storage.base import Compacted, Diverged, Record, Store, StoreUnavailable
+
+_log = logging.getLogger("memx_server")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +149,8 @@ class Hub:
             while self._behind:
                 self._behind = False
                 await self._read_on()
+        except Exception:  # noqa: BLE001 - whatever it was, the next look at the head tries again
+            _log.exception("the feed of a space cannot be brought up to date; trying again soon")
         finally:
             self._repairing = None
 
@@ -181,6 +186,9 @@ class Hub:
             try:
                 self._compare(await self.store.head(self.space))
             except StoreUnavailable:
+                continue
+            except Exception:  # noqa: BLE001 - the feed must outlive whatever it was
+                _log.exception("the head of a space's log cannot be read; trying again soon")
                 continue
             packet = feed_messages.mark(self.position)
             for listener in list(self.index):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,8 @@ from memx_server.storage.base import Compacted, Diverged
 
 if TYPE_CHECKING:
     from memx_server.domain.feed_hub import Hub
+
+_log = logging.getLogger("memx_server")
 
 Course = Callable[[], Coroutine[Any, Any, None]]
 EventName = Literal["value", "schema", "all"]
@@ -158,17 +161,23 @@ class Subscriber:
         self._catching_up = asyncio.create_task(self._run(course))
 
     async def _run(self, course: Course) -> None:
-        reason: str | None = None
-        try:
-            await course()
-        except Compacted:
-            reason = "compacted"
-        except Diverged:
-            reason = "diverged"
-        except ProtocolError as error:
-            self._failed(error)
-        if reason is not None:
-            await self._run(partial(self._start_over, reason))
+        """Follow ``course``, and start over as often as the log cannot serve it."""
+        while True:
+            try:
+                await course()
+            except Compacted:
+                course = partial(self._start_over, "compacted")
+            except Diverged:
+                course = partial(self._start_over, "diverged")
+            except ProtocolError as error:
+                self._failed(error)
+                return
+            except Exception:  # noqa: BLE001 - its client must not wait for ever
+                _log.exception("a subscription to %r has failed", self._wish.pattern)
+                self._failed(ProtocolError("internal", "the server failed; its log tells why"))
+                return
+            else:
+                return
 
     async def _start_over(self, reason: str) -> None:
         self._lane.clear()

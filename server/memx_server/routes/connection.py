@@ -36,8 +36,9 @@ class Connection:
         self._receive = receive
         self._send = send
         self._pump = pump
-        self._denial = "websocket.http.response" in scope["extensions"]
-        self._wire: WireProtocol | None = scope["extensions"].get(EXTENSION, {}).get("wire")
+        extensions = scope.get("extensions") or {}
+        self._denial = "websocket.http.response" in extensions
+        self._wire: WireProtocol | None = extensions.get(EXTENSION, {}).get("wire")
         self._writer: Writer | None = None
         self._ending = Ending()
         self._goodbye: tuple[int, str] | None = None

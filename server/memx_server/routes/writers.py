@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -11,6 +12,8 @@ from typing import Protocol
 from memx_server.domain.feed_messages import Packet
 from memx_server.domain.feed_outbox import Lane, Outbox
 from memx_server.routes.websocket_protocol import WireProtocol
+
+_log = logging.getLogger("memx_server")
 
 _SLICE = 0.004
 """Seconds of sending after which other work of the process gets its turn."""
@@ -43,7 +46,12 @@ class Pump:
     def _run(self) -> None:
         deadline = time.monotonic() + _SLICE
         while self._waiting:
-            self._waiting.popleft().flush()
+            writer = self._waiting.popleft()
+            try:
+                writer.flush()
+            except Exception:  # noqa: BLE001 - one socket must not keep the others waiting
+                _log.exception("a socket cannot be written to; it is dropped")
+                writer.drop()
             if time.monotonic() > deadline:
                 asyncio.get_running_loop().call_soon(self._run)
                 return
@@ -76,6 +84,10 @@ class WireWriter:
                 writable = send(message)
             if not writable:
                 return
+
+    def drop(self) -> None:
+        """Give the connection up."""
+        self._wire.abort()
 
     async def close(self) -> None:
         """Stop; what is left is not sent."""
