@@ -49,6 +49,7 @@ class AsyncReader:
         self._steps: deque[Received] = deque()
         self._live = False
         self._ended: MemxError | None = None
+        self._broken: MemxError | None = None
         self._closing = Event()
         self._lock = Lock()
         self._turn: Event | None = None
@@ -149,7 +150,7 @@ class AsyncReader:
         except MemxError as error:
             await self._lost(error)
             return
-        self._stream = stream
+        self._stream, self._broken = stream, None
         self._opened_at, self._opened_with = time.monotonic(), self._state.cursor
         if self._closing.is_set():
             await stream.close()
@@ -164,6 +165,7 @@ class AsyncReader:
         self._state.disconnected()
         if stream is not None:
             await stream.close()
+        self._broken = error
         if self._ended is not None:
             raise self._ended from error
         if (refused := refusal(error, established=self._live)) is not None:
@@ -186,12 +188,17 @@ class AsyncReader:
         remaining = _remaining(deadline)
         if remaining is not None and remaining < seconds:
             await self._closing.wait(remaining)
-            raise _timeout()
+            raise self._timeout()
         await self._closing.wait(seconds)
 
     async def _wait(self, event: Event, deadline: float | None) -> None:
         if not await event.wait(_remaining(deadline)):
-            raise _timeout()
+            raise self._timeout()
+
+    def _timeout(self) -> MemxTimeout:
+        if self._broken is None:
+            return MemxTimeout("timeout", "nothing happened in time")
+        return MemxTimeout("timeout", f"there is no connection: {self._broken.detail}")
 
 
 def _deadline(timeout: float | None) -> float | None:
@@ -200,7 +207,3 @@ def _deadline(timeout: float | None) -> float | None:
 
 def _remaining(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - time.monotonic())
-
-
-def _timeout() -> MemxTimeout:
-    return MemxTimeout("timeout", "nothing happened in time")

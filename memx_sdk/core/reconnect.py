@@ -11,7 +11,6 @@ from memx_sdk.errors import (
     ForbiddenError,
     MemxClosedError,
     MemxError,
-    QuotaExceededError,
     RateLimitedError,
     RequestError,
     UnauthenticatedError,
@@ -42,7 +41,7 @@ def refusal(error: MemxError, *, established: bool) -> MemxError | None:
         kind, code = _REFUSAL_BY_CLOSE_CODE[close_code]
         detail = "the server ended the subscription: the API key does not, or no longer, allow it"
         return kind(code, detail, {"close_code": close_code})
-    if isinstance(error, RateLimitedError | QuotaExceededError):
+    if isinstance(error, RateLimitedError):
         return None
     if isinstance(error, RequestError | MemxClosedError):
         return error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -55,3 +56,17 @@ def subscribe(ctx: Any, *args: Any, **wish: Any) -> Any:
     if isinstance(ctx, InThread):
         return InThread(ctx.target.subscribe(*args, **wish))
     return ctx.subscribe(*args, **wish)
+
+
+@asynccontextmanager
+async def no_leaks() -> AsyncIterator[None]:
+    """Fail if what runs inside leaves a thread or a task of the SDK behind."""
+    await asyncio.to_thread(lambda: None)  # the executor's own threads are none of the SDK's
+    tasks, threads = asyncio.all_tasks(), set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - threads:
+        if "asyncio" not in thread.name:
+            await asyncio.to_thread(thread.join, DEADLINE)
+            assert not thread.is_alive(), f"{thread} is left running"
+    left = {task for task in asyncio.all_tasks() - tasks if "memx" in task.get_name()}
+    assert not left, f"{left} are left running"

@@ -15,7 +15,7 @@ from memx_sdk import (
 )
 from tests.sdk.feed_server import FeedServer
 from tests.sdk.halves import Half, make_context
-from tests.sdk.streams import DEADLINE, Recorder, subscribed
+from tests.sdk.streams import DEADLINE, Recorder, no_leaks, subscribed
 
 
 async def test_a_callback_survives_breaks_and_its_own_faults(
@@ -138,28 +138,16 @@ async def test_a_slow_callback_holds_up_nobody_else(half: Half, feed_server: Fee
 
 
 async def test_nothing_is_left_running(half: Half, feed_server: FeedServer) -> None:
-    await asyncio.to_thread(lambda: None)  # the executor's own thread
-    tasks, threads = asyncio.all_tasks(), set(threading.enumerate())
     recorder = Recorder()
-    async with make_context(half, "key", feed_server.url) as ctx:
-        target = ctx if half == "async" else ctx.target
-        for number in range(10):
-            target.subscribe("*", recorder if number % 2 else None)
-        async with asyncio.timeout(DEADLINE):
+    async with no_leaks():
+        async with make_context(half, "key", feed_server.url) as ctx:
+            target = ctx if half == "async" else ctx.target
+            for number in range(10):
+                target.subscribe("*", recorder if number % 2 else None)
             await feed_server.connected(5)
-        await feed_server.commit("a")
-        await recorder.holds(5)
-    await feed_server.connected(0)
-
-    async with asyncio.timeout(DEADLINE):
-        while left := {
-            thread
-            for thread in set(threading.enumerate()) - threads
-            if "asyncio" not in thread.name
-        }:
-            assert all(thread.daemon for thread in left)
-            await asyncio.sleep(0.01)
-    assert not {task for task in asyncio.all_tasks() - tasks if "memx" in task.get_name()}
+            await feed_server.commit("a")
+            await recorder.holds(5)
+        await feed_server.connected(0)
 
 
 async def test_the_published_way_needs_no_context_to_be_kept(feed_server: FeedServer) -> None:

@@ -1,0 +1,80 @@
+"""A real server is killed and started again under every kind of watcher at once."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from memx_sdk import AsyncMemxContext
+from tests.sdk.halves import HALVES, make_context
+from tests.sdk.streams import DEADLINE, Recorder, subscribe
+from tests.support.memx_server import MemxServer
+
+TRANSPORTS = ("http", "websocket")
+
+
+async def restart(server: MemxServer, how: str) -> None:
+    await asyncio.to_thread(getattr(server, how))
+    await asyncio.sleep(0.3)  # long enough for first attempts to fail
+    await asyncio.to_thread(server.start)
+
+
+@pytest.mark.timeout(90)
+async def test_callbacks_iterators_and_agents_outlive_a_server() -> None:
+    recorders: dict[str, Recorder] = {}
+    iterators: dict[str, Any] = {}
+    handled = Recorder()
+    async with AsyncExitStack() as stack:
+        server = await asyncio.to_thread(stack.enter_context, MemxServer())
+        open_context = stack.enter_async_context
+        for half in HALVES:
+            for transport in TRANSPORTS:
+                name = f"{half} over {transport}"
+                ctx = await open_context(
+                    make_context(half, "local_dev_key", server.url, transport=transport)
+                )
+                recorders[name] = Recorder()
+                await subscribe(ctx, "k*", recorders[name]).ready(timeout=DEADLINE)
+                iterators[name] = subscribe(ctx, "k*", snapshot=True)
+                await iterators[name].ready(timeout=DEADLINE)
+        writer = await open_context(
+            AsyncMemxContext("local_dev_key", server.url, transport="websocket", max_retries=20)
+        )
+        agent = writer.agent("critic")
+        agent.on("k*", durable=True)(lambda change: handled(change.value))
+        await agent.start(DEADLINE)
+        waiting = asyncio.create_task(writer.wait_for("k:end", timeout=60))
+
+        number = 0
+        for how in ("kill", "stop"):
+            for _ in range(5):
+                await writer.set(f"k:{number % 3}", number)
+                number += 1
+            restarting = asyncio.create_task(restart(server, how))
+            for _ in range(5):  # some of these find no server at first
+                await writer.txn(
+                    then=[
+                        {"op": "set", "key": f"k:{number % 3}", "value": number},
+                        {"op": "set", "key": "k:also", "value": number},
+                    ]
+                )
+                number += 1
+            await restarting
+        await writer.set("k:end", number)
+
+        assert (await waiting).value == number
+        log = [
+            (change.key, change.value, change.revision)
+            for change in (await writer.changes("k*", limit=100)).changes
+        ]
+        assert len(log) == 10 + 2 * 10 + 1
+        for name, recorder in recorders.items():
+            changes = await recorder.holds(len(log))
+            assert [(c.key, c.value, c.revision) for c in changes] == log, name
+        for name, iterator in iterators.items():
+            changes = [await iterator.next(timeout=DEADLINE) for _ in log]
+            assert [(c.key, c.value, c.revision) for c in changes] == log, name
+        assert set(await handled.holds(len(log))) == set(range(number + 1))
