@@ -45,8 +45,11 @@ def adopt(factory: TransportFactory, options: TransportOptions) -> Transport:
 
 
 def close_when_collected(owner: object, close: Callable[[], object]) -> None:
-    """Call ``close`` when ``owner``, which it must not hold, is collected or the program ends."""
-    weakref.finalize(owner, close)
+    """Call ``close`` when ``owner``, which it must not hold, is collected.
+
+    Not when the program ends: by then no new thread can be had, and the system closes what is open.
+    """
+    weakref.finalize(owner, close).atexit = False
 
 
 class Event:

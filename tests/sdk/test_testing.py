@@ -72,3 +72,15 @@ def test_the_plugin_costs_other_runs_of_pytest_next_to_nothing(tmp_path: Path) -
     script = f"import sys, memx_sdk.testing; print(sorted({heavy} & set(sys.modules)))"
 
     assert run("-c", script, folder=tmp_path).stdout.strip() == "[]"
+
+
+def test_a_program_may_end_without_closing_anything(tmp_path: Path) -> None:
+    script = (
+        "from memx_sdk import memxContext\n"
+        f"ctx = memxContext(base_url='embedded:{tmp_path / 'memory'}')\n"
+        "ctx.subscribe('a', print).ready(10)\n"
+        "print(ctx.set('b', 1).version)\n"
+    )
+    done = run("-c", script, folder=tmp_path)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
