@@ -245,15 +245,3 @@ async def test_a_closed_store_says_so(one_redis: RedisServer) -> None:
     await store.close()
     await refused_in_time(store.ping)
     await store.close()
-
-
-async def test_a_redis_that_may_throw_data_away_is_warned_of(
-    one_redis: RedisServer, caplog: pytest.LogCaptureFixture
-) -> None:
-    with one_redis.client() as client:
-        client.config_set("maxmemory-policy", "allkeys-lru")
-        async with opened(one_redis):
-            assert "noeviction" not in caplog.text
-        client.config_set("maxmemory", "100mb")
-        async with opened(one_redis):
-            assert "noeviction" in caplog.text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from memx_sdk.protocol.cursors import Position
@@ -27,8 +26,6 @@ from memx_server.storage.redis.servers import connect_to
 from memx_server.storage.redis.state import RedisState
 from memx_server.storage.redis.sweeper import Sweeper
 from memx_server.storage.redis.tail import Tail
-
-log = logging.getLogger(__name__)
 
 _OLDEST_VERSION = (6, 2)
 
@@ -77,16 +74,10 @@ class RedisStore:
                 or is too old.
         """
         self._sweeper.start()
-        server = _fields(await self._servers.call(0, b"INFO", b"server"))
-        version = server["redis_version"]
+        info = await self._servers.call(0, b"INFO", b"server")
+        version = info.partition(b"redis_version:")[2].split(b"\r\n")[0].decode()
         if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST_VERSION:
             raise StoreUnavailable(f"memX needs Redis 6.2 or later; this is {version}")
-        memory = _fields(await self._servers.call(0, b"INFO", b"memory"))
-        if memory["maxmemory"] != "0" and memory["maxmemory_policy"] != "noeviction":
-            log.warning(
-                "Redis may throw away what memX keeps: set maxmemory-policy to noeviction, not %s",
-                memory["maxmemory_policy"],
-            )
 
     async def close(self) -> None:
         """Stop background work and close every connection."""
@@ -156,9 +147,3 @@ class RedisStore:
     async def _commit_nothing(self, space: Keyspace) -> bool:
         _, unfinished = await self._commits.run(space, _NOTHING)
         return unfinished
-
-
-def _fields(info: bytes) -> dict[str, str]:
-    """Read the answer to INFO."""
-    lines = info.decode().splitlines()
-    return dict(line.split(":", 1) for line in lines if ":" in line)
