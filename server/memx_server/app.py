@@ -16,10 +16,12 @@ from memx_server.auth.acl_file import AclFile
 from memx_server.auth.base import Authenticator
 from memx_server.domain.feed import Feed
 from memx_server.domain.feed_sessions import Sessions
+from memx_server.domain.judging import Judge
 from memx_server.domain.memory import Memory
 from memx_server.domain.presence import Presence
 from memx_server.domain.presence_feed import PresenceFeed
 from memx_server.domain.schemas import SchemaCache
+from memx_server.judge_pool import JudgePool
 from memx_server.routes import events, health, home
 from memx_server.routes.documents import describe
 from memx_server.routes.errors import install_error_handlers
@@ -86,12 +88,14 @@ def create_app(
     settings = settings or Settings.from_env()
     store = store or open_store(settings.store_url)
     schemas = SchemaCache(store)
+    judges = JudgePool(settings.validation_deadline)
     presence = Presence(store.state)
     services = Services(
         settings=settings,
         authenticator=authenticator or AclFile(settings.acl_file),
         schemas=schemas,
-        memory=Memory(store, schemas, settings),
+        judges=judges,
+        memory=Memory(store, schemas, Judge(judges), settings),
         store=store,
         feed=Feed(store),
         sessions=Sessions(),
@@ -140,6 +144,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await services.feed.close()
         await services.presence.close()
         await services.store.close()
+        services.judges.close()
 
 
 async def _open(store: Store) -> None:

@@ -11,6 +11,7 @@ from memx_server.domain.memory import Memory
 from memx_server.domain.presence import Presence
 from memx_server.domain.presence_feed import PresenceFeed
 from memx_server.domain.schemas import SchemaCache
+from memx_server.judge_pool import JudgePool
 from memx_server.settings import Settings
 from memx_server.storage.base import Store
 
@@ -24,6 +25,7 @@ class Services:
         authenticator: Turns credentials into principals.
         store: Where entries, schemas and the change log are kept.
         schemas: The schemas of the spaces in use.
+        judges: Judge what would hold up the event loop.
         memory: Every operation on entries, schemas and the change log.
         feed: Tells subscribers of changes.
         sessions: The connections that are open.
@@ -35,6 +37,7 @@ class Services:
     authenticator: Authenticator
     store: Store
     schemas: SchemaCache
+    judges: JudgePool
     memory: Memory
     feed: Feed
     sessions: Sessions

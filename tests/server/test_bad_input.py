@@ -28,6 +28,7 @@ BODIES: list[tuple[bytes, str, str]] = [
     (b'{"key":"a","value":-Infinity}', "invalid_json", "body"),
     (b'{"key":"a","value":1e999}', "invalid_json", "body"),
     (b'{"key":"a","value":[-1e400]}', "invalid_json", "body"),
+    (b'{"key":"a","value":["' + b"x" * 1000 + b'",1e-300,1e999]}', "invalid_json", "body"),
     (b'{"key":"a","value":1' + b"0" * 5000 + b"}", "invalid_json", "body"),
     (b'{"key":"a","value":"\xff"}', "invalid_json", "body"),
     (b'{"key":"a","value":"\xed\xa0\x80"}', "invalid_json", "body"),

@@ -16,6 +16,8 @@ import msgspec
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.domain import answers
 from memx_server.domain.caller import Caller
+from memx_server.domain.judging import Judge
+from memx_server.domain.schema_rules import violation_error
 from memx_server.domain.schemas import SchemaCache, SchemaSet
 from memx_server.domain.values import check_value
 from memx_server.settings import Settings
@@ -46,9 +48,12 @@ _encode = msgspec.json.Encoder().encode
 class Commits:
     """Base of all that reads and writes a store: what they share, and the one way to commit."""
 
-    def __init__(self, store: Store, schemas: SchemaCache, settings: Settings) -> None:
+    def __init__(
+        self, store: Store, schemas: SchemaCache, judge: Judge, settings: Settings
+    ) -> None:
         self._store = store
         self._schemas = schemas
+        self._judge = judge
         self._limits = settings.limits
         self._deadline = settings.write_deadline
 
@@ -88,7 +93,7 @@ class Commits:
             transaction = Transaction(
                 caller.writer, writes, compares, schemas.revision, idempotency
             )
-            refusal = self._refusal(schemas, writes)
+            refusal = await self._refusal(schemas, writes)
             if refusal is not None:
                 # The store still has to say that these are the schemas and that it is no repetition.
                 transaction = replace(transaction, writes=(), compares=_IMPOSSIBLE)
@@ -117,19 +122,22 @@ class Commits:
             return outcome
         raise _mismatch() if isinstance(outcome, IdempotencyMismatch) else refusal
 
-    def _refusal(self, schemas: SchemaSet, writes: Sequence[Write]) -> ProtocolError | None:
-        try:
-            self._check_values(schemas, writes)
-        except ProtocolError as refusal:
-            return refusal
-        return None
-
-    def _check_values(self, schemas: SchemaSet, writes: Sequence[Write]) -> None:
+    async def _refusal(self, schemas: SchemaSet, writes: Sequence[Write]) -> ProtocolError | None:
+        """Why one of the values cannot be written; None where all can."""
         for write in writes:
-            if isinstance(write, Put):
+            if not isinstance(write, Put):
+                continue
+            try:
                 check_value(write.value, self._limits)
-                if schema := schemas.winner(write.key):
-                    schema.refuse(write.key, write.value)
+                schema = schemas.winner(write.key)
+                if schema is None:
+                    continue
+                violations = await self._judge.violations(write.key, schema, write.value)
+            except ProtocolError as refusal:
+                return refusal
+            if violations:
+                return violation_error(write.key, schema.pattern, violations)
+        return None
 
     async def _send(self, space: str, transaction: Transaction) -> Outcome:
         """Commit; where the store does not answer, again while the deadline allows.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from memx_sdk.protocol.errors import ProtocolError
 from memx_sdk.protocol.keys import is_pattern, validate_key, validate_pattern
 from memx_server.domain import answers
@@ -16,7 +14,6 @@ from memx_server.domain.requests import (
     SetSchemaRequest,
     ValidateRequest,
 )
-from memx_server.domain.schema_rules import check_registration
 from memx_server.domain.values import check_value
 from memx_server.domain.visibility import may_see_schema
 from memx_server.storage.base import DeleteSchema, PutSchema
@@ -33,7 +30,7 @@ class SchemaDesk(Commits):
         value = bytes(request.value)
         check_value(value, self._limits)
         schema = (await self._schemas.fresh(caller.space)).winner(key)
-        errors = [] if schema is None else schema.violations(value)
+        errors = [] if schema is None else await self._judge.violations(key, schema, value)
         return b'{"ok":true,"valid":%b,"schema":%b,"errors":%b}' % (
             b"false" if errors else b"true",
             answers.NULL if schema is None else quote(schema.pattern),
@@ -45,7 +42,7 @@ class SchemaDesk(Commits):
         key = _validate(request.key)
         caller.principal.require_schema_admin(key)
         text = bytes(request.schema)
-        await asyncio.to_thread(check_registration, text, self._limits)
+        await self._judge.check(key, text, self._limits)
         committed = await self._commit(
             caller, (PutSchema(key, text),), (), idempotency_of(caller, "set_schema", request)
         )

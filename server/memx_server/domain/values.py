@@ -7,6 +7,7 @@ twice in one object. What passes is kept as it was sent, byte for byte.
 from __future__ import annotations
 
 import json
+import math
 import re
 from decimal import Decimal
 from typing import Any
@@ -16,10 +17,21 @@ import msgspec
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.settings import Limits
 
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError("Number out of range")
+    return number
+
+
 _decode = msgspec.json.Decoder().decode
+_decode_unusual = msgspec.json.Decoder(float_hook=_finite).decode
 _exact = msgspec.json.Decoder(float_hook=Decimal).decode
 _encode = msgspec.json.Encoder().encode
 
+_SHORT = 512
+_LARGE_EXPONENT = re.compile(rb"[0-9][eE][+-]?[0-9]{3}")
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 _OPENERS = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -34,8 +46,10 @@ def check_exact(text: bytes) -> None:
     Raises:
         ProtocolError: ``invalid_json``; names the place where it can.
     """
+    # msgspec takes fifty times longer for numbers of such a size; many of them would hold others up.
+    unusual = len(text) > _SHORT and _LARGE_EXPONENT.search(text)
     try:
-        document = _decode(text)
+        document = _decode_unusual(text) if unusual else _decode(text)
     except (ValueError, RecursionError) as error:
         raise _not_json(text, error) from None
     # Compact text that comes back as it was holds no name twice; only the rest needs the slow look.

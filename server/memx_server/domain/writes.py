@@ -10,6 +10,7 @@ from memx_sdk.protocol.keys import validate_key
 from memx_server.domain import answers
 from memx_server.domain.caller import Caller
 from memx_server.domain.commits import Commits, idempotency_of, milliseconds
+from memx_server.domain.judging import Judge
 from memx_server.domain.queues import KeyQueues, Turn
 from memx_server.domain.requests import (
     Computed,
@@ -41,8 +42,10 @@ _NOTE_BYTES = 16 * 1024
 class Writes(Commits):
     """The writing half of the memory, one key at a time."""
 
-    def __init__(self, store: Store, schemas: SchemaCache, settings: Settings) -> None:
-        super().__init__(store, schemas, settings)
+    def __init__(
+        self, store: Store, schemas: SchemaCache, judge: Judge, settings: Settings
+    ) -> None:
+        super().__init__(store, schemas, judge, settings)
         self._queues = KeyQueues()
 
     async def set(self, caller: Caller, request: SetRequest) -> bytes:

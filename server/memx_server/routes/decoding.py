@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -12,14 +13,14 @@ import msgspec
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.domain.values import check_exact
 from memx_server.routes.operation import Operation
-from memx_server.routes.operations import OPERATIONS
 
 _PATH = re.compile(r" - at `\$([^`]*)`")
 _NAMED = re.compile(r"(?:unknown|required) field `([^`]*)`")
 
-_decoders: dict[type, Callable[[bytes], Any]] = {
-    operation.request: msgspec.json.Decoder(operation.request).decode for operation in OPERATIONS
-}
+
+@cache
+def _decoder(request: type[msgspec.Struct]) -> Callable[[bytes], Any]:
+    return msgspec.json.Decoder(request).decode
 
 
 def decode_body(operation: Operation, body: bytes) -> Any:
@@ -30,7 +31,7 @@ def decode_body(operation: Operation, body: bytes) -> Any:
     """
     check_exact(body)
     try:
-        return _decoders[operation.request](body)
+        return _decoder(operation.request)(body)
     except msgspec.ValidationError as error:
         raise explain(error) from None
 

@@ -1,0 +1,168 @@
+"""Processes that judge what may take long, and are killed when it does."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+
+import msgspec
+
+from memx_sdk.protocol.errors import ProtocolError
+from memx_server.domain.judging import TooSlow
+from memx_server.domain.schema_rules import Schema, Violation
+from memx_server.judge_worker import Answer, Task, decode_answer, encode, receive, send
+from memx_server.settings import Limits
+
+_decode = msgspec.json.Decoder(float_hook=Decimal).decode
+
+_PROCESSES = 2
+_CHECK_SECONDS = 10.0
+"""How long the check of a heavy schema may take; who registers one can wait."""
+_BANNED_SECONDS = 30.0
+"""How long a schema that took too long is refused without another try."""
+_BANNED_KEPT = 1000
+
+
+class JudgePool:
+    """A ``SlowJudge`` on a few processes, started when they are first needed.
+
+    Args:
+        deadline: Seconds that judging one value may take.
+    """
+
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
+        self._threads = ThreadPoolExecutor(_PROCESSES, thread_name_prefix="memx-judge")
+        self._idle: list[_Process] = []
+        self._banned: dict[bytes, float] = {}
+        self._closed = False
+
+    async def check(self, text: bytes, limits: Limits) -> None:
+        """See ``SlowJudge.check``."""
+        answer = await self._ask(Task("check", "", text, b"", limits.as_dict()), _CHECK_SECONDS)
+        if answer.refusal is not None:
+            refusal = _decode(answer.refusal)
+            raise ProtocolError(refusal.pop("error"), refusal.pop("detail"), **refusal)
+
+    async def violations(self, schema: Schema, value: bytes) -> list[Violation]:
+        """See ``SlowJudge.violations``."""
+        if self._banned.get(schema.text, 0.0) > time.monotonic():
+            raise TooSlow
+        task = Task("judge", schema.pattern, schema.text, value, {})
+        try:
+            answer = await self._ask(task, self._deadline)
+        except TooSlow:
+            if len(self._banned) >= _BANNED_KEPT:
+                self._banned.clear()
+            self._banned[schema.text] = time.monotonic() + _BANNED_SECONDS
+            raise
+        violations: list[Violation] = _decode(answer.violations)
+        return violations
+
+    def close(self) -> None:
+        """End all processes."""
+        self._closed = True
+        for process in self._idle:
+            process.kill()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _ask(self, task: Task, deadline: float) -> Answer:
+        job = _Job(encode(task))
+        future = self._threads.submit(self._work, job)
+        answered = asyncio.wrap_future(future)
+        try:
+            await asyncio.wait({answered}, timeout=deadline)
+        finally:
+            if not future.done() and not future.cancel():
+                job.kill()
+        if future.cancelled():
+            raise _busy()
+        return await answered
+
+    def _work(self, job: _Job) -> Answer:
+        """Do a job, in a thread: it waits for the process."""
+        process = self._idle.pop() if self._idle else _Process()
+        answer = job.run(process)
+        if answer.is_final and not self._closed:
+            self._idle.append(process)
+        else:
+            process.kill()
+        return answer
+
+
+class _Job:
+    """One task on its way through a process."""
+
+    def __init__(self, message: bytes) -> None:
+        self._message = message
+        self._process: _Process | None = None
+        self._lock = threading.Lock()
+        self._killed = False
+
+    def run(self, process: _Process) -> Answer:
+        """Return the final answer, or the last one before the process was killed.
+
+        Raises:
+            TooSlow: It was killed, or died, before it answered.
+        """
+        with self._lock:
+            self._process = process
+            if self._killed:
+                process.kill()
+        answer: Answer | None = None
+        try:
+            process.send(self._message)
+            while answer is None or not answer.is_final:
+                message = process.receive()
+                if message is None:
+                    break
+                answer = decode_answer(message)
+        except OSError:
+            process.kill()
+        if answer is None:
+            process.kill()
+            raise TooSlow
+        return answer
+
+    def kill(self) -> None:
+        """End the process that has the task."""
+        with self._lock:
+            self._killed = True
+            if self._process is not None:
+                self._process.kill()
+
+
+class _Process:
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "memx_server.judge_worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+
+    def send(self, message: bytes) -> None:
+        assert self._process.stdin is not None
+        send(self._process.stdin, message)
+
+    def receive(self) -> bytes | None:
+        assert self._process.stdout is not None
+        return receive(self._process.stdout)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def _busy() -> ProtocolError:
+    return ProtocolError(
+        "unavailable",
+        "the server is busy judging other values; send the request again",
+        retry_after=1,
+    )
