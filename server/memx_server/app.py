@@ -6,14 +6,16 @@ import asyncio
 import gc
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
-from memx_server import __version__
+from memx_server import __version__, mcp_endpoint
 from memx_server.auth.acl_file import AclFile
 from memx_server.auth.base import Authenticator
+from memx_server.auth.revocation import watch_revocations
 from memx_server.domain.feed import Feed
 from memx_server.domain.feed_sessions import Sessions
 from memx_server.domain.judging import Judge
@@ -35,6 +37,9 @@ from memx_server.signals import on_ending
 from memx_server.storage.base import Store, StoreUnavailable
 from memx_server.storage.redis import RedisStore
 from memx_server.storage.sqlite import SqliteStore
+
+_REVOCATION_CHECK = 2.0
+"""Seconds between two looks at the API keys that hold a connection open."""
 
 _log = logging.getLogger("memx_server")
 
@@ -58,12 +63,28 @@ class MemxApp(FastAPI):
         self._direct: dict[str, Endpoint] = dict(operations)
         self._direct[events.PATH] = EventsEndpoint(services, operations[events.PATH])
         self._sockets = WebSockets(services)
+        self.mcp = mcp_endpoint.mcp_endpoint(self, services.settings)
+        self._entry: Endpoint = self._route
+        if origins := services.settings.allowed_origins:
+            self._entry = CORSMiddleware(
+                self._route,
+                allow_origins=list(origins),
+                allow_methods=["GET", "POST", "DELETE"],
+                allow_headers=["x-api-key", "authorization", "x-memx-agent", "idempotency-key"],
+                expose_headers=["Retry-After"],
+            )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request or serve a socket."""
+        await self._entry(scope, receive, send)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request of the table, or a socket, directly; hand on all else."""
         direct: Endpoint | None = None
         if scope["type"] == "http":
             direct = self._direct.get(scope["path"])
+            if direct is None and scope["path"] == mcp_endpoint.PATH:
+                direct = self.mcp
         elif scope["type"] == "websocket":
             direct = self._sockets.find(scope["path"])
         if direct is not None:
@@ -92,7 +113,7 @@ def create_app(
     presence = Presence(store.state)
     services = Services(
         settings=settings,
-        authenticator=authenticator or AclFile(settings.acl_file),
+        authenticator=authenticator or open_authenticator(settings),
         schemas=schemas,
         judges=judges,
         memory=Memory(store, schemas, Judge(judges), settings),
@@ -116,6 +137,22 @@ def create_app(
     return app
 
 
+def open_authenticator(settings: Settings) -> Authenticator:
+    """Choose where API keys come from: Supabase if it is set, the ACL file otherwise, never both."""
+    supabase = settings.supabase
+    if supabase is None:
+        return AclFile(settings.acl_file)
+    from memx_server.auth.supabase import SupabaseKeys
+    from memx_server.auth.supabase_table import KeyTable
+
+    return SupabaseKeys(
+        KeyTable(supabase.url, supabase.service_key),
+        cache_seconds=supabase.cache_seconds,
+        grace_seconds=supabase.grace_seconds,
+        plain_keys=supabase.plain_keys,
+    )
+
+
 def open_store(url: str) -> Store:
     """Make the store that ``url`` names; it connects when it is opened.
 
@@ -127,20 +164,30 @@ def open_store(url: str) -> Store:
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    services: Services = app.state.services
+async def _lifespan(app: MemxApp) -> AsyncIterator[None]:
+    services = app.services
     opening = asyncio.create_task(_open(services.store))
+    supabase = services.settings.supabase
+    watching = asyncio.create_task(
+        watch_revocations(
+            services.authenticator,
+            services.sessions,
+            _REVOCATION_CHECK if supabase is None else supabase.cache_seconds / 2,
+        )
+    )
     try:
         await asyncio.wait({opening}, timeout=_OPENING_PATIENCE)
         if opening.done():
             opening.result()  # a file that cannot be used keeps the server from starting
         if services.settings.owns_process:
             _settle_collector()
-        with on_ending(services.sessions.end_all):
-            yield
+        async with app.mcp.lifespan() if app.mcp else nullcontext():
+            with on_ending(services.sessions.end_all):
+                yield
     finally:
         opening.cancel()
-        await asyncio.gather(opening, return_exceptions=True)
+        watching.cancel()
+        await asyncio.gather(opening, watching, return_exceptions=True)
         await services.feed.close()
         await services.presence.close()
         await services.store.close()

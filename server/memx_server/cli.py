@@ -144,7 +144,7 @@ def _start(
         if workers == 1:
             serving.run(app, listener, ready)
         else:
-            os.environ.update(environ)
+            os.environ.update({**environ, "MEMX_WORKERS": str(workers)})
             raise typer.Exit(serving.run_workers(workers, listener, ready))
     except CannotOpen as error:
         _fail(str(error))

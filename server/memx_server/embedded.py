@@ -15,7 +15,7 @@ from memx_sdk.core.answers import judge
 from memx_sdk.errors import MemxClosedError, MemxConnectionError, MemxTimeout
 from memx_sdk.transport import AsyncMessageStream, Request, Response, TransportOptions
 from memx_server.embedded_server import EmbeddedServer, EmbeddedServers
-from memx_server.in_process import InProcessSocket, exchange
+from memx_server.in_process import InProcessSocket, ServingHost, exchange
 from memx_server.storage.sqlite import CannotOpen
 
 T = TypeVar("T")
@@ -73,7 +73,7 @@ class EmbeddedTransport:
         if server is not None:
             await asyncio.to_thread(_servers.release, self._options.location, server)
 
-    async def _here(self) -> EmbeddedServer:
+    async def _here(self) -> ServingHost:
         if self._closed:
             raise MemxClosedError("closed", "the context was closed")
         if self._server is not None:
@@ -90,7 +90,7 @@ class EmbeddedTransport:
         return self._server
 
     async def _patiently(
-        self, server: EmbeddedServer, work: Coroutine[Any, Any, T], patience: float
+        self, server: ServingHost, work: Coroutine[Any, Any, T], patience: float
     ) -> T:
         try:
             async with asyncio.timeout(self._options.timeout + patience):

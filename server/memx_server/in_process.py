@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from memx_sdk.errors import MemxConnectionError, MemxTimeout
 from memx_sdk.transport import Response
 from memx_server.routes.http import Message, Receive, Scope, Send
+
+T = TypeVar("T")
 
 _QUEUED_MESSAGES = 64
 """How many messages wait for a slow reader before the server is held back."""
@@ -34,6 +37,13 @@ class Host(Protocol):
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
         """Its event loop."""
+
+
+class ServingHost(Host, Protocol):
+    """A host that runs what it is given on its application's loop."""
+
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run ``work`` there and return what it returns."""
 
 
 async def exchange(app: Application, scope: dict[str, Any], body: bytes) -> Response:

@@ -98,6 +98,7 @@ class Settings:
         supabase: Where API keys come from in place of the file, if they do.
         allowed_hosts: Names under which a browser may reach this server; ``*`` for any.
         allowed_origins: Origins of other pages that may connect and, by CORS, call; ``*`` for any.
+        workers: Processes that share the port.
         owns_process: Whether the process is the server's alone, to be tuned as it needs.
     """
 
@@ -109,6 +110,7 @@ class Settings:
     supabase: SupabaseSettings | None = None
     allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "::1")
     allowed_origins: tuple[str, ...] = ()
+    workers: int = 1
     owns_process: bool = False
 
     @classmethod
@@ -135,6 +137,7 @@ class Settings:
             supabase=SupabaseSettings.from_env(environ),
             allowed_hosts=_list(environ, "MEMX_ALLOWED_HOSTS") or defaults.allowed_hosts,
             allowed_origins=_list(environ, "MEMX_ALLOWED_ORIGINS"),
+            workers=int(environ.get("MEMX_WORKERS") or 1),
             owns_process=True,
         )
 

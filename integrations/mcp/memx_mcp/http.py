@@ -95,7 +95,8 @@ def create_app(
         keeps_sessions: Whether all requests of a session reach this process. Where several workers share a
             port they do not: then every request stands alone, and only clients of protocol version
             2026-07-28 can subscribe.
-        allowed_hosts: ``Host`` headers that are answered (against DNS rebinding); ``:*`` stands for any port.
+        allowed_hosts: ``Host`` headers that are answered (against DNS rebinding); ``:*`` stands for any port, a
+            lone ``*`` for all.
         allowed_origins: ``Origin`` headers that are answered; requests without one always are.
     """
     callers = Callers(open_context)
@@ -104,7 +105,9 @@ def create_app(
         server,
         stateless=not keeps_sessions,
         security_settings=TransportSecuritySettings(
-            allowed_hosts=list(allowed_hosts), allowed_origins=list(allowed_origins)
+            enable_dns_rebinding_protection="*" not in allowed_hosts,
+            allowed_hosts=list(allowed_hosts),
+            allowed_origins=list(allowed_origins),
         ),
     )
     return McpApp(server, callers, manager)

@@ -1,0 +1,73 @@
+"""``/mcp``: the memory for MCP clients, where memx-mcp is installed."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from importlib.util import find_spec
+from typing import Protocol
+
+from memx_sdk import AsyncMemxContext
+from memx_sdk.transport import TransportOptions
+from memx_server.in_process import Application
+from memx_server.routes.http import Receive, Scope, Send
+from memx_server.settings import Settings
+
+PATH = "/mcp"
+
+
+class McpEndpoint(Protocol):
+    """What memx-mcp makes."""
+
+    def lifespan(self) -> AbstractAsyncContextManager[None]:
+        """Hold what its sessions need."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+
+
+class Presented(Protocol):
+    """What a request to the endpoint says about who sends it."""
+
+    @property
+    def api_key(self) -> str | None:
+        """The API key."""
+
+    @property
+    def agent(self) -> str | None:
+        """What the caller calls itself."""
+
+
+def mcp_endpoint(app: Application, settings: Settings) -> McpEndpoint | None:
+    """Build the endpoint; None where memx-mcp is not installed.
+
+    Each caller works through a context with their own API key, so that MCP opens nothing that HTTP does not.
+
+    Args:
+        app: The application whose memory it shows.
+        settings: Which hosts and origins are answered, and whether there are several workers.
+    """
+    if find_spec("memx_mcp") is None:
+        return None
+    from memx_mcp import create_app
+
+    from memx_server.local_transport import LocalTransport  # it builds applications itself
+
+    def open_context(credentials: Presented) -> AsyncMemxContext:
+        options = TransportOptions("local:", credentials.api_key, credentials.agent)
+        return AsyncMemxContext(
+            credentials.api_key, agent=credentials.agent, transport=LocalTransport(app, options)
+        )
+
+    named = [f"[{host}]" if ":" in host else host for host in settings.allowed_hosts]
+    own_pages = [f"{scheme}://{host}" for scheme in ("http", "https") for host in named]
+    endpoint: McpEndpoint = create_app(
+        open_context,
+        keeps_sessions=settings.workers == 1,
+        allowed_hosts=[*named, *(f"{host}:*" for host in named)],
+        allowed_origins=[
+            *own_pages,
+            *(f"{page}:*" for page in own_pages),
+            *settings.allowed_origins,
+        ],
+    )
+    return endpoint
