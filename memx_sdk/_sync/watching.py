@@ -58,7 +58,8 @@ class Watching(Operations):
         Args:
             pattern: A key or a pattern.
             callback: Is called with each change, in the background; what it raises is logged.
-            event: ``value`` for entries, ``schema`` for schemas, ``all`` for both.
+            event: ``value`` for entries, ``schema`` for schemas, ``all`` for both, ``presence`` for
+                who comes and goes.
             since: The cursor behind which to begin; None begins now.
             snapshot: Begin with the present entries. Beside ``since`` it says nothing.
             conflate: Where you are behind, skip to the newest value of each key.

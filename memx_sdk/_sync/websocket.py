@@ -150,10 +150,10 @@ def _refusal(error: InvalidStatus) -> MemxError:
 
 def _closed(error: ConnectionClosed) -> MemxConnectionError:
     closing = error.rcvd or error.sent
-    detail = f"the connection was closed: {error}"
-    return MemxConnectionError(
-        "connection", detail, {} if closing is None else {"close_code": int(closing.code)}
-    )
+    if closing is None:
+        return MemxConnectionError("connection", "the connection broke")
+    detail = closing.reason or f"the connection was closed: {error}"
+    return MemxConnectionError("connection", detail, {"close_code": int(closing.code)})
 
 
 def _unanswered(options: TransportOptions, reason: str) -> str:

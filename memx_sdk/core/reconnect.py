@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 from memx_sdk.core.retry import RetryPolicy
 from memx_sdk.errors import (
     BadAnswerError,
-    ForbiddenError,
     MemxClosedError,
     MemxError,
     RateLimitedError,
     RequestError,
-    UnauthenticatedError,
+    error_from,
 )
+from memx_sdk.protocol.errors import STATUS_BY_CODE
 
 RECONNECTING: Final = RetryPolicy(first_delay=0.05, longest_delay=5.0)
 """The delays between attempts; there is no end to them, for a feed is to survive any outage."""
 
-_REFUSAL_BY_CLOSE_CODE: Final[Mapping[int | None, tuple[type[RequestError], str]]] = {
-    4401: (UnauthenticatedError, "unauthenticated"),
-    4403: (ForbiddenError, "forbidden"),
-}
+_REFUSING_CLOSE_CODES: Final = range(4400, 4500)
+"""Close codes that stand for the HTTP status 4000 below them."""
 
 
 def refusal(error: MemxError, *, established: bool) -> MemxError | None:
@@ -36,11 +33,7 @@ def refusal(error: MemxError, *, established: bool) -> MemxError | None:
         established: There was one before. Then a foreign answer is a proxy's, for the time being;
             otherwise the address is wrong.
     """
-    close_code = error.extra.get("close_code")
-    if close_code in _REFUSAL_BY_CLOSE_CODE:
-        kind, code = _REFUSAL_BY_CLOSE_CODE[close_code]
-        detail = "the server ended the subscription: the API key does not, or no longer, allow it"
-        return kind(code, detail, {"close_code": close_code})
+    error = _as_refusal(error)
     if isinstance(error, RateLimitedError):
         return None
     if isinstance(error, RequestError | MemxClosedError):
@@ -48,6 +41,16 @@ def refusal(error: MemxError, *, established: bool) -> MemxError | None:
     if isinstance(error, BadAnswerError) and not established:
         return error
     return None
+
+
+def _as_refusal(error: MemxError) -> MemxError:
+    """Read what a server could only say by closing the socket: ``code: detail`` as the reason."""
+    close_code = error.extra.get("close_code") or 0
+    if close_code not in _REFUSING_CLOSE_CODES:
+        return error
+    code, _, detail = error.detail.partition(": ")
+    told = {"error": code, "detail": detail} if code in STATUS_BY_CODE else {"detail": error.detail}
+    return error_from({**told, "close_code": close_code}, status=close_code - 4000)
 
 
 class Backoff:

@@ -9,10 +9,13 @@ from memx_sdk.core.retry import RetryPolicy
 from memx_sdk.errors import (
     BadAnswerError,
     ForbiddenError,
+    InvalidRequestError,
     MemxClosedError,
     MemxConnectionError,
     MemxError,
     MemxTimeout,
+    TakenOverError,
+    TooLargeError,
     UnauthenticatedError,
     error_from,
 )
@@ -25,6 +28,7 @@ from memx_sdk.errors import (
         MemxConnectionError("connection", "restarting", {"close_code": 1012}),
         MemxConnectionError("connection", "overloaded", {"close_code": 1013}),
         MemxConnectionError("connection", "pings unanswered", {"close_code": 1011}),
+        MemxConnectionError("connection", "rate_limited: slower", {"close_code": 4429}),
         MemxTimeout("timeout", "no answer"),
         error_from({"error": "unavailable", "detail": "no store"}, status=503),
         error_from({"error": "internal", "detail": "a fault"}, status=500),
@@ -53,14 +57,27 @@ def test_what_stays_refused_is_not(error: MemxError) -> None:
     assert refusal(error, established=True) is error
 
 
-@pytest.mark.parametrize(("code", "kind"), [(4401, UnauthenticatedError), (4403, ForbiddenError)])
-def test_the_close_codes_of_revocation_are_final(code: int, kind: type[MemxError]) -> None:
-    found = refusal(
-        MemxConnectionError("connection", "closed", {"close_code": code}), established=True
-    )
+@pytest.mark.parametrize(
+    ("close_code", "reason", "kind", "code"),
+    [
+        (4401, "the API key has expired", UnauthenticatedError, "unauthenticated"),
+        (4403, "", ForbiddenError, "forbidden"),
+        (4400, "too_large: a snapshot of that size", TooLargeError, "too_large"),
+        (4400, "no: such code", InvalidRequestError, "invalid_request"),
+        (4409, "taken_over: by another", TakenOverError, "taken_over"),
+    ],
+)
+def test_some_refusals_come_as_a_close_code(
+    close_code: int, reason: str, kind: type[MemxError], code: str
+) -> None:
+    closed = MemxConnectionError("connection", reason, {"close_code": close_code})
+
+    found = refusal(closed, established=True)
 
     assert isinstance(found, kind)
-    assert found.extra == {"close_code": code}
+    assert found.code == code
+    assert found.detail == reason.removeprefix(f"{code}: ")
+    assert found.extra["close_code"] == close_code
 
 
 def test_a_foreign_answer_is_final_only_at_first() -> None:

@@ -243,3 +243,15 @@ async def test_changes_before_ready_are_not_promised_and_after_it_are(
         revisions = [(await ctx.set(prefix, number)).revision for number in range(10)]
 
         assert await taken(changes, 10) == [(prefix, revision) for revision in revisions]
+
+
+async def test_presence_is_watched_too(ctx: Any, link: Link, prefix: str) -> None:
+    async with subscribe(ctx, "*", event="presence") as presence:
+        await presence.ready(timeout=DEADLINE)
+        async with link.context(agent=prefix) as newcomer:
+            await newcomer.get(prefix)
+            while (event := await presence.next(timeout=DEADLINE)).get("agent") != prefix:
+                pass
+
+    assert isinstance(event, Change)
+    assert (event.event, event.action) == ("presence", "join")
