@@ -9,11 +9,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from importlib.metadata import entry_points
 from ipaddress import ip_address
 from typing import Any, Literal
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
+
+from memx_sdk.transport import ENTRY_POINTS
 
 MOST_SKEW = 5.0
 """Seconds by which two clocks may differ before it is worth a word; the server tells whole ones."""
@@ -70,14 +73,16 @@ def ask(url: str, timeout: float) -> Answer | Finding:
 def check_url(url: str) -> Finding:
     """Tell whether ``url`` can be a server's, and whether a key sent there is safe."""
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme in {found.name for found in entry_points(group=ENTRY_POINTS)}:
+        return Finding("url", "ok", f"{url}, with no network between")
+    if not is_network(url) or not parts.hostname:
         return Finding(
             "url",
             "problem",
             f"{url!r} is no address of a server",
             "set MEMX_BASE_URL or --url to something like http://127.0.0.1:8000",
         )
-    if parts.scheme == "http" and not _is_local(parts.hostname):
+    if parts.scheme in ("http", "ws") and not _is_local(parts.hostname):
         return Finding(
             "url",
             "warning",
@@ -85,6 +90,16 @@ def check_url(url: str) -> Finding:
             "put TLS in front of the server and use https://",
         )
     return Finding("url", "ok", url)
+
+
+def is_network(url: str) -> bool:
+    """Tell whether ``url`` leads to a server over the network."""
+    return urlsplit(url).scheme in ("http", "https", "ws", "wss")
+
+
+def over_http(url: str) -> str:
+    """Return ``url`` with the scheme that plain requests need."""
+    return f"http{url.removeprefix('ws')}" if url.startswith("ws") else url
 
 
 def check_clock(skew: float | None) -> Finding | None:

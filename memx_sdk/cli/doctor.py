@@ -14,11 +14,21 @@ import typer
 from rich.text import Text
 
 from memx_sdk import AsyncMemxContext, ForbiddenError, MemxError, UnauthenticatedError
-from memx_sdk.cli.checks import Answer, Finding, ask, check_clock, check_url, check_version
+from memx_sdk.cli.checks import (
+    Answer,
+    Finding,
+    ask,
+    check_clock,
+    check_url,
+    check_version,
+    is_network,
+    over_http,
+)
 from memx_sdk.cli.exits import ExitCode
 from memx_sdk.cli.output import Output
 from memx_sdk.cli.session import Connection, connection_options, finish
 from memx_sdk.cli.values import printable
+from memx_sdk.cli.watch import first_attempt
 from memx_sdk.config import DEFAULT_BASE_URL
 
 LocalCheck = Callable[[], Iterable[Finding]]
@@ -57,20 +67,28 @@ async def _findings(connection: Connection) -> AsyncIterator[Finding]:
     for check in LOCAL_CHECKS:
         for finding in check():
             yield finding
-    if address.state == "problem":
-        return
-    answer = await asyncio.to_thread(ask, f"{url}/healthz", connection.timeout)
+    is_served = address.state != "problem"
+    if is_served and is_network(url):
+        async for finding in _server_findings(over_http(url), connection.timeout):
+            yield finding
+            is_served = is_served and (finding.check, finding.state) != ("server", "problem")
+    if is_served:
+        async for finding in _key_findings(connection):
+            yield finding
+
+
+async def _server_findings(url: str, timeout: float) -> AsyncIterator[Finding]:
+    answer = await asyncio.to_thread(ask, f"{url}/healthz", timeout)
     if isinstance(answer, Finding):
         yield answer
         return
-    yield _judge_health(answer, url)
-    if answer.status != 200:
+    health = _judge_health(answer, url)
+    yield health
+    if health.state == "problem":
         return
     if clock := check_clock(answer.skew):
         yield clock
-    async for finding in _store_findings(url, connection.timeout):
-        yield finding
-    async for finding in _key_findings(connection):
+    async for finding in _store_findings(url, timeout):
         yield finding
 
 
@@ -148,7 +166,8 @@ async def _push_finding(memory: AsyncMemxContext, pattern: str, timeout: float) 
     """Subscribe, since a proxy that lets requests through may still stop WebSockets."""
     try:
         async with memory.subscribe(pattern) as changes:
-            await changes.ready(timeout)
+            with first_attempt():
+                await changes.ready(timeout)
     except MemxError as error:
         return Finding(
             "push",
@@ -156,7 +175,7 @@ async def _push_finding(memory: AsyncMemxContext, pattern: str, timeout: float) 
             f"no WebSocket to the server: {printable(error.detail)}",
             "let the proxy pass on the headers Upgrade and Connection (HTTP/1.1)",
         )
-    return Finding("push", "ok", "changes are pushed over a WebSocket")
+    return Finding("push", "ok", "changes are pushed as they happen")
 
 
 def _print(output: Output, finding: Finding) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Literal
 
 import typer
@@ -38,7 +41,8 @@ async def watch(
     seen = 0
     async with subscription as changes:
         # A server that is away now is a mistake to tell; one that goes away later comes back.
-        await changes.ready(session.connection.timeout)
+        with first_attempt():
+            await changes.ready(session.connection.timeout)
         if session.output.is_terminal:
             session.output.note(f"watching {printable(pattern)}; Ctrl-C ends it")
         async for change in changes:
@@ -49,3 +53,14 @@ async def watch(
             seen += 1
             if seen == count:
                 return
+
+
+@contextmanager
+def first_attempt() -> Iterator[None]:
+    """Keep quiet about what is tried again: where it fails for good, the error says all."""
+    log = logging.getLogger("memx_sdk")
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(logging.NOTSET)

@@ -82,6 +82,17 @@ def test_a_certificate_that_nobody_signed(memx: Memx, tmp_path: Path) -> None:
     assert "SSL_CERT_FILE" in told.out
 
 
+def test_a_memory_with_no_server(memx: Memx) -> None:
+    told = memx("doctor", "--url", f"embedded:{memx.folder}", "--json")
+    assert told.code == 0
+    assert set(states(told).values()) == {"ok"}
+
+
+def test_a_url_for_websockets(online: Memx) -> None:
+    told = online("doctor", "--url", online.environ["MEMX_BASE_URL"].replace("http", "ws"))
+    assert told.code == 0
+
+
 def test_a_missing_and_a_wrong_key(online: Memx) -> None:
     missing = online("doctor", MEMX_API_KEY="")
     wrong = online("doctor", MEMX_API_KEY="wrong")

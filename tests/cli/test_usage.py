@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 
-from tests.cli.conftest import Memx
+from tests.cli.conftest import Memx, end
 
 COMMANDS = ("get", "set", "delete", "keys", "watch", "history", "schema", "whoami", "doctor")
 SERVER_COMMANDS = ("dev", "serve", "demo")
@@ -90,6 +92,22 @@ def test_no_server_exits_7_and_says_what_to_start(memx: Memx) -> None:
     assert refused.out == ""
     assert "error:" in refused.err
     assert "memx dev" in refused.err
+
+
+def test_ctrl_c_while_a_server_does_not_answer_ends_it_quietly(memx: Memx) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        process = memx.start("get", "k", "--url", url, "--api-key", "k", "--timeout", "60")
+        try:
+            connection, _ = silent.accept()
+            with closing(connection):
+                connection.recv(1)
+                process.send_signal(signal.SIGINT)
+                assert process.wait(10) == 130
+            assert process.stderr is not None
+            assert process.stderr.read() == ""
+        finally:
+            end(process)
 
 
 def test_with_json_an_error_is_one_json_document(memx: Memx) -> None:
