@@ -126,7 +126,7 @@ def _start(
     from memx_server.app import create_app
     from memx_server.local_setup import acl_fault
     from memx_server.settings import Settings
-    from memx_server.storage.sqlite.lockfile import CannotOpen
+    from memx_server.storage.sqlite import CannotOpen, SqliteStore
 
     try:
         settings = Settings.from_env(environ)
@@ -138,7 +138,10 @@ def _start(
         _fail(str(error))
 
     def ready() -> None:
-        on_ready(serving.url_of(listener), settings)
+        url = serving.url_of(listener)
+        if isinstance(store := app.services.store, SqliteStore):
+            store.announce(address=url)
+        on_ready(url, settings)
 
     try:
         if workers == 1:

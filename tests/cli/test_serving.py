@@ -97,7 +97,7 @@ def test_a_second_server_on_the_same_memory_is_refused(memx: Memx) -> None:
         assert refused.code == 1
         assert refused.out == ""
         (line,) = refused.err.splitlines()
-        assert f"in use by process {server.process.pid}" in line
+        assert f"in use by process {server.process.pid} (it answers at {server.url})" in line
 
 
 @pytest.mark.parametrize("command", ["dev", "serve"])
