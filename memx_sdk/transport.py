@@ -170,3 +170,18 @@ class Transport(Protocol):
 
 TransportFactory = Callable[[TransportOptions], AsyncTransport]
 """What an entry point of the group names."""
+
+
+def open_transport(name: str, options: TransportOptions) -> AsyncTransport:
+    """Open a transport by its name, for one that is built on another.
+
+    Args:
+        name: ``http``, ``websocket``, or the name of an installed one.
+        options: Where to, as whom.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
+    from memx_sdk._async import transports  # it needs this module
+
+    return transports.open_transport(name, options)

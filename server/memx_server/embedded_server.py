@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -66,6 +66,8 @@ class EmbeddedServer:
             authenticator=LocalAccess(folder / ACL_FILE),
         )
         self._loop = asyncio.new_event_loop()
+        self.shares = False
+        self._door: tuple[Callable[[], None], asyncio.Task[None]] | None = None
         self._started: Future[None] = Future()
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="memx-embedded", daemon=True)
@@ -90,6 +92,10 @@ class EmbeddedServer:
         self._thread.join()
         if self._temporary is not None:
             self._temporary.cleanup()
+
+    def when_stopping(self, end: Callable[[], None], work: Coroutine[Any, Any, None]) -> None:
+        """Run ``work`` on the server's loop, where this is called, and ``end`` it before the server stops."""
+        self._door = (end, asyncio.create_task(work))
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run ``work`` on the server's loop, from a coroutine of another one.
@@ -119,6 +125,10 @@ class EmbeddedServer:
         async with self.app.router.lifespan_context(self.app):
             self._started.set_result(None)
             await self._stop.wait()
+            if self._door is not None:
+                end, work = self._door
+                end()
+                await asyncio.wait({work})
 
 
 class EmbeddedServers:

@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 def _opener(options: argparse.Namespace) -> OpenContext:
     base_url: str | None = options.base_url
     if options.embedded is not None:
-        base_url = f"embedded:{options.embedded.expanduser().resolve()}"
+        base_url = f"shared:{options.embedded.expanduser().resolve()}"
 
     def open_context(credentials: Credentials) -> AsyncMemxContext:
         return AsyncMemxContext(
