@@ -10,6 +10,9 @@ from memx_server.domain.schema_registration import check_registration, check_siz
 from memx_server.domain.schema_rules import Schema, Violation
 from memx_server.settings import Limits
 
+_QUICK_CHECK = 8 * 1024
+"""Up to this length of a schema its check by the reference, in Python, takes little time."""
+
 
 class TooSlow(Exception):  # noqa: N818 - it names what happened
     """What was asked did not end within its deadline, and was ended."""
@@ -50,7 +53,7 @@ class Judge:
             ProtocolError: ``invalid_schema`` or ``too_large``, with what to mend.
         """
         check_size(text, limits)
-        if Schema(key, text).is_light:
+        if len(text) <= _QUICK_CHECK and Schema(key, text).is_light:
             await asyncio.to_thread(check_registration, text, limits)
             return
         try:
