@@ -3,8 +3,9 @@
 A fenced ``bash``, ``sh`` or ``console`` block (of the last, the lines after ``$ ``) is run by
 ``test_shell_blocks.py`` unless an HTML comment right above it says otherwise:
 
-    <!-- shell: in the background -->      a server: it must answer, and end cleanly on Ctrl-C
-    <!-- shell: not run, WHY -->           the reason is compulsory
+    <!-- shell: in the background -->    a server: it must answer, and end cleanly on Ctrl-C
+    <!-- shell: until Ctrl-C -->         it follows team:* and must print what happens there
+    <!-- shell: not run, WHY -->         the reason is compulsory
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 
-How = Literal["run", "in the background", "not run"]
+How = Literal["run", "in the background", "until Ctrl-C", "not run"]
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,8 @@ def blocks(path: Path) -> Iterator[Block]:
 
 def _read_marker(marker: str | None, place: str) -> tuple[How, str]:
     match (marker or "run").partition(", "):
-        case "run", "", "":
-            return "run", ""
-        case "in the background", "", "":
-            return "in the background", ""
+        case "run" | "in the background" | "until Ctrl-C" as how, "", "":
+            return how, ""
         case "not run", _, why if why:
             return "not run", why
     raise ValueError(f"{place}: {marker!r} is no marker; see {__name__}")

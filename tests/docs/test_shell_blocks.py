@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -22,13 +23,14 @@ pytestmark = [pytest.mark.xdist_group("docs-shell"), pytest.mark.timeout(150)]
 
 ALL = [block for path in documents() for block in blocks(path)]
 RUN = [block for block in ALL if block.how == "run"]
+FOLLOWERS = [block for block in ALL if block.how == "until Ctrl-C"]
 SERVERS = [block for block in ALL if block.how == "in the background"]
 
 BINARIES = Path(sys.executable).parent
 ADDRESS = re.compile(r"(?:127\.0\.0\.1|localhost):8000")
 BLOCK_SECONDS = 120
 START_SECONDS = 20
-INTERRUPTED = 130
+INTERRUPTED = (0, 130, -signal.SIGINT)
 
 STAND_INS = {
     "pip": 'exec "{python}" {root}/tests/docs/pip_stand_in.py "$@"',
@@ -54,14 +56,18 @@ class Reader:
             "TERM": "dumb",
         }
 
-    def start(self, script: str) -> subprocess.Popen[str]:
+    def copy(self, block: Block, stderr: int = subprocess.STDOUT) -> subprocess.Popen[str]:
+        """Start a block with this reader's server in place of the one it names."""
+        return self.start(ADDRESS.sub(self.url.removeprefix("http://"), block.script), stderr)
+
+    def start(self, script: str, stderr: int = subprocess.STDOUT) -> subprocess.Popen[str]:
         return subprocess.Popen(
             ["bash", "-euo", "pipefail", "-c", script],
             cwd=ROOT,
             env={**os.environ, **self.env()},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=stderr,
             text=True,
             start_new_session=True,
         )
@@ -86,7 +92,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory, redis_any: RedisServer) -> 
 
 @pytest.mark.parametrize("block", RUN, ids=[block.place for block in RUN])
 def test_a_block_runs_as_it_stands(block: Block, reader: Reader) -> None:
-    process = reader.start(ADDRESS.sub(reader.url.removeprefix("http://"), block.script))
+    process = reader.copy(block)
     try:
         output, _ = process.communicate(timeout=BLOCK_SECONDS)
     finally:
@@ -101,6 +107,21 @@ def test_a_server_block_starts_answers_and_stops(block: Block, reader: Reader) -
     process = reader.start("\n".join([*before, f"exec {command} --port {port}"]))
     try:
         wait_until_healthy(f"http://127.0.0.1:{port}", process)
+    finally:
+        stop(process)
+
+
+@pytest.mark.parametrize("block", FOLLOWERS, ids=[block.place for block in FOLLOWERS])
+def test_a_block_that_follows_prints_what_happens(block: Block, reader: Reader) -> None:
+    process = reader.copy(block, subprocess.DEVNULL)
+    assert process.stdout
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        body = {"key": "team:goal", "value": "followed"}
+        while not select.select([process.stdout], [], [], 0.1)[0]:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            httpx.post(f"{reader.url}/set", json=body, headers={"x-api-key": "local_dev_key"})
     finally:
         stop(process)
 
@@ -154,13 +175,13 @@ def wait_until_healthy(url: str, process: subprocess.Popen[str]) -> None:
 
 
 def stop(process: subprocess.Popen[str]) -> None:
-    """Press Ctrl-C; a server ends cleanly."""
-    process.send_signal(signal.SIGINT)
+    """Press Ctrl-C, at which a command ends cleanly."""
+    os.killpg(process.pid, signal.SIGINT)
     try:
         output, _ = process.communicate(timeout=15)
     finally:
         kill(process)
-    assert process.returncode in (0, INTERRUPTED), output
+    assert process.returncode in INTERRUPTED, output
     assert "Traceback" not in output
 
 
