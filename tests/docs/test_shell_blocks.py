@@ -115,13 +115,16 @@ def test_a_server_block_starts_answers_and_stops(block: Block, reader: Reader) -
 def test_a_block_that_follows_prints_what_happens(block: Block, reader: Reader) -> None:
     process = reader.copy(block, subprocess.DEVNULL)
     assert process.stdout
+    output = b""
     try:
         deadline = time.monotonic() + START_SECONDS
         body = {"key": "team:goal", "value": "followed"}
-        while not select.select([process.stdout], [], [], 0.1)[0]:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
+        while b"followed" not in output:
+            assert process.poll() is None, output
+            assert time.monotonic() < deadline, output
             httpx.post(f"{reader.url}/set", json=body, headers={"x-api-key": "local_dev_key"})
+            if select.select([process.stdout], [], [], 0.1)[0]:
+                output += os.read(process.stdout.fileno(), 65_536)
     finally:
         stop(process)
 
