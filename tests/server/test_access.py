@@ -95,6 +95,8 @@ def test_lists_are_filtered_to_what_may_be_read(space: Space) -> None:
         ]
         assert [each["key"] for each in api.get("/schemas")["schemas"]] == ["mine:*"]
         assert "secret" not in api.text("/keys", values=True)
+    with space.with_scopes(read=("mine:*", "zzz")) as api:  # no prefix that all of these share
+        assert api.get("/keys")["keys"] == ["mine:a"]
     with space.with_scopes(write=("*",), admin=("*",)) as api:
         assert api.get("/keys", 403)["error"] == "forbidden"
         assert api.get("/changes", 403)["error"] == "forbidden"
