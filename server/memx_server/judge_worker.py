@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from functools import lru_cache
-from typing import BinaryIO, Literal
+from typing import IO, Literal
 
 import msgspec
 
@@ -45,13 +45,13 @@ decode_task = msgspec.msgpack.Decoder(Task).decode
 decode_answer = msgspec.msgpack.Decoder(Answer).decode
 
 
-def send(stream: BinaryIO, message: bytes) -> None:
+def send(stream: IO[bytes], message: bytes) -> None:
     """Write a message."""
     stream.write(len(message).to_bytes(4, "big") + message)
     stream.flush()
 
 
-def receive(stream: BinaryIO) -> bytes | None:
+def receive(stream: IO[bytes]) -> bytes | None:
     """Read a message; None at the end of the stream."""
     head = stream.read(4)
     if len(head) < 4:
@@ -80,7 +80,7 @@ def _check(task: Task) -> Answer:
     return Answer(is_final=True)
 
 
-def _judge(task: Task, answers: BinaryIO) -> None:
+def _judge(task: Task, answers: IO[bytes]) -> None:
     schema = _schema(task.pattern, task.schema)
     first = schema.first_violation(task.value)
     send(answers, encode(Answer(is_final=not first, violations=to_json(first))))

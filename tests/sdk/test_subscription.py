@@ -41,7 +41,9 @@ async def test_every_break_is_resumed_without_gap_or_repetition(
         for number in range(12):
             await feed_server.commit(f"a{number}", f"b{number}")
 
-        async with asyncio.timeout(DEADLINE):  # a stream that got somewhere is not waited for longer
+        async with asyncio.timeout(
+            DEADLINE
+        ):  # a stream that got somewhere is not waited for longer
             seen = await taken(subscription, 24)
 
     expected = [(f"{letter}{n}", n + 1) for n in range(12) for letter in "ab"]
