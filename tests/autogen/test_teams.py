@@ -29,7 +29,7 @@ from autogen_memx import (
     MemxWorkbench,
 )
 
-from memx_sdk import AsyncMemxContext, ConflictError, memxContext
+from memx_sdk import AsyncMemxContext, Change, ConflictError, memxContext
 from tests.autogen.scripted import call, scripted
 from tests.autogen.test_shared_state import Board
 from tests.support.memx_server import Served
@@ -132,6 +132,49 @@ async def test_a_team_that_stopped_goes_on_in_another(connection: MemxConnection
     assert parts == manifest.value["parts"]  # those of one saved state, no more
     await saved.delete()
     assert await connection.context.keys("teams/*") == []
+
+
+ENDLESS = """
+import asyncio
+from autogen_agentchat.agents import AssistantAgent
+from autogen_agentchat.teams import RoundRobinGroupChat
+from autogen_memx import MemxTeamState
+from tests.autogen.scripted import scripted
+
+async def main():
+    turns = (f"turn {number}" for number in range(1000))
+    team = RoundRobinGroupChat([AssistantAgent("writer", scripted(*turns))], max_turns=1)
+    state = MemxTeamState("teams/killed")
+    task = "begin"
+    while True:
+        await team.run(task=task)
+        await state.save(team)
+        task = None
+
+asyncio.run(main())
+"""
+
+
+async def test_a_team_that_was_killed_goes_on_where_it_had_saved(
+    connection: MemxConnection, memx: AsyncMemxContext
+) -> None:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", ENDLESS)
+    try:
+        # Each save is a new version of its key; after the third the process dies, wherever it is.
+        async with asyncio.timeout(40), memx.subscribe("teams/killed", snapshot=True) as saves:
+            async for saved in saves:
+                if isinstance(saved, Change) and saved.version >= 3:
+                    break
+    finally:
+        process.kill()
+        await process.wait()
+    team = RoundRobinGroupChat([AssistantAgent("writer", scripted("resumed"))], max_turns=1)
+    assert await MemxTeamState("teams/killed", connection).load(team)
+    result = await team.run()
+    assert result.messages[-1].to_text() == "resumed"
+    text = json.dumps(await team.save_state())
+    assert "turn 2" in text
+    assert text.count("turn 0") == text.count("turn 2")
 
 
 async def test_a_message_context_outlives_its_process(connection: MemxConnection) -> None:

@@ -15,8 +15,7 @@ from memx_mcp.server import create_server
 
 from memx_sdk import AsyncMemxContext
 from tests.mcp.conftest import Connect
-from tests.support.memx_server import Served
-from tests.support.redis_server import free_port
+from tests.support.memx_server import MemxServer, Served
 
 
 async def _call(client: Client, name: str, /, **arguments: Any) -> Any:
@@ -131,15 +130,22 @@ async def test_a_waiting_call_reports_progress_and_can_be_cancelled(connect: Con
         assert (await client.call_tool("memx_get", {"key": "x"})).structured_content is not None
 
 
-async def test_a_memx_that_is_away_is_said_and_found_again(
-    mode: str, served: Served, api_key: str
-) -> None:
-    where = [f"http://127.0.0.1:{free_port()}"]
-    server = create_server(Callers(lambda _: AsyncMemxContext(api_key, where[0], timeout=2)))
-    async with Client(server, mode=mode) as client:
-        assert len((await client.list_tools()).tools) == 14
-        away = await client.call_tool("memx_get", {"key": "plan"})
-        assert away.is_error
-        assert "cannot be reached" in _text(away)
-        with pytest.raises(MCPError, match="cannot be reached"):
-            await client.list_resources()
+async def test_a_memx_that_is_away_is_said_and_found_again(mode: str) -> None:
+    memx = MemxServer("dev")
+    server = create_server(
+        Callers(lambda _: AsyncMemxContext("local_dev_key", memx.url, timeout=2))
+    )
+    try:
+        async with Client(server, mode=mode) as client:
+            for _ in range(2):  # away at the start, and in the middle
+                assert len((await client.list_tools()).tools) == 14
+                away = await client.call_tool("memx_get", {"key": "plan"})
+                assert away.is_error
+                assert "cannot be reached" in _text(away)
+                with pytest.raises(MCPError, match="cannot be reached"):
+                    await client.list_resources()
+                await asyncio.to_thread(memx.start)
+                assert not (await client.call_tool("memx_set", {"key": "a", "value": 1})).is_error
+                await asyncio.to_thread(memx.kill)
+    finally:
+        memx.__exit__(None, None, None)
