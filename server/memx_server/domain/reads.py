@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import secrets
 from collections.abc import Callable
 
 from memx_sdk.protocol.cursors import Position, decode_cursor, encode_cursor
@@ -29,6 +30,10 @@ _PAGES_PER_ANSWER = 20
 
 _LOG_PAGE = 256
 _LIST_PAGE = 100
+
+_KEPT_PAGE = "~"
+"""Begins a page cursor that names a record of the store's; base64 has no such character."""
+_PAGE_KEPT_MS = 3600 * 1000
 
 
 class Reads(Commits):
@@ -66,13 +71,13 @@ class Reads(Commits):
         principal = caller.principal
         principal.require_any_read(pattern)
         self._check_count(request.limit, self._limits.page, "limit")
-        after = "" if request.cursor is None else _read_page_cursor(request.cursor)
+        after = "" if request.cursor is None else await self._page_start(caller, request.cursor)
         found, after_last = await self._matching(principal, pattern, after, request.limit)
         items = (entry if request.values else quote(key) for key, entry in found)
         return b'{"%b":%b,"next":%b}' % (
             b"entries" if request.values else b"keys",
             answers.array(items),
-            answers.NULL if after_last is None else quote(_page_cursor(after_last)),
+            answers.NULL if after_last is None else quote(await self._next(caller, after_last)),
         )
 
     async def history(self, caller: Caller, request: HistoryRequest) -> bytes:
@@ -138,6 +143,23 @@ class Reads(Commits):
                 break
         return found, position
 
+    async def _next(self, caller: Caller, key: str) -> str:
+        """Make the cursor of the page after ``key``; one that may not be read is not told, not even encoded."""
+        if caller.principal.may("read", key):
+            return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
+        name = secrets.token_urlsafe(12)
+        await self._store.state.put(_pages(caller), name, key.encode(), _PAGE_KEPT_MS)
+        return f"{_KEPT_PAGE}{name}"
+
+    async def _page_start(self, caller: Caller, cursor: str) -> str:
+        if not cursor.startswith(_KEPT_PAGE):
+            return _read_page_cursor(cursor)
+        name = cursor.removeprefix(_KEPT_PAGE)
+        kept = await self._store.state.get(_pages(caller), name)
+        if kept is None:
+            raise _no_page()
+        return kept.decode()
+
     async def _entry_at(self, space: str, key: str, at: int, present: bytes | None) -> bytes:
         if present is not None and decode_entry(present).revision <= at:
             return present
@@ -169,8 +191,8 @@ def _collect(
     return page.position, found
 
 
-def _page_cursor(key: str) -> str:
-    return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
+def _pages(caller: Caller) -> str:
+    return f"pages\0{caller.space}"
 
 
 def _read_page_cursor(cursor: str) -> str:
@@ -178,6 +200,12 @@ def _read_page_cursor(cursor: str) -> str:
         padding = "=" * (-len(cursor) % 4)
         return base64.b64decode(cursor + padding, altchars=b"-_", validate=True).decode()
     except ValueError:
-        raise ProtocolError(
-            "invalid_cursor", "this is no `next` of a page of keys", field="cursor"
-        ) from None
+        raise _no_page() from None
+
+
+def _no_page() -> ProtocolError:
+    return ProtocolError(
+        "invalid_cursor",
+        "this is no `next` of a page of keys, or one from long ago; begin with the first page",
+        field="cursor",
+    )

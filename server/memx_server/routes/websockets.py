@@ -19,11 +19,17 @@ class WebSockets:
 
     def __init__(self, services: Services) -> None:
         pump = Pump()
-        self._subscribe = SubscribeEndpoint(services, pump)
-        self._socket = SocketEndpoint(services, pump)
+        self._exact: dict[str, Endpoint] = {socket.PATH: SocketEndpoint(services, pump)}
+        self._below: dict[str, Endpoint] = {subscribe.PREFIX: SubscribeEndpoint(services, pump)}
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """The paths that are served; one that ends with a slash stands for all below it."""
+        return frozenset({*self._exact, *self._below})
 
     def find(self, path: str) -> Endpoint | None:
         """Return what serves ``path``, or None."""
-        if path == socket.PATH:
-            return self._socket
-        return self._subscribe if path.startswith(subscribe.PREFIX) else None
+        if endpoint := self._exact.get(path):
+            return endpoint
+        below = (each for prefix, each in self._below.items() if path.startswith(prefix))
+        return next(below, None)
