@@ -85,6 +85,11 @@ class FeedServer:
         async with asyncio.timeout(10), self._grown:
             await self._grown.wait_for(lambda: len(self.connections) == count)
 
+    async def reached(self, streams: int) -> None:
+        """Wait until so many streams have been opened in all."""
+        async with asyncio.timeout(10), self._grown:
+            await self._grown.wait_for(lambda: len(self.queries) >= streams)
+
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         self.headers = dict(request.headers.raw_items())
         if not self.refusals:

@@ -133,14 +133,12 @@ class Durable:
 
     async def ack(self, caller: Caller, request: AckRequest) -> bytes:
         """Move the cursor of the holder's name."""
-        if request.cursor is not None:
-            decode_cursor(request.cursor)
         for _ in range(_ATTEMPTS):
             held = await self._state.get(_group(caller), request.name)
             record = _Record(holder=request.holder) if held is None else _read(held)
             if record.holder != request.holder:
                 raise _taken_over(request.name, record)
-            if request.cursor is not None:
+            if request.cursor is not None and _is_ahead(request.cursor, record.cursor):
                 record.cursor, record.acked_at = request.cursor, time.time()
             if await self._put(caller, request.name, held, record):
                 return _write(Done(name=request.name))
@@ -178,6 +176,15 @@ class Durable:
                 "forget those that are no longer needed",
                 limit=MOST_NAMES,
             )
+
+
+def _is_ahead(cursor: str, known: str | None) -> bool:
+    """Tell whether ``cursor`` is news: acknowledging an older change as well takes nothing back."""
+    position = decode_cursor(cursor)
+    if known is None:
+        return True
+    before = decode_cursor(known)
+    return position.lineage != before.lineage or position.revision > before.revision
 
 
 def _group(caller: Caller) -> str:
