@@ -142,6 +142,7 @@ QUERIES = [
     ("/get", "key=a&key=b", "invalid_request", "key"),
     ("/get", "key=a&nonsense=1", "invalid_request", "nonsense"),
     ("/get", "key=%ff", "invalid_request", "key"),
+    ("/get", "key=a&=1", "invalid_request", "body"),
     ("/get", "key=a&at=x", "invalid_request", "at"),
     ("/get", "key=a&at=-1", "invalid_request", "at"),
     ("/get", "key=", "invalid_key", "key"),

@@ -59,13 +59,26 @@ def read_query(query: bytes) -> dict[str, str]:
         if not part:
             continue
         name, _, value = part.partition(b"=")
-        field = _unquote(name, "query")
+        if b"%" in part or b"+" in part:
+            name, value = _unquote(name), _unquote(value)
+        try:
+            field, text = name.decode(), value.decode()
+        except UnicodeDecodeError:
+            raise ProtocolError(
+                "invalid_request",
+                "the query is not UTF-8 after percent-decoding",
+                field=name.decode(errors="replace"),
+            ) from None
         if field in found:
             raise ProtocolError(
                 "invalid_request", f"the parameter {field!r} comes twice", field=field
             )
-        found[field] = _unquote(value, field)
+        found[field] = text
     return found
+
+
+def _unquote(text: bytes) -> bytes:
+    return unquote_to_bytes(text.replace(b"+", b" "))
 
 
 def explain(error: msgspec.ValidationError) -> ProtocolError:
@@ -81,14 +94,3 @@ def explain(error: msgspec.ValidationError) -> ProtocolError:
     return ProtocolError(
         "invalid_request", f"{field}: {reason[0].lower()}{reason[1:]}", field=field
     )
-
-
-def _unquote(text: bytes, field: str) -> str:
-    if b"%" in text or b"+" in text:
-        text = unquote_to_bytes(text.replace(b"+", b" "))
-    try:
-        return text.decode()
-    except UnicodeDecodeError:
-        raise ProtocolError(
-            "invalid_request", "the query is not UTF-8 after percent-decoding", field=field
-        ) from None
