@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from memx_sdk.cli import data, doctor, schema, watch
+from memx_sdk.cli import data, doctor, keys, schema, watch
 
 PLUG_INS = "memx_sdk.commands"
 """Entry-point group: each names a function that is given the Typer application, to add commands."""
@@ -47,7 +47,7 @@ def _add_data_commands(app: typer.Typer) -> None:
     app.command(rich_help_panel=panel)(data.get)
     app.command("set", rich_help_panel=panel)(data.set_)
     app.command(rich_help_panel=panel)(data.delete)
-    app.command(rich_help_panel=panel)(data.keys)
+    app.add_typer(keys.app, name="keys", rich_help_panel=panel)
     app.command(rich_help_panel=panel)(watch.watch)
     app.command(rich_help_panel=panel)(data.history)
     app.add_typer(schema.app, name="schema", rich_help_panel=panel)

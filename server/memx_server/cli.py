@@ -1,4 +1,4 @@
-"""``memx dev``, ``memx serve`` and ``memx demo``."""
+"""``memx dev``, ``memx serve``, ``memx demo`` and ``memx keys create|list|revoke``."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from memx_sdk.cli import doctor
+from memx_sdk.cli import doctor, keys
 from memx_sdk.cli.checks import Finding
 from memx_sdk.cli.exits import ExitCode
 from memx_sdk.cli.values import printable
+from memx_server import keys_command
 
 if TYPE_CHECKING:
     from memx_server.settings import Settings
@@ -35,6 +36,7 @@ def commands(app: typer.Typer) -> None:
     """Add the server's commands to the ``memx`` command."""
     for command in (dev, serve, demo):
         app.command(rich_help_panel=_PANEL)(command)
+    keys_command.add_to(keys.app)
     doctor.LOCAL_CHECKS.append(_check_acl_file)
 
 

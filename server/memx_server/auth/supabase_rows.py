@@ -18,15 +18,19 @@ COLUMNS = "*"
 _PREFIX_CHARACTERS = 8
 
 
-class _Scopes(msgspec.Struct):
+class RowScopes(msgspec.Struct):
+    """Patterns by verb."""
+
     read: tuple[str, ...] = ()
     write: tuple[str, ...] = ()
     admin: tuple[str, ...] | None = None
 
 
-class _Row(msgspec.Struct):
+class Row(msgspec.Struct):
+    """What memX reads of a row, the key itself left out."""
+
     active: bool = False
-    scopes: _Scopes | None = None
+    scopes: RowScopes | None = None
     user_id: str | None = None
     agent: str | None = None
     expires_at: datetime | None = None
@@ -42,10 +46,10 @@ def principal_from_row(digest: str, row: dict[str, Any]) -> Principal | None:
         ValueError: The row holds what cannot be a grant; nothing of the key is shown.
     """
     try:
-        held = msgspec.convert(row, _Row)
+        held = msgspec.convert(row, Row)
         if not held.active:
             return None
-        scopes = held.scopes or _Scopes()
+        scopes = held.scopes or RowScopes()
         admin = None if scopes.admin is None else _patterns(scopes.admin, held.user_id)
         return Principal(
             name=held.agent or f"key-{digest[:8]}",
