@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from memx_server.storage.base import Delete, Put, StoreUnavailable
+from memx_server.storage.base import Delete, Put, Store, StoreUnavailable
 from memx_server.storage.redis import RedisStore
 from memx_server.storage.redis.cluster import Cluster
 from memx_server.storage.redis.connection import Endpoint
 from memx_server.storage.redis.servers import Sentinel, Standalone, connect_to
+from redis.exceptions import ResponseError
 
 from tests.storage.helpers import SPACE, Listener, commit, eventually, put, value, whole_log
 from tests.storage.redis_helpers import opened, verdict
@@ -204,6 +205,59 @@ async def test_a_slot_that_moves_is_followed(
     await store.close()
 
 
+async def test_a_clusters_promoted_replica_is_found(
+    binary: str, start: Callable[..., RedisServer]
+) -> None:
+    primary, replica = (start(binary, {"cluster-enabled": "yes"}) for _ in range(2))
+    url = await cluster_of([primary])
+    ask(replica, "CLUSTER MEET", "127.0.0.1", primary.port)
+    primary_id = ask(primary, "CLUSTER MYID")
+    await eventually(lambda: replicates(replica, primary_id))
+
+    async with opened_at(f"{url},127.0.0.1:{replica.port}") as store:
+        listener = Listener()
+        await store.tail(SPACE, listener)
+        before = (await commit(store, Put("a", b"1"))).position
+
+        async def copied() -> bool:
+            knows = ask(replica, "CLUSTER INFO")["cluster_slots_assigned"] == str(SLOTS)
+            return bool(knows and ask(replica, "DBSIZE") > 0)
+
+        await eventually(copied)
+        primary.kill()
+        ask(replica, "CLUSTER FAILOVER", "TAKEOVER")
+
+        await eventually(lambda: written(store))
+        assert await value(store, "a") == 1
+        assert await verdict(store, before) == "resumes"
+        await eventually(lambda: tells(store, listener))
+
+
+async def replicates(replica: RedisServer, primary_id: Any) -> bool:
+    """Try to make ``replica`` follow a primary that it may not know yet."""
+    try:
+        ask(replica, "CLUSTER REPLICATE", primary_id)
+    except ResponseError:
+        return False
+    return True
+
+
+async def written(store: Store) -> bool:
+    """Whether a write succeeds."""
+    try:
+        await put(store, "b", 2)
+    except StoreUnavailable:
+        return False
+    return True
+
+
+async def tells(store: Store, listener: Listener) -> bool:
+    """Whether what is written now is heard."""
+    revision = await put(store, "again")
+    await asyncio.sleep(0.05)
+    return revision in {record.position.revision for record in listener.records}
+
+
 async def test_sentinels_lead_to_the_new_primary(
     binary: str, start: Callable[..., RedisServer]
 ) -> None:
@@ -227,24 +281,13 @@ async def test_sentinels_lead_to_the_new_primary(
         await eventually(both_know)
         primary.kill()
 
-        async def written() -> bool:
-            try:
-                await put(store, "b", 2)
-            except StoreUnavailable:
-                return False
-            return True
-
-        await eventually(written)
+        await eventually(lambda: written(store))
         after = await store.head(SPACE)
         assert after.lineage != before.lineage
         assert await verdict(store, before) == "resumes"
         assert await value(store, "a") == 1
 
-        async def told() -> bool:
-            await put(store, "again")
-            return after.lineage in {record.position.lineage for record in listener.records}
-
-        await eventually(told)
+        await eventually(lambda: tells(store, listener))
 
 
 async def test_a_store_on_a_single_server_ignores_other_spaces_slots(

@@ -58,7 +58,7 @@ class Commits:
     def __init__(self, servers: Servers, limits: LogLimits) -> None:
         self._servers = servers
         self._script = Script(
-            *("space", "log", "writes", "commit"),
+            *("space", "checks", "plan", "write"),
             MAX_RECORDS=limits.records,
             MAX_BYTES=limits.bytes,
             NOTICE_MAX=NOTICE_MAX_BYTES,

@@ -1,4 +1,4 @@
-"""Records and changes as Redis holds them (``lua/log.lua``) and as notices bring them."""
+"""Records and changes as Redis holds them (``lua/write.lua``) and as notices bring them."""
 
 from __future__ import annotations
 

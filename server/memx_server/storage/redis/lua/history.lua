@@ -1,4 +1,4 @@
--- Follows the chain of a key's changes (log.lua). KEYS: meta, log, newest. ARGV: the key; the revision to
+-- Follows the chain of a key's changes (write.lua). KEYS: meta, log, newest. ARGV: the key; the revision to
 -- begin at, '' for its newest; the newest revision wanted; how many changes, how many steps and about
 -- how many bytes at most; how many changes of a key count as kept.
 --

@@ -1,0 +1,91 @@
+-- The commit script, part 3: what is to be written, worked out before anything is.
+
+-- The writes, and of their keys those that have expired without a record of it: an entry that Redis does
+-- not have is gone, even if this clock (a new primary's, perhaps) is behind the one that ended it.
+local writes, at_hand, expired = {}, {}, {}
+for at = FIRST_WRITE, #ARGV, WRITE_ARGS do
+  local kind, name, quoted, reason, ttl, logged, value = unpack(ARGV, at, at + WRITE_ARGS - 1)
+  local write = {
+    kind = kind, name = name, quoted = quoted, reason = reason, value = value,
+    logged = logged == '1', entry = KEYS[FIRST_ENTRY + COMPARES + #writes],
+    version_before = false, version = 0, expires = false, text = false, changed = false,
+  }
+  if kind ~= 'put_schema' and kind ~= 'delete_schema' then
+    local _, version = standing(write.entry)
+    write.version_before = tonumber(version or nil)
+    at_hand[name] = true
+    if not version and call('ZSCORE', EXPIRIES, name) then expired[#expired + 1] = name end
+  end
+  if ttl == 'keep' then
+    write.expires = write.version_before and tonumber(call('ZSCORE', EXPIRIES, name) or nil)
+  elseif ttl ~= '' then
+    write.expires = now_ms + tonumber(ttl)
+  end
+  writes[#writes + 1] = write
+end
+
+-- Other entries that have expired. Those at hand that Redis still shows are alive in this transaction.
+local due = call('ZRANGEBYSCORE', EXPIRIES, '-inf', format('%.0f', now_ms - 1),
+  'LIMIT', 0, EXPIRED_AT_ONCE)
+if #due > 0 then
+  for i = 0, COMPARES - 1 do
+    if standing(KEYS[FIRST_ENTRY + i]) then at_hand[ARGV[FIRST_COMPARE + i * COMPARE_ARGS]] = true end
+  end
+  for _, name in ipairs(due) do
+    if not at_hand[name] then expired[#expired + 1] = name end
+  end
+end
+
+-- The revision. A replication id stands for an unbroken history: a restart and a promotion, which may
+-- both have lost writes, give the server another one, and that opens a new lineage.
+local server_replid, counted_from = replid, tonumber(head)
+if #writes > 0 or #expired > 0 then
+  local info = call('INFO', 'replication')
+  local _, before = info:find('master_replid:', 1, true)
+  server_replid = before and info:sub(before + 1, before + 40) or ''
+  if server_replid ~= replid then counted_from = math.max(counted_from, now - 1) end
+end
+local expiry_revision = format('%.0f', counted_from + 1)
+local revision = #expired == 0 and expiry_revision or format('%.0f', counted_from + 2)
+
+local function removal(action, quoted, removed_at, writer, reason)
+  return '{"event":"value","action":"' .. action .. '","key":' .. quoted .. ',"revision":' .. removed_at
+    .. ',"version":0,"ts":' .. ts .. ',"writer":' .. writer .. reason .. ',"value":null}'
+end
+
+local changes = {}
+for _, write in ipairs(writes) do
+  local kind, action, change = write.kind, nil, nil
+  local expires = write.expires and format('%.3f', write.expires / 1000)
+
+  if kind == 'put' then
+    write.version = (write.version_before or 0) + 1
+    local stamp = '"revision":' .. revision .. ',"version":' .. format('%.0f', write.version)
+      .. ',"ts":' .. ts .. ',"writer":' .. WRITER
+    write.text = '{' .. stamp .. ',"expires_at":' .. (expires or 'null') .. ',"key":' .. write.quoted
+      .. ',"value":' .. write.value .. '}'
+    action, change = 'set', '{"event":"value","action":"set","key":' .. write.quoted .. ',' .. stamp
+      .. (expires and ',"expires_at":' .. expires or '') .. write.reason
+      .. (write.logged and ',"value":' or '') .. (write.logged and write.value or '') .. '}'
+
+  elseif kind == 'delete' and write.version_before then
+    action, change = 'delete', removal('delete', write.quoted, revision, WRITER, write.reason)
+
+  elseif kind == 'touch' and write.version_before then
+    write.version = write.version_before
+    -- A quote inside the writer is escaped, so the first match is the member itself.
+    local text = call('GET', write.entry)
+    local _, before = text:find(',"expires_at":', 1, true)
+    local after = text:find(',"key":', before, true)
+    write.text = text:sub(1, before) .. (expires or 'null') .. text:sub(after)
+
+  elseif kind == 'put_schema'
+    or kind == 'delete_schema' and call('HEXISTS', SCHEMAS, write.name) == 1 then
+    action, change = 'schema', '{"event":"schema","action":"schema","key":' .. write.quoted
+      .. ',"revision":' .. revision .. ',"ts":' .. ts .. ',"writer":' .. WRITER .. write.reason
+      .. ',"schema":' .. write.value .. '}'
+  end
+
+  write.changed = (change or write.text) and true or false
+  if change then changes[#changes + 1] = {action = action, name = write.name, text = change} end
+end
