@@ -1,0 +1,62 @@
+"""Settings from environment variables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from memx_server.app import open_store
+from memx_server.settings import Limits, Settings
+from memx_server.storage.redis import RedisStore
+from memx_server.storage.sqlite import SqliteStore
+
+
+def test_defaults() -> None:
+    settings = Settings.from_env({})
+    assert settings.store_url == "redis://localhost:6379/0"
+    assert settings.acl_file == Path("config/acl.json")
+    assert settings.limits == Limits()
+
+
+def test_each_is_read() -> None:
+    settings = Settings.from_env(
+        {
+            "REDIS_URL": "redis://elsewhere/1",
+            "MEMX_ACL_FILE": "/keys.json",
+            "MEMX_MAX_VALUE_BYTES": "100",
+            "MEMX_WRITE_DEADLINE": "0.5",
+            "MEMX_VALIDATION_DEADLINE": "3",
+        }
+    )
+    assert settings.store_url == "redis://elsewhere/1"
+    assert settings.acl_file == Path("/keys.json")
+    assert settings.limits == Limits(value_bytes=100)
+    assert (settings.write_deadline, settings.validation_deadline) == (0.5, 3.0)
+
+
+def test_a_store_of_its_own_comes_before_redis() -> None:
+    environ = {"REDIS_URL": "redis://elsewhere", "MEMX_STORE_URL": "sqlite:/data/memx.db"}
+    assert Settings.from_env(environ).store_url == "sqlite:/data/memx.db"
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("MEMX_MAX_PAGE", "0"),
+        ("MEMX_MAX_PAGE", "-5"),
+        ("MEMX_MAX_NESTING", "many"),
+        ("MEMX_WRITE_DEADLINE", "soon"),
+        ("MEMX_WRITE_DEADLINE", "-1"),
+        ("MEMX_VALIDATION_DEADLINE", "nan"),
+    ],
+)
+def test_a_bad_number_names_its_variable(variable: str, text: str) -> None:
+    with pytest.raises(ValueError, match=variable):
+        Settings.from_env({variable: text})
+
+
+def test_the_url_chooses_the_store() -> None:
+    assert isinstance(open_store("sqlite:/data/memx.db"), SqliteStore)
+    assert isinstance(open_store("redis://localhost"), RedisStore)
+    with pytest.raises(ValueError):
+        open_store("http://localhost")
