@@ -278,6 +278,7 @@ class StoreMachine(RuleBasedStateMachine):
         return self.runner.run(coroutine)
 
 
+@pytest.mark.timeout(300)  # when it fails, hypothesis looks for the shortest way there
 def test_a_store_behaves_like_the_model(backend: Backend) -> None:
     clock = Clock() if isinstance(backend, SqliteBackend) else None
     options: dict[str, Any] = {} if clock is None else {"clock": clock}
