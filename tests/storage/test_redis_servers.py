@@ -214,9 +214,10 @@ async def test_a_clusters_promoted_replica_is_found(
     primary_id = ask(primary, "CLUSTER MYID")
     await eventually(lambda: replicates(replica, primary_id))
 
-    async with opened_at(f"{url},127.0.0.1:{replica.port}") as store:
+    url = f"{url},127.0.0.1:{replica.port}"
+    async with opened_at(url) as store, opened_at(url) as tailing:
         listener = Listener()
-        await store.tail(SPACE, listener)
+        await tailing.tail(SPACE, listener)
         before = (await commit(store, Put("a", b"1"))).position
 
         async def copied() -> bool:
