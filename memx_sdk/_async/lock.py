@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from memx_sdk._async._concurrency import Event, Worker, sleep, spawn
+from memx_sdk.core.retry import chance
 from memx_sdk.errors import ConflictError, LockLostError, MemxError, MemxTimeout
 from memx_sdk.models import Change, Reset
 
@@ -196,7 +196,7 @@ class AsyncLock:
     async def _stays_free(self, changes: AsyncSubscription, missed: int) -> bool:
         """Wait a moment, so that not everyone tries at once; tell whether nobody was quicker."""
         try:
-            change = await changes.next(random.random() * _SCATTER / missed)  # noqa: S311 - jitter
+            change = await changes.next(chance() * _SCATTER / missed)
         except MemxTimeout:
             return True
         return not _takes(change)

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from memx_sdk._sync._concurrency import Event, Worker, sleep, spawn
+from memx_sdk.core.retry import chance
 from memx_sdk.errors import ConflictError, LockLostError, MemxError, MemxTimeout
 from memx_sdk.models import Change, Reset
 
@@ -197,7 +197,7 @@ class Lock:
     def _stays_free(self, changes: Subscription, missed: int) -> bool:
         """Wait a moment, so that not everyone tries at once; tell whether nobody was quicker."""
         try:
-            change = changes.next(random.random() * _SCATTER / missed)  # noqa: S311 - jitter
+            change = changes.next(chance() * _SCATTER / missed)
         except MemxTimeout:
             return True
         return not _takes(change)

@@ -21,6 +21,9 @@ _WORTH_REPEATING: Final = (MemxConnectionError, MemxTimeout, RateLimitedError, U
 """Failures that another attempt may mend. Every request may be repeated: a read changes nothing; a
 write carries an idempotency key, under which it is applied once however often it comes."""
 
+chance: Final[Callable[[], float]] = random.SystemRandom().random
+"""Draws numbers from 0 up to 1; the program's own, drawn after a seed, stay as they would be."""
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
@@ -38,7 +41,7 @@ class RetryPolicy:
     first_delay: float = 0.1
     longest_delay: float = 3.0
     longest_patience: float = 30.0
-    chance: Callable[[], float] = random.random
+    chance: Callable[[], float] = chance
 
     def delay_before(self, attempt: int, error: MemxError) -> float | None:
         """Return the seconds to wait before repeating a request, or None to give up.
