@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
+import re
 import signal
 import socket
 import sys
@@ -34,15 +36,27 @@ class NoCancellations(logging.Filter):
         return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
+class Line(logging.Formatter):
+    """Writes a record without the credentials that libraries log with the headers they see."""
+
+    _CREDENTIAL = re.compile(
+        r"""((?:x-api-key|apikey|authorization|ticket)\W{1,8}(?:bearer\s+)?)[^\s"'&,;)\]]+""",
+        re.IGNORECASE,
+    )
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write ``record``."""
+        return self._CREDENTIAL.sub(r"\1***", super().format(record))
+
+
 _LOG_CONFIG: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "formatters": {"line": {"()": Line, "fmt": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "filters": {"ended": {"()": NoCancellations}},
     "handlers": {
         "stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["ended"]}
     },
-    "root": {"handlers": ["stderr"], "level": "WARNING"},
 }
 
 
@@ -91,7 +105,13 @@ def configure(app: Any, *, workers: int = 1) -> uvicorn.Config:
     Args:
         app: The application; for several workers the name to import it by.
         workers: Processes.
+
+    Raises:
+        ValueError: ``MEMX_LOG_LEVEL`` names no level.
     """
+    level = os.environ.get("MEMX_LOG_LEVEL", "warning").upper()
+    if level not in logging.getLevelNamesMapping():
+        raise ValueError(f"MEMX_LOG_LEVEL: there is no level {level!r}; try debug, info or warning")
     return uvicorn.Config(
         app,
         workers=workers,
@@ -103,8 +123,8 @@ def configure(app: Any, *, workers: int = 1) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         backlog=BACKLOG,
-        log_config=_LOG_CONFIG,
-        log_level=logging.WARNING,
+        log_config={**_LOG_CONFIG, "root": {"handlers": ["stderr"], "level": level}},
+        log_level=logging.getLevelNamesMapping()[level],
         timeout_graceful_shutdown=GRACE,
     )
 
