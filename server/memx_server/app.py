@@ -22,6 +22,7 @@ from memx_server.domain.judging import Judge
 from memx_server.domain.memory import Memory
 from memx_server.domain.presence import Presence
 from memx_server.domain.presence_feed import PresenceFeed
+from memx_server.domain.rates import RateLimiter
 from memx_server.domain.schemas import SchemaCache
 from memx_server.judge_pool import JudgePool
 from memx_server.routes import events, health, home
@@ -122,6 +123,7 @@ def create_app(
         sessions=Sessions(),
         presence=presence,
         presence_feed=PresenceFeed(presence),
+        rates=RateLimiter(store.state, settings.rate_limit) if settings.rate_limit else None,
     )
     app = MemxApp(
         services,

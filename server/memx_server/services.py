@@ -10,6 +10,7 @@ from memx_server.domain.feed_sessions import Sessions
 from memx_server.domain.memory import Memory
 from memx_server.domain.presence import Presence
 from memx_server.domain.presence_feed import PresenceFeed
+from memx_server.domain.rates import RateLimiter
 from memx_server.domain.schemas import SchemaCache
 from memx_server.judge_pool import JudgePool
 from memx_server.settings import Settings
@@ -31,6 +32,7 @@ class Services:
         sessions: The connections that are open.
         presence: Notes who is active, and tells.
         presence_feed: Shows it to those who ask.
+        rates: Turns away who asks too often; None where everybody may.
     """
 
     settings: Settings
@@ -43,3 +45,4 @@ class Services:
     sessions: Sessions
     presence: Presence
     presence_feed: PresenceFeed
+    rates: RateLimiter | None = None

@@ -86,6 +86,32 @@ class SupabaseSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RateLimit:
+    """How often one API key may ask.
+
+    Attributes:
+        per_second: Requests a second, over time.
+        burst: Requests that may come at once.
+    """
+
+    per_second: float
+    burst: int
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> RateLimit | None:
+        """Read ``MEMX_RATE_LIMIT`` and ``MEMX_RATE_BURST`` (default: two seconds' worth).
+
+        Raises:
+            ValueError: One of them is no number above 0.
+        """
+        if not environ.get("MEMX_RATE_LIMIT"):
+            return None
+        per_second = _positive(environ, "MEMX_RATE_LIMIT", 1.0)
+        burst = _positive(environ, "MEMX_RATE_BURST", max(1.0, 2 * per_second))
+        return cls(per_second, max(1, round(burst)))
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The server's settings.
 
@@ -99,6 +125,7 @@ class Settings:
         allowed_hosts: Names under which a browser may reach this server; ``*`` for any.
         allowed_origins: Origins of other pages that may connect and, by CORS, call; ``*`` for any.
         workers: Processes that share the port.
+        rate_limit: How often one API key may ask; None for as often as it likes.
         owns_process: Whether the process is the server's alone, to be tuned as it needs.
     """
 
@@ -111,6 +138,7 @@ class Settings:
     allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "::1")
     allowed_origins: tuple[str, ...] = ()
     workers: int = 1
+    rate_limit: RateLimit | None = None
     owns_process: bool = False
 
     @classmethod
@@ -138,6 +166,7 @@ class Settings:
             allowed_hosts=_list(environ, "MEMX_ALLOWED_HOSTS") or defaults.allowed_hosts,
             allowed_origins=_list(environ, "MEMX_ALLOWED_ORIGINS"),
             workers=int(environ.get("MEMX_WORKERS") or 1),
+            rate_limit=RateLimit.from_env(environ),
             owns_process=True,
         )
 
@@ -152,6 +181,19 @@ def _limits_from(environ: Mapping[str, str]) -> Limits:
                 raise ValueError(f"{variable} must be a whole number above 0, not {text!r}")
             given[name] = int(text)
     return Limits(**given)
+
+
+def _positive(environ: Mapping[str, str], variable: str, default: float) -> float:
+    text = environ.get(variable)
+    if not text:
+        return default
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= 1_000_000:
+        raise ValueError(f"{variable} must be a number above 0, not {text!r}")
+    return number
 
 
 def _seconds(environ: Mapping[str, str], variable: str, default: float) -> float:

@@ -13,7 +13,14 @@ from memx_server.routes.operation import Operation
 from memx_server.routes.operations import OPERATIONS
 
 _REF = "#/components/schemas/{name}"
-_ANY_REQUEST = ("invalid_request", "unauthenticated", "forbidden", "internal", "unavailable")
+_ANY_REQUEST = (
+    "invalid_request",
+    "unauthenticated",
+    "forbidden",
+    "rate_limited",
+    "internal",
+    "unavailable",
+)
 _WITH_BODY = ("invalid_json", "unsupported_media_type", "too_large")
 
 _AGENT = {

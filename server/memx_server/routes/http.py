@@ -71,13 +71,15 @@ class HttpOperations:
 
     async def _answer(self, operation: Operation, scope: Scope, receive: Receive) -> bytes:
         presented = read_headers(scope["headers"])
-        principal = await self._services.authenticator.authenticate(presented.credential)
+        services = self._services
+        principal = await services.authenticator.authenticate(presented.credential)
+        if services.rates is not None:
+            await services.rates.admit(principal)
         query: bytes = scope["query_string"]
         if operation.method == "GET":
             request = decode_query(operation, query)
         else:
             request = await self._decode(operation, presented, query, receive)
-        services = self._services
         call = Call(principal, presented.agent, presented.idempotency_key, services=services)
         services.presence.seen(call)
         return await operation.run(call, request)

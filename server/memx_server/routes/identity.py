@@ -15,7 +15,8 @@ async def identify(scope: Scope, services: Services) -> Call:
 
     Raises:
         ProtocolError: As ``Authenticator.authenticate``; ``invalid_request`` for a malformed agent;
-            ``forbidden`` for a page that may not connect, or a ticket that opens nothing.
+            ``forbidden`` for a page that may not connect, or a ticket that opens nothing;
+            ``rate_limited``.
     """
     settings = services.settings
     check_origin(scope, settings.allowed_hosts, settings.allowed_origins)
@@ -23,6 +24,10 @@ async def identify(scope: Scope, services: Services) -> Call:
     presented = read_headers(scope["headers"])
     if ticket is not None and presented.credential is None:
         principal, agent = await admit(ticket, services)
-        return Call(principal, presented.agent or agent, services=services)
-    principal = await services.authenticator.authenticate(presented.credential)
-    return Call(principal, presented.agent, services=services)
+        agent = presented.agent or agent
+    else:
+        principal = await services.authenticator.authenticate(presented.credential)
+        agent = presented.agent
+    if services.rates is not None:
+        await services.rates.admit(principal)
+    return Call(principal, agent, services=services)

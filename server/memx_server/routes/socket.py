@@ -156,6 +156,7 @@ class Session:
         """Run a request and answer it; tell whether the store answered."""
         call.services.presence.seen(call)
         try:
+            await self._admit()
             answer = await operation.run(call, request)
         except ProtocolError as error:
             self._send(frames.error_answer(id, error))
@@ -169,7 +170,13 @@ class Session:
         finally:
             self._in_flight.release()
 
+    async def _admit(self) -> None:
+        rates = self._call.services.rates
+        if rates is not None:
+            await rates.admit(self._call.principal)
+
     async def _subscribe(self, id: frames.Id, request: SubscribeRequest) -> None:
+        await self._admit()
         limit = self._call.services.settings.limits.subscriptions
         if len(self._streams) >= limit:
             raise ProtocolError(
