@@ -159,11 +159,12 @@ class AsyncAgent:
             timeout: Seconds that the handlers get; then they are cancelled (threads are left).
         """
         self._ended.set()
-        handlers, self._handlers = self._handlers, []
+        handlers = list(self._handlers)
         for handler in handlers:
             await handler.close()
         for handler in handlers:
-            await handler.join(timeout)
+            if await handler.join(timeout) and handler in self._handlers:
+                self._handlers.remove(handler)
 
     async def close(self) -> None:
         """Stop as the context closes: what is being handled gets a second to finish."""

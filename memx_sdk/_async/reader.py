@@ -67,6 +67,8 @@ class AsyncReader:
         """
         deadline = _deadline(timeout)
         while True:
+            if self._ended is not None and self._closing.is_set():
+                raise self._ended
             try:
                 return self._steps.popleft()
             except IndexError:

@@ -160,11 +160,12 @@ class Agent:
             timeout: Seconds that the handlers get; then they are cancelled (threads are left).
         """
         self._ended.set()
-        handlers, self._handlers = self._handlers, []
+        handlers = list(self._handlers)
         for handler in handlers:
             handler.close()
         for handler in handlers:
-            handler.join(timeout)
+            if handler.join(timeout) and handler in self._handlers:
+                self._handlers.remove(handler)
 
     def close(self) -> None:
         """Stop as the context closes: what is being handled gets a second to finish."""

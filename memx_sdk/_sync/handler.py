@@ -70,6 +70,7 @@ class Handler:
         self._moved = Condition()
         self._closing = Event()
         self._workers: list[Worker] = []
+        self._running = concurrency + 1
 
     def start(self) -> None:
         """Begin to read and to work."""
@@ -91,16 +92,18 @@ class Handler:
         with self._moved:
             self._moved.notify_all()
 
-    def join(self, timeout: float) -> None:
-        """Wait for the changes that are being handled, and acknowledge what is done."""
+    def join(self, timeout: float) -> bool:
+        """Wait for the changes that are being handled to be done and acknowledged.
+
+        Returns:
+            Whether they are; not so where one of them is the caller's own.
+        """
         deadline = time.monotonic() + timeout
-        for worker in self._workers:
-            if worker.is_current():
-                continue
+        others = [worker for worker in self._workers if not worker.is_current()]
+        for worker in others:
             if not worker.join(max(0.0, deadline - time.monotonic())):
                 worker.cancel()
-        if self._hold is not None:
-            self._hold.close()
+        return len(others) == len(self._workers)
 
     def _guarded(self, run: Callable[[], Any]) -> None:
         try:
@@ -109,6 +112,16 @@ class Handler:
             return
         except Exception as error:  # noqa: BLE001 - handed to the agent, which raises it
             self._failed(error)
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Give the durable name up when the last worker is done, with all that it has done."""
+        with self._moved:
+            self._running -= 1
+            is_last = self._running == 0
+        if is_last and self._hold is not None:
+            self._hold.close()
 
     def _read(self) -> None:
         while True:

@@ -68,6 +68,8 @@ class Reader:
         """
         deadline = _deadline(timeout)
         while True:
+            if self._ended is not None and self._closing.is_set():
+                raise self._ended
             try:
                 return self._steps.popleft()
             except IndexError:

@@ -296,23 +296,24 @@ async def test_run_ends_with_stop_or_with_the_context(link: Link, prefix: str) -
         await asyncio.wait_for(running, DEADLINE)
 
 
-async def test_a_handler_may_stop_its_agent(link: Link, prefix: str) -> None:
+async def test_a_handler_may_stop_its_agent_and_has_done_its_work(link: Link, prefix: str) -> None:
     async with replace(link, half="sync").context() as ctx:
-        agent = ctx.target.agent("critic")
+        agent = ctx.target.agent(prefix)
         seen = Recorder()
 
-        @agent.on(prefix)  # type: ignore[untyped-decorator]  # ctx is of either half
+        @agent.on(f"{prefix}:*", durable=True)  # type: ignore[untyped-decorator]  # either half's
         def stop(change: Change) -> None:
             seen(change.value)
             agent.stop()
 
-        running = asyncio.create_task(asyncio.to_thread(agent.run))
-        async with asyncio.timeout(DEADLINE):
-            while not running.done():
-                await ctx.set(prefix, 1)
-                await asyncio.wait([running], timeout=0.05)
-        await running
-        assert seen.items == [1]
+        for number in range(1, 3):
+            running = asyncio.create_task(asyncio.to_thread(agent.run))
+            async with asyncio.timeout(DEADLINE):
+                while prefix not in str(await ctx.durable_subscriptions()):
+                    await asyncio.wait([running], timeout=0.02)
+            await ctx.set(f"{prefix}:a", number)
+            await asyncio.wait_for(running, DEADLINE)
+        assert seen.items == [1, 2]
 
 
 async def test_a_refusal_is_raised_by_run_and_by_start(link: Link, prefix: str) -> None:

@@ -163,3 +163,19 @@ async def test_the_published_way_needs_no_context_to_be_kept(feed_server: FeedSe
     (change,) = await recorder.holds(1)
     assert change["value"] == {"n": 1}
     await feed_server.close_all(4403)  # ends the thread
+
+
+async def test_a_subscription_that_nobody_keeps_goes_on(
+    half: Half, feed_server: FeedServer
+) -> None:
+    recorder = Recorder()
+    async with make_context(half, "key", feed_server.url) as ctx:
+        (ctx if half == "async" else ctx.target).subscribe("*", recorder)
+        await feed_server.connected()
+        gc.collect()
+        await feed_server.commit("a")
+        await recorder.holds(1)
+        feed_server.abort_all()
+        gc.collect()
+        await feed_server.commit("b")
+        assert [change.key for change in await recorder.holds(2)] == ["a", "b"]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
+from memx_server.storage.sqlite import SqliteStore
 
-from memx_sdk import AsyncMemxContext
-from tests.sdk.halves import HALVES, make_context
+from memx_sdk import AsyncMemxContext, Reset
+from tests.sdk.halves import HALVES, Half, make_context
 from tests.sdk.streams import DEADLINE, Recorder, subscribe
-from tests.support.memx_server import MemxServer
+from tests.sdk.tcp_proxy import TcpProxy
+from tests.support.memx_server import MemxServer, serve_store
 
 TRANSPORTS = ("http", "websocket")
 
@@ -78,3 +81,36 @@ async def test_callbacks_iterators_and_agents_outlive_a_server() -> None:
             changes = [await iterator.next(timeout=DEADLINE) for _ in log]
             assert [(c.key, c.value, c.revision) for c in changes] == log, name
         assert set(await handled.holds(len(log))) == set(range(number + 1))
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_who_was_away_for_too_long_is_told_and_shown_the_present(
+    half: Half, transport: str, tmp_path: Path
+) -> None:
+    with serve_store(SqliteStore(tmp_path / "memx.db", log_max_records=5)) as served:
+        async with (
+            AsyncMemxContext(served.api_key, served.url) as writer,
+            TcpProxy(served.url) as proxy,
+            make_context(half, served.api_key, proxy.url, transport=transport) as ctx,
+            subscribe(ctx, "k*") as changes,
+        ):
+            await changes.ready(timeout=DEADLINE)
+            await writer.set("k0", "seen")
+            assert (await changes.next(timeout=DEADLINE)).value == "seen"
+            proxy.accepting = False
+            proxy.cut()
+            for number in range(20):
+                await writer.set(f"k{number % 2 + 1}", number)
+            proxy.accepting = True
+
+            reset = await changes.next(timeout=DEADLINE)
+            assert isinstance(reset, Reset)
+            assert reset.reason == "compacted"
+            entries = [await changes.next(timeout=DEADLINE) for _ in range(3)]
+            assert [(each.key, each.value, each.snapshot) for each in entries] == [
+                ("k0", "seen", True),
+                ("k1", 18, True),
+                ("k2", 19, True),
+            ]
+            await writer.set("k3", "after")
+            assert (await changes.next(timeout=DEADLINE)).value == "after"
