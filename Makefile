@@ -1,7 +1,7 @@
 # `make help` says what there is. VENV=... and PYTHON=... choose the environment and the interpreter.
 VENV ?= .venv
 BIN := $(VENV)/bin
-PYTEST ?= -n 2 --dist loadgroup
+PYTEST ?= -n 2 --dist worksteal
 COMPOSE ?= docker compose
 
 .DEFAULT_GOAL := help

@@ -19,7 +19,7 @@ import pytest
 from tests.docs.shell_blocks import ROOT, Block, blocks, documents
 from tests.support.redis_server import RedisServer, free_port
 
-pytestmark = [pytest.mark.xdist_group("docs-shell"), pytest.mark.timeout(150)]
+pytestmark = pytest.mark.timeout(150)
 
 ALL = [block for path in documents() for block in blocks(path)]
 RUN = [block for block in ALL if block.how == "run"]

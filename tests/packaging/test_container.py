@@ -19,7 +19,7 @@ from tests.packaging.conftest import ROOT
 from tests.packaging.image import Image, steps
 from tests.support.redis_server import RedisServer, free_port
 
-pytestmark = [pytest.mark.xdist_group("packaging"), pytest.mark.timeout(240)]
+pytestmark = pytest.mark.timeout(240)
 
 START_SECONDS = 20
 KEY = {"x-api-key": "local_dev_key"}

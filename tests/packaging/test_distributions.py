@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 
 from tests.packaging.conftest import FOLDERS, ROOT, Distribution
 
-pytestmark = [pytest.mark.xdist_group("packaging"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.timeout(120)
 
 ALIASES = {
     "server": "memx-server",
