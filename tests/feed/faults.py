@@ -17,7 +17,13 @@ class FaultyStore:
 
     Attributes:
         lose: Whether notices get lost.
+        scramble: Whether some are lost, others come twice, and all late and in any order.
+        bare: Whether they come without their changes.
+        delay: Seconds by which they are late.
         unavailable: Whether reads fail.
+        pause: Seconds that a read takes longer.
+        page: The most entries of one page of a list, so that it takes several moments to read all.
+        meanwhile: Called while the head is on its way to who asked for it.
         calls: How often each method was called.
     """
 
@@ -27,7 +33,11 @@ class FaultyStore:
         self.lose = False
         self.scramble = False
         self.bare = False
+        self.delay = 0.0
         self.unavailable = False
+        self.pause = 0.0
+        self.page = 1000
+        self.meanwhile: Callable[[], Awaitable[object]] | None = None
         self.calls: Counter[str] = Counter()
         self.listeners: list[TailListener] = []
 
@@ -38,10 +48,16 @@ class FaultyStore:
 
         async def call(*args: Any, **options: Any) -> Any:
             self.calls[name] += 1
-            await asyncio.sleep(0)
+            await asyncio.sleep(self.pause)
             if self.unavailable:
                 raise StoreUnavailable("broken by the test")
-            return await method(*args, **options)
+            if name == "list":
+                options["limit"] = self.page
+            answer = await method(*args, **options)
+            if name == "head" and self.meanwhile is not None:
+                meanwhile, self.meanwhile = self.meanwhile, None
+                await meanwhile()
+            return answer
 
         return call
 
@@ -54,10 +70,13 @@ class FaultyStore:
             return
         if self.bare:
             record = replace(record, changes=None)
+        loop = asyncio.get_running_loop()
+        if self.delay:
+            loop.call_later(self.delay, listener.on_record, record)
+            return
         if not self.scramble:
             listener.on_record(record)
             return
-        loop = asyncio.get_running_loop()
         for _ in range(self._random.choice((0, 1, 1, 1, 2))):
             loop.call_later(self._random.uniform(0, 0.003), listener.on_record, record)
 

@@ -81,6 +81,30 @@ async def test_scrambled_notices_are_put_in_order(store: Store, seed: int) -> No
     await feed.close()
 
 
+async def test_who_has_read_ahead_of_the_notices_gets_nothing_twice(
+    faulty: FaultyStore, shaky: Feed
+) -> None:
+    since = await faulty.head("feed")
+    async with listening(shaky) as early:
+        faulty.delay = 0.05
+        for number in range(10):
+            await put(faulty, "k", number)
+        async with listening(shaky, since=since) as ahead:
+            await ahead.until(event="live")
+            await early.until(value=9)
+            await put(faulty, "end", 1)
+            await ahead.until(key="end")
+    assert [value for _, value in values(ahead.frames)] == [*range(10), 1]
+
+
+async def test_a_write_while_a_hub_opens_is_not_missed(faulty: FaultyStore, store: Store) -> None:
+    feed = Feed(faulty)  # looks at the head after 5 seconds at the earliest
+    faulty.meanwhile = lambda: put(store, "k", 1)
+    async with asyncio.timeout(4), listening(feed) as ear:
+        await ear.until(key="k")
+    await feed.close()
+
+
 async def test_one_reader_repairs_for_all(faulty: FaultyStore, shaky: Feed) -> None:
     """A hundred subscribers and a flood of notices out of turn do not make a storm of reads."""
     ears = [listening(shaky) for _ in range(100)]

@@ -47,7 +47,9 @@ class _Bank:
 
 @pytest.mark.parametrize("log_values", [True, False])
 async def test_it_is_of_one_moment_while_transactions_run(store: Store, log_values: bool) -> None:
-    feed = Feed(FaultyStore(store))  # which lets others run at each read
+    faulty = FaultyStore(store)  # which lets others run at each read
+    faulty.page, faulty.pause = 7, 0.001
+    feed = Feed(faulty)
     bank = _Bank(store, log_values=log_values)
     await bank.open()
     running = asyncio.create_task(bank.run())
@@ -75,7 +77,11 @@ def _revision(frames: list[Frame]) -> int:
     return decode_cursor(frames[-1]["cursor"]).revision
 
 
-async def test_it_is_followed_by_every_later_change_once(store: Store, feed: Feed) -> None:
+async def test_it_is_followed_by_every_later_change_once(store: Store) -> None:
+    faulty = FaultyStore(store)
+    faulty.page, faulty.pause = 1, 0.001
+    feed = Feed(faulty)
+
     async def count() -> None:
         for number in range(200):
             await put(store, "abc"[number % 3], number)
@@ -92,6 +98,7 @@ async def test_it_is_followed_by_every_later_change_once(store: Store, feed: Fee
         assert events == list(range(first, first + len(events)))
         assert len(events) >= 10
     await counting
+    await feed.close()
 
 
 async def test_it_shows_no_more_than_may_be_read(store: Store, feed: Feed) -> None:

@@ -1,0 +1,85 @@
+"""One connection's bounded queue and its lanes."""
+
+from __future__ import annotations
+
+import asyncio
+
+from memx_server.domain.feed_messages import Event, Packet
+from memx_server.domain.feed_outbox import Lane, Outbox
+
+from memx_sdk.protocol.cursors import Position
+
+
+def packet(name: str, size: int = 10) -> Packet:
+    """A packet that is told by its key."""
+    event = Event("value", b"x" * size, key=name)
+    return Packet([event], Position("a", 1), Position("a", 2))
+
+
+def taken(outbox: Outbox) -> list[str]:
+    """What is in the outbox, in the order in which it goes out."""
+    keys = []
+    while outbox:
+        _, each = outbox.take()
+        keys.append(each.events[0].key)
+    return keys
+
+
+def test_lanes_take_turns() -> None:
+    outbox = Outbox(1000, lambda: None)
+    one, other = Lane(outbox), Lane(outbox)
+    for number in range(3):
+        one.put(packet(f"one{number}"))
+    other.put(packet("other"))
+    assert taken(outbox) == ["one0", "other", "one1", "one2"]
+    assert (outbox.size, one.size, other.size) == (0, 0, 0)
+
+
+def test_an_urgent_lane_goes_first_and_until_it_is_empty() -> None:
+    outbox = Outbox(1000, lambda: None)
+    lane, urgent = Lane(outbox), Lane(outbox, urgent=True)
+    for number in range(2):
+        lane.put(packet(f"event{number}"))
+    for number in range(3):
+        urgent.put(packet(f"answer{number}"))
+    assert taken(outbox) == ["answer0", "answer1", "answer2", "event0", "event1"]
+
+
+def test_a_writer_is_woken_once_there_is_something() -> None:
+    woken: list[int] = []
+    outbox = Outbox(1000, lambda: woken.append(outbox.size))
+    lane, other = Lane(outbox), Lane(outbox)
+    for each in (lane, lane, other):
+        each.put(packet("k"))
+    assert len(woken) == 1
+    taken(outbox)
+    other.put(packet("k"))
+    assert len(woken) == 2
+
+
+async def test_who_fills_it_waits_until_it_is_half_empty() -> None:
+    size = packet("k").size
+    outbox = Outbox(4 * size, lambda: None)
+    lane = Lane(outbox)
+    for _ in range(4):
+        assert not outbox.full
+        await outbox.room()
+        lane.put(packet("k"))
+    assert outbox.full
+    waiting = asyncio.create_task(outbox.room())
+    for expected in (False, True):
+        outbox.take()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert waiting.done() is expected
+
+
+async def test_what_is_cleared_makes_room() -> None:
+    outbox = Outbox(10, lambda: None)
+    lane = Lane(outbox)
+    lane.put(packet("k"))
+    waiting = asyncio.create_task(outbox.room())
+    await asyncio.sleep(0)
+    lane.clear()
+    await waiting
+    assert not outbox
