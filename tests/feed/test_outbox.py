@@ -67,6 +67,7 @@ async def test_who_fills_it_waits_until_it_is_half_empty() -> None:
         lane.put(packet("k"))
     assert outbox.full
     waiting = asyncio.create_task(outbox.room())
+    await asyncio.sleep(0)
     for expected in (False, True):
         outbox.take()
         await asyncio.sleep(0)
