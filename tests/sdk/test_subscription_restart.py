@@ -25,6 +25,22 @@ async def restart(server: MemxServer, how: str) -> None:
     await asyncio.to_thread(server.start)
 
 
+async def write_through_restarts(server: MemxServer, writer: AsyncMemxContext) -> int:
+    """Write while the server is killed, and then stopped; returns how many writes there were."""
+    number = 0
+    for how in ("kill", "stop"):
+        for _ in range(5):
+            await writer.set(f"k:{number % 3}", number)
+            number += 1
+        restarting = asyncio.create_task(restart(server, how))
+        for _ in range(5):  # some of these find no server at first
+            keys = (f"k:{number % 3}", "k:also")
+            await writer.txn(then=[{"op": "set", "key": key, "value": number} for key in keys])
+            number += 1
+        await restarting
+    return number
+
+
 @pytest.mark.timeout(90)
 async def test_callbacks_iterators_and_agents_outlive_a_server() -> None:
     recorders: dict[str, Recorder] = {}
@@ -51,21 +67,7 @@ async def test_callbacks_iterators_and_agents_outlive_a_server() -> None:
         await agent.start(DEADLINE)
         waiting = asyncio.create_task(writer.wait_for("k:end", timeout=60))
 
-        number = 0
-        for how in ("kill", "stop"):
-            for _ in range(5):
-                await writer.set(f"k:{number % 3}", number)
-                number += 1
-            restarting = asyncio.create_task(restart(server, how))
-            for _ in range(5):  # some of these find no server at first
-                await writer.txn(
-                    then=[
-                        {"op": "set", "key": f"k:{number % 3}", "value": number},
-                        {"op": "set", "key": "k:also", "value": number},
-                    ]
-                )
-                number += 1
-            await restarting
+        number = await write_through_restarts(server, writer)
         await writer.set("k:end", number)
 
         assert (await waiting).value == number
