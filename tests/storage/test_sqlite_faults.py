@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from memx_server.storage.base import Put, StoreUnavailable, Transaction
+from memx_server.storage.base import Idempotency, Put, StoreUnavailable, Transaction
 from memx_server.storage.sqlite import CannotOpen, SqliteStore, writer
 
-from tests.storage.helpers import SPACE, Listener, commit, put, value, whole_log
+from tests.storage.helpers import SPACE, Listener, put, value, whole_log
 
 
 @pytest.fixture
@@ -125,26 +125,55 @@ async def test_who_stops_waiting_for_the_disk_has_not_written(
     assert await value(store, "a") is None
 
 
+async def test_a_commit_that_the_disk_refuses_has_not_happened(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse_commit(_: writer.Writer) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    head = await put(store, "a", "before")
+    listener = Listener()
+    stop = await store.tail(SPACE, listener)
+    with monkeypatch.context() as patch:
+        patch.setattr(writer.Writer, "_finish", refuse_commit)
+        with pytest.raises(StoreUnavailable):
+            await put(store, "a", "lost")
+    assert await value(store, "a") == "before"
+
+    revision = await put(store, "a", "after")
+
+    assert revision == head + 1
+    await listener.heard(revision)
+    await stop()
+    assert listener.records == (await whole_log(store))[1:]
+    assert [record.previous for record in listener.records] == [head]
+
+
 async def test_a_mistake_in_one_transaction_costs_the_others_nothing(store: SqliteStore) -> None:
     wrong: Any = object()
+    half = Put("half", b"1")
     listener = Listener()
     stop = await store.tail(SPACE, listener)
 
     results = await asyncio.gather(
         put(store, "a"),
-        commit(store, Put("half", b"1"), Put("wrong", b"1", ttl_ms=wrong)),
+        store.commit(SPACE, Transaction("w", [half, Put("wrong", b"1", ttl_ms=2**70)])),
         put(store, "b"),
-        commit(store, Put("half", b"1"), Put("wrong", b"1", ttl_ms=2**70)),
+        # This one goes wrong after it was logged.
+        store.commit(SPACE, Transaction("w", [half], idempotency=Idempotency("t", wrong))),
         put(store, "c"),
         return_exceptions=True,
     )
 
     assert [isinstance(result, Exception) for result in results] == [False, True] * 2 + [False]
-    assert not isinstance(results[1], StoreUnavailable)
+    assert not any(isinstance(result, StoreUnavailable) for result in results)
     await listener.until(lambda: len(listener.records) == 3)
     await stop()
     assert [key for key, _ in (await store.list(SPACE)).entries] == ["a", "b", "c"]
     assert listener.records == await whole_log(store)
+    assert [record.position.revision for record in listener.records] == [
+        result for result in results if isinstance(result, int)
+    ]
 
 
 async def test_a_closed_store_is_unavailable(path: Path) -> None:
