@@ -29,6 +29,9 @@ from memx_server.settings import Limits
 from memx_server.storage.encoding import quote
 
 _PATCH_OPERATIONS = 1000
+_COPIED_BYTES = 256 * 1024
+"""What one patch may copy: enough copies of copies would outgrow the memory, and hold up others before."""
+_to_json = msgspec.json.Encoder(decimal_format="number").encode
 _EXACT = Context(prec=2000, traps=[Inexact])
 _INTEGER = re.compile(rb"-?[0-9]+")
 
@@ -50,7 +53,7 @@ def compute(operation: Computed, present: bytes | None, limits: Limits) -> bytes
             check_value(patch, limits, "merge")
             return merged(present, patch)
         case PatchOperation():
-            return _patched(present, bytes(operation.patch), limits)
+            return _patched(present, bytes(operation.patch))
         case IncrementOperation():
             return _incremented(operation, present)
         case AppendOperation():
@@ -159,7 +162,7 @@ def _number(text: bytes, field: str, code: str) -> Number:
     raise ProtocolError(code, f"{what} is no number; increment needs one", field=field)
 
 
-def _patched(present: bytes | None, patch: bytes, limits: Limits) -> bytes:
+def _patched(present: bytes | None, patch: bytes) -> bytes:
     operations = simplejson.loads(patch, use_decimal=True)
     if not isinstance(operations, list) or len(operations) > _PATCH_OPERATIONS:
         raise ProtocolError(
@@ -174,11 +177,13 @@ def _patched(present: bytes | None, patch: bytes, limits: Limits) -> bytes:
             field="patch",
         )
     document: Any = simplejson.loads(present or b"null", use_decimal=True)
-    size = len(present or b"")
+    size = 0
     for index, operation in enumerate(operations):
         size += _copied_bytes(document, operation)
-        if size > limits.value_bytes + len(patch):
-            raise ProtocolError("too_large", "the patch copies too much", field="patch")
+        if size > _COPIED_BYTES:
+            raise ProtocolError(
+                "too_large", f"the patch copies more than {_COPIED_BYTES} bytes", field="patch"
+            )
         document = _apply(document, operation, index)
     return _dump(document)
 
@@ -206,11 +211,11 @@ def _apply(document: Any, operation: Any, index: int) -> Any:
 
 
 def _copied_bytes(document: Any, operation: Any) -> int:
-    """How much a copy operation adds, so that repeated copies cannot outgrow the memory."""
+    """How much a copy operation adds."""
     if not isinstance(operation, dict) or operation.get("op") != "copy":
         return 0
     try:
-        return len(_dump(jsonpointer.resolve_pointer(document, operation["from"])))
+        return len(_to_json(jsonpointer.resolve_pointer(document, operation["from"])))
     except (jsonpointer.JsonPointerException, TypeError, KeyError, AttributeError):
         return 0
 
