@@ -15,6 +15,8 @@ from memx_server.storage.sqlite import CannotOpen, SqliteStore, writer
 
 from tests.storage.helpers import SPACE, Listener, put, value, whole_log
 
+FULL = 2  # as SQLite numbers its settings of `synchronous`
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -280,3 +282,11 @@ def test_a_refused_file_is_not_kept_locked(path: Path) -> None:
         await store.close()
 
     asyncio.run(open_anew())
+
+
+async def test_every_commit_waits_for_the_disk(store: SqliteStore) -> None:
+    writing = store._session().writer._connection
+    (journal,) = writing.execute("PRAGMA journal_mode").fetchone()
+    (synchronous,) = writing.execute("PRAGMA synchronous").fetchone()
+
+    assert (journal, synchronous) == ("wal", FULL), "only a power cut would show it"
