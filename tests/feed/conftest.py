@@ -27,7 +27,8 @@ def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> MakeStore:
         return lambda **options: SqliteStore(tmp_path / "memory.db", **options)
     url = request.getfixturevalue("redis_any").url
     prefix = f"test-{secrets.token_hex(6)}"
-    return lambda **options: RedisStore(url, prefix=prefix, **options)
+    # A busy machine may stop for a second; what that does is tested elsewhere.
+    return lambda **options: RedisStore(url, prefix=prefix, timeout=10.0, **options)
 
 
 @pytest.fixture

@@ -9,6 +9,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+from memx_server.routes import events
+
 from tests.feed.sockets import DEADLINE, Reachable, client
 from tests.support.memx_server import Served
 
@@ -94,14 +97,14 @@ async def streaming(
 async def test_events_follow_the_log_from_its_oldest_record(server: Served) -> None:
     async with client(server) as http:
         await http.post("/set", json={"key": "a", "value": 1})
-        async with streaming(server) as events:
-            name, change = await events.hear()
+        async with streaming(server) as stream:
+            name, change = await stream.hear()
             assert (name, change["key"], change["value"]) == ("value", "a", 1)
-            assert events.last_event_id == change["cursor"]
-            assert events.retry > 0
-            assert (await events.hear())[0] == "live"
+            assert stream.last_event_id == change["cursor"]
+            assert stream.retry > 0
+            assert (await stream.hear())[0] == "live"
             await http.post("/set", json={"key": "b", "value": 2})
-            name, change = await events.hear()
+            name, change = await stream.hear()
             assert (name, change["key"]) == ("value", "b")
 
 
@@ -109,32 +112,44 @@ async def test_the_last_event_id_goes_before_since(server: Served) -> None:
     async with client(server) as http:
         for number in range(5):
             await http.post("/set", json={"key": "k", "value": number})
-        async with streaming(server) as events:
+        async with streaming(server) as stream:
             for _ in range(3):
-                await events.hear()
-        query = "?since=" + events.last_event_id.replace("-", "-0")
-        async with streaming(server, query, last_event_id=events.last_event_id) as resumed:
+                await stream.hear()
+        query = "?since=" + stream.last_event_id.replace("-", "-0")
+        async with streaming(server, query, last_event_id=stream.last_event_id) as resumed:
             assert [d.get("value") for d in await resumed.until("live")] == [3, 4, None]
 
 
 async def test_an_id_comes_only_when_a_transaction_is_complete(server: Served) -> None:
-    async with client(server) as http, streaming(server, "?since=now") as events:
-        (live,) = await events.until("live")
+    async with client(server) as http, streaming(server, "?since=now") as stream:
+        (live,) = await stream.until("live")
         ops = [{"op": "set", "key": key, "value": 1} for key in "abc"]
         await http.post("/txn", json={"then": ops})
         ids = []
         for _ in range(3):
-            await events.hear()
-            ids.append(events.last_event_id)
+            await stream.hear()
+            ids.append(stream.last_event_id)
         assert ids[0] == ids[1] == live["cursor"] != ids[2]
 
 
+async def test_silence_is_broken_by_comments(
+    server: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "COMMENT_EVERY", 0.05)
+    async with client(server) as http, streaming(server, "?since=now") as stream:
+        await stream.until("live")
+        await asyncio.sleep(0.3)
+        await http.post("/set", json={"key": "k", "value": 1})
+        assert (await stream.hear())[1]["key"] == "k"
+        assert stream.comments >= 2
+
+
 async def test_a_value_with_line_ends_arrives_whole(server: Served) -> None:
-    async with client(server) as http, streaming(server, "?since=now") as events:
-        await events.until("live")
+    async with client(server) as http, streaming(server, "?since=now") as stream:
+        await stream.until("live")
         text = '{"key":"k","value":{"a":\n1,\r\n"b":\r"x\\ny"}}'
         await http.post("/set", content=text, headers={"content-type": "application/json"})
-        _, change = await events.hear()
+        _, change = await stream.hear()
         assert change["value"] == {"a": 1, "b": "x\ny"}
 
 
@@ -142,14 +157,14 @@ async def test_pattern_event_snapshot_and_reset(server: Served) -> None:
     async with client(server) as http:
         await http.post("/set", json={"key": "a", "value": 1})
         await http.post("/set", json={"key": "b", "value": 1})
-        async with streaming(server, "?pattern=a*&event=all&snapshot=true") as events:
-            entry, live = await events.until("live")
+        async with streaming(server, "?pattern=a*&event=all&snapshot=true") as stream:
+            entry, live = await stream.until("live")
             assert (entry["key"], entry["snapshot"]) == ("a", True)
-        async with streaming(server, "?pattern=b&since=abc-1") as events:
-            reset, entry, live = await events.until("live")
+        async with streaming(server, "?pattern=b&since=abc-1") as stream:
+            reset, entry, live = await stream.until("live")
             assert reset == {"event": "reset", "reason": "diverged"}
             assert entry["key"] == "b"
-            assert events.last_event_id == live["cursor"]
+            assert stream.last_event_id == live["cursor"]
 
 
 async def test_what_cannot_be_is_refused_as_json(server: Served) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable
 
 from memx_server.domain.feed import Feed
-from memx_server.storage.base import PutSchema, Store
+from memx_server.storage.base import Put, PutSchema, Store
 
 from memx_sdk.protocol.cursors import decode_cursor, encode_cursor
 from tests.feed.ear import (
@@ -88,11 +88,19 @@ async def test_reliable(store: Store, feed: Feed) -> None:
             await asyncio.sleep(0.001)
             if slow.lane.outbox:
                 slow.take_packet()
+        await writing
         await put(store, "end", 1)
         expected = await quick.until(key="end")
         await slow.until(key="end")
     assert len(expected) == 402
     assert _revisions(slow.frames) == _revisions(expected)
+
+
+async def test_an_expiry_is_an_event_like_any_other(store: Store, feed: Feed) -> None:
+    async with listening(feed) as ear:
+        await write(store, Put("short", b"1", ttl_ms=50))
+        expired = (await ear.until(action="expire"))[-1]
+    assert (expired["key"], expired["value"], expired["version"]) == ("short", None, 0)
 
 
 async def test_resumable(store: Store, feed: Feed) -> None:

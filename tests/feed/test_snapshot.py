@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from random import Random
 
 import pytest
@@ -83,9 +84,12 @@ async def test_it_is_followed_by_every_later_change_once(store: Store) -> None:
     feed = Feed(faulty)
 
     async def count() -> None:
-        for number in range(200):
+        for number in itertools.count():
             await put(store, "abc"[number % 3], number)
+            if done.is_set():
+                return
 
+    done = asyncio.Event()
     counting = asyncio.create_task(count())
     for _ in range(5):
         async with listening(feed, snapshot=True) as ear:
@@ -97,6 +101,7 @@ async def test_it_is_followed_by_every_later_change_once(store: Store) -> None:
         first = max(state, default=-1) + 1
         assert events == list(range(first, first + len(events)))
         assert len(events) >= 10
+    done.set()
     await counting
     await feed.close()
 

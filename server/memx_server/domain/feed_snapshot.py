@@ -46,7 +46,8 @@ class SnapshotBuilder:
     """Reads a pattern's state: entries page by page, then what the log says has changed meanwhile.
 
     Whatever moment within the reading an entry comes from, the changes after the starting position
-    lead it to its state at the final one.
+    lead it to its state at the final one. Values that the log does not keep are read again, until
+    none of them has changed between the reading and the final position.
     """
 
     store: Store
@@ -58,6 +59,7 @@ class SnapshotBuilder:
     _values: dict[str, bytes] = field(default_factory=dict)
     _schemas: dict[str, bytes] = field(default_factory=dict)
     _unknown: set[str] = field(default_factory=set)
+    _volatile: set[str] = field(default_factory=set)
 
     @property
     def _matches(self) -> Callable[[str], object]:
@@ -142,6 +144,7 @@ class SnapshotBuilder:
             self._unknown.discard(change.key)
             if change.action != "set":
                 self._values.pop(change.key, None)
+                self._volatile.discard(change.key)
             elif Event("value", change.data).bare:
                 self._unknown.add(change.key)
             else:
@@ -157,8 +160,10 @@ class SnapshotBuilder:
         Returns:
             The revision at which all of them are known, None where only the head can tell.
         """
-        keys = list(self._unknown)
+        self._volatile |= self._unknown
         self._unknown.clear()
+        # All of them in one read: then nothing that any did up to that moment is left unknown.
+        keys = list(self._volatile)
         await self._read_keys(keys)
         if any(key not in self._values for key in keys):
             return None
