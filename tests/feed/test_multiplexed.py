@@ -272,3 +272,15 @@ async def test_answers_come_before_the_events_of_their_subscription(server: Serv
             else:
                 assert frame["sub"] in known
                 lives += frame["event"] == "live"
+
+
+async def test_a_write_that_is_judged_slowly_is_not_overtaken(server: Served) -> None:
+    pattern = {"type": "array", "uniqueItems": True}
+    async with multiplexed(server) as socket:
+        assert (await socket.ask("set_schema", key="slow", schema=pattern))["ok"]
+        await socket.ask("set", key="warm", value=0)
+        slow = [{"n": number} for number in range(5_000)]
+        await socket.send(id="slow", op="set", key="slow", value=slow)
+        await socket.send(id="quick", op="set", key="quick", value=1)
+        answers = {frame["id"]: frame for frame in [await socket.hear(), await socket.hear()]}
+        assert answers["slow"]["revision"] < answers["quick"]["revision"]

@@ -62,10 +62,14 @@ class Schema:
         """Whether it can be compiled and checked without holding others up."""
         return self._weight <= _QUICK_WEIGHT
 
+    def is_quick_with(self, length: int) -> bool:
+        """Tell whether a value of ``length`` bytes that fits is judged without holding others up."""
+        return length <= _QUICK_BYTES and self.is_light and self._weight * length <= _QUICK_WORK
+
     def violations_at_once(self, value: bytes) -> list[Violation] | None:
         """Judge ``value`` like ``violations``; None where that may take longer than others can wait."""
         length = len(value)
-        if not (length <= _QUICK_BYTES and self.is_light and self._weight * length <= _QUICK_WORK):
+        if not self.is_quick_with(length):
             return None
         instance = _parse(value)
         if self._validator.is_valid(instance):

@@ -24,7 +24,7 @@ from memx_server.routes.identity import identify
 from memx_server.routes.operation import Call, Operation
 from memx_server.routes.streams import Stream, open_stream
 from memx_server.routes.subscriptions import SubscribeRequest
-from memx_server.routes.write_order import WriteOrder
+from memx_server.routes.write_order import WriteOrder, plain_key
 from memx_server.routes.writers import Pump
 from memx_server.services import Services
 
@@ -33,7 +33,6 @@ PATH = "/ws"
 IN_FLIGHT = 64
 """Requests of one socket that are worked on at the same time; more wait unread."""
 
-_PLAIN = frozenset({"set", "delete"})
 _NOWHERE = Position("", 0)
 
 
@@ -144,7 +143,7 @@ class Session:
 
     def _begin(self, operation: Operation, request: Any, work: Coroutine[Any, Any, bool]) -> None:
         if operation.writes:
-            self._writes.add(work, _plain_key(operation, request))
+            self._writes.add(work, plain_key(operation, self._call, request))
             return
         task = asyncio.create_task(work)
         self._reads.add(task)
@@ -221,9 +220,3 @@ class Session:
                 "limits": self._call.services.settings.limits.as_dict(),
             }
         )
-
-
-def _plain_key(operation: Operation, request: Any) -> str | None:
-    """The key of a write that goes straight to the store; None for every other write."""
-    plain = operation.name in _PLAIN and request.if_revision is None
-    return request.key if plain and getattr(request, "ttl", None) is None else None

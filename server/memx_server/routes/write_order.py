@@ -9,6 +9,8 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
+from memx_server.routes.operation import Call, Operation
+
 Work = Coroutine[Any, Any, bool]
 
 _WARM_SECONDS = 1.0
@@ -67,3 +69,17 @@ class WriteOrder:
     async def _settle(*tasks: asyncio.Task[bool]) -> None:
         if tasks:
             await asyncio.wait(tasks)
+
+
+def plain_key(operation: Operation, call: Call, request: Any) -> str | None:
+    """The key of a write that goes straight to the store; None for every other write."""
+    if operation.name not in {"set", "delete"} or request.if_revision is not None:
+        return None
+    key: str = request.key
+    if operation.name == "delete":
+        return key
+    schemas = call.services.schemas.cached(call.space)
+    if schemas is None or request.ttl is not None:
+        return None
+    schema = schemas.winner(key)
+    return key if schema is None or schema.is_quick_with(len(bytes(request.value))) else None
