@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from memx_server.storage.sqlite import SqliteStore
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -17,7 +18,7 @@ from memx_sdk import memxContext
 from tests.support import browser
 from tests.support.memx_server import Served, serve_store
 
-WITHIN = 10.0
+WITHIN = 30.0
 """Seconds in which the page must show what it is waited for."""
 
 
@@ -89,7 +90,14 @@ class Page:
         return [line["message"] for line in lines if line["level"] == "SEVERE"]
 
     def until(self, holds: Callable[[], Any], what: str) -> None:
-        WebDriverWait(self.driver, WITHIN, poll_frequency=0.05).until(lambda _: holds(), what)
+        # An element may be replaced between finding and reading it: then look again.
+        patience = WebDriverWait(
+            self.driver,
+            WITHIN,
+            poll_frequency=0.05,
+            ignored_exceptions=[StaleElementReferenceException],
+        )
+        patience.until(lambda _: holds(), what)
 
     def until_live(self) -> None:
         self.until(lambda: self["state"].text == "live", "the live state")
