@@ -95,7 +95,13 @@ class Resources:
             watcher = self._callers.of(ctx).watcher
         except MemxError as error:
             raise _as_mcp_error(error) from None
-        return await ListenHandler(watcher)(ctx, params)
+        # Whoever has the acknowledgement misses nothing: so the feed is live before it is sent.
+        leave = watcher.subscribe(lambda _: None)
+        try:
+            await watcher.ready()
+            return await ListenHandler(watcher)(ctx, params)
+        finally:
+            leave()
 
     async def subscribe(
         self, ctx: ServerRequestContext[Any, Any], params: types.SubscribeRequestParams
@@ -104,6 +110,7 @@ class Resources:
         uri = str(params.uri)
         _require_key(ctx, uri)
         self._pusher(ctx).uris.add(uri)
+        await self._callers.of(ctx).watcher.ready()
         return types.EmptyResult()
 
     async def unsubscribe(

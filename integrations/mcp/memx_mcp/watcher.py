@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from mcp.server.subscriptions import (
@@ -18,6 +19,8 @@ from memx_mcp.uris import uri_of
 from memx_sdk import AsyncMemxContext, MemxError, Reset
 
 log = logging.getLogger(__name__)
+
+_PATIENCE = 5.0
 
 _GATHERING = 0.02
 """Seconds in which further changes of the same resource join one event."""
@@ -37,6 +40,7 @@ class Watcher:
         self._task: asyncio.Task[None] | None = None
         self._pending: dict[ServerEvent, None] = {}
         self._arrived = asyncio.Event()
+        self._live = asyncio.Event()
 
     @property
     def active(self) -> bool:
@@ -65,8 +69,14 @@ class Watcher:
             if not self.active and self._task is not None:
                 self._task.cancel()
                 self._task = None
+                self._live.clear()
 
         return unsubscribe
+
+    async def ready(self) -> None:
+        """Return once nothing from now on is missed, or memX has been away for a while."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._live.wait(), _PATIENCE)
 
     async def close(self) -> None:
         """Stop watching."""
@@ -83,6 +93,8 @@ class Watcher:
     async def _collect(self) -> None:
         try:
             async with self._context.subscribe("*") as changes:
+                await changes.ready()
+                self._live.set()
                 async for change in changes:
                     self._note(change)
         except MemxError as error:
