@@ -1,5 +1,6 @@
 """One socket to Redis: what is sent in one turn of the event loop leaves as one pipeline.
 
+A long one leaves in parts, so that Redis works on the first commands while the next are being made.
 redis-py is used for what is no hot path (URLs, TLS, hash slots). The connection itself is hiredis
 on a bare asyncio protocol: per command it costs less than half, and nothing is ever sent twice
 behind our back, as redis-py's retries would.
@@ -17,6 +18,9 @@ from typing import Any, TypeVar, cast
 import hiredis
 
 from memx_server.storage.base import StoreUnavailable
+
+_PART_BYTES = 4096
+"""About four writes, or fifty reads: one packet each would cost a system call each."""
 
 _Connection = TypeVar("_Connection", bound="Connection")
 
@@ -53,6 +57,7 @@ class Connection(asyncio.Protocol):
         self._timeout = timeout
         self._reader = hiredis.Reader()
         self._outgoing: list[bytes] = []
+        self._outgoing_bytes = 0
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._transport: asyncio.Transport | None = None
         self._watchdog: asyncio.TimerHandle | None = None
@@ -121,12 +126,16 @@ class Connection(asyncio.Protocol):
         if not self._outgoing:
             self._loop.call_soon(self._flush)
         self._outgoing.append(packed)
+        self._outgoing_bytes += len(packed)
+        if self._outgoing_bytes >= _PART_BYTES:
+            self._flush()
 
     def _flush(self) -> None:
-        if self.closed or self._transport is None:
+        if self.closed or self._transport is None or not self._outgoing:
             return
         self._transport.writelines(self._outgoing)
         self._outgoing = []
+        self._outgoing_bytes = 0
         if self._watchdog is None:
             self._watchdog = self._loop.call_later(self._timeout, self._watch)
 
