@@ -2,66 +2,159 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.load import Load
+_NAME = 34
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one server did in one measurement.
+
+    Attributes:
+        rate: Requests (deliveries, calls) per second.
+        p99: Milliseconds that 99 of 100 took at the most.
+        cpu: Microseconds of processor time that all processes of the server spent on each request;
+            unlike the rate, it says the same on a machine that others use too.
+        memory: Bytes; a row says by its name or note of what.
+        failed: Answers that were no success, and connections that broke.
+        client: The share of one processor that the client took: near 1, it is what was measured.
+    """
+
+    rate: float
+    p99: float | None = None
+    cpu: float | None = None
+    memory: float | None = None
+    failed: int = 0
+    client: float | None = None
 
 
 @dataclass
 class Row:
-    """What a call did beside its floor, round by round.
+    """What memX did beside its floor, round by round.
 
     Attributes:
-        name: What was called.
-        aim: The ratio that it should reach.
+        group: The group's title.
+        name: What was done.
+        floor_name: What memX stands beside; empty where it stands alone.
+        aim: The ratio that it should reach, if one was set.
+        note: What a reader must know besides: why there are no figures, how something was told.
     """
 
+    group: str
     name: str
-    aim: float
-    _rounds: list[tuple[Load, Load]] = field(default_factory=list)
+    floor_name: str = ""
+    aim: float | None = None
+    note: str = ""
+    _rounds: list[tuple[Sample, Sample | None]] = field(default_factory=list)
 
-    def add(self, memx: Load, floor: Load) -> None:
+    def add(self, memx: Sample, floor: Sample | None = None) -> None:
         """Note one round."""
         self._rounds.append((memx, floor))
 
     @property
     def ratios(self) -> list[float]:
-        """memX's rate by the floor's, round by round."""
-        return [memx.rate / floor.rate for memx, floor in self._rounds]
+        """memX's rate by the floor's, round by round; empty without a floor."""
+        return [memx.rate / floor.rate for memx, floor in self._rounds if floor and floor.rate]
+
+    @property
+    def failed(self) -> int:
+        """Requests that failed, in all rounds and on both sides."""
+        return sum(each.failed for pair in self._rounds for each in pair if each)
 
     def as_dict(self) -> dict[str, Any]:
-        """The row's figures: medians over the rounds; rates per second, p99 in ms, cpu in µs."""
-        memx = [each for each, _ in self._rounds]
-        floor = [each for _, each in self._rounds]
+        """The row's figures: medians over the rounds, in the units of ``Sample``; None: not known."""
+        ours = _medians(memx for memx, _ in self._rounds)
+        floors = _medians(floor for _, floor in self._rounds if floor)
+        ratios = self.ratios
         return {
+            "group": self.group,
             "name": self.name,
-            "rate": statistics.median(each.rate for each in memx),
-            "floor": statistics.median(each.rate for each in floor),
-            "ratio": statistics.median(self.ratios),
-            "ratio_min": min(self.ratios),
-            "ratio_max": max(self.ratios),
-            "p99": statistics.median(each.p99 for each in memx),
-            "floor_p99": statistics.median(each.p99 for each in floor),
-            "cpu": statistics.median(each.cpu for each in memx),
-            "floor_cpu": statistics.median(each.cpu for each in floor),
-            "failed": sum(each.failed for each in memx + floor),
+            "floor_name": self.floor_name,
             "aim": self.aim,
+            "note": self.note,
+            "rounds": len(self._rounds),
+            **ours,
+            **{f"floor_{name}": value for name, value in floors.items()},
+            "ratio": _median(ratios),
+            "ratio_min": min(ratios, default=None),
+            "ratio_max": max(ratios, default=None),
+            "p99_ratio": _quotient(ours["p99"], floors["p99"]),
+            "failed": self.failed,
         }
 
 
 def render(rows: list[Row]) -> str:
-    """Write the rows as a table."""
-    head = f"{'':28}{'memX/s':>9}{'floor/s':>9}{'ratio':>7}{'(spread)':>14}"
-    lines = [head + f"{'p99 ms':>9}{'floor':>7}{'cpu µs':>9}{'floor':>7}{'aim':>6}"]
-    for row in rows:
-        found = row.as_dict()
-        spread = f"({found['ratio_min']:.2f}-{found['ratio_max']:.2f})"
-        line = (
-            f"{found['name']:28}{found['rate']:>9,.0f}{found['floor']:>9,.0f}"
-            f"{found['ratio']:>7.2f}{spread:>14}{found['p99']:>9.1f}{found['floor_p99']:>7.1f}"
-            f"{found['cpu']:>9.0f}{found['floor_cpu']:>7.0f}{found['aim']:>6.2f}"
-        )
-        lines.append(line + (f"  {found['failed']} FAILED" if found["failed"] else ""))
-    return "\n".join(lines)
+    """Write the rows as tables, one for each group."""
+    groups = itertools.groupby(rows, key=lambda row: row.group)
+    return "\n\n".join(_table(title, [row.as_dict() for row in group]) for title, group in groups)
+
+
+def _table(title: str, found: list[dict[str, Any]]) -> str:
+    """Only the columns that say something."""
+    used = [column for column in _COLUMNS if any(column.cell(row) for row in found)]
+    head = f"{title:{_NAME}}" + "".join(f"{column.title:>{column.width}}" for column in used)
+    return "\n".join([head, *(_line(row, used) for row in found)])
+
+
+def _line(row: dict[str, Any], used: list[_Column]) -> str:
+    cells = "".join(f"{column.cell(row):>{column.width}}" for column in used)
+    beside = f"  beside {row['floor_name']}" if row["floor_name"] else "  alone: no ratio"
+    failed = f"  {row['failed']} FAILED" if row["failed"] else ""
+    note = f"  ({row['note']})" if row["note"] else ""
+    return f"  {row['name']:{_NAME - 2}}{cells}{beside}{failed}{note}"
+
+
+@dataclass(frozen=True)
+class _Column:
+    title: str
+    width: int
+    name: str
+    form: str
+    scale: float = 1.0
+
+    def cell(self, row: dict[str, Any]) -> str:
+        value = row[self.name]
+        return "" if value is None else f"{value / self.scale:{self.form}}"
+
+
+class _Spread(_Column):
+    def cell(self, row: dict[str, Any]) -> str:
+        low, high = row["ratio_min"], row["ratio_max"]
+        return "" if low is None else f"({low:.2f}-{high:.2f})"
+
+
+_COLUMNS = (
+    _Column("memX/s", 11, "rate", ",.0f"),
+    _Column("floor/s", 11, "floor_rate", ",.0f"),
+    _Column("ratio", 7, "ratio", ".2f"),
+    _Spread("(spread)", 13, "ratio", ""),
+    _Column("aim", 6, "aim", ".2f"),
+    _Column("p99 ms", 8, "p99", ".1f"),
+    _Column("floor", 7, "floor_p99", ".1f"),
+    _Column("ratio", 7, "p99_ratio", ".2f"),
+    _Column("cpu µs", 8, "cpu", ".0f"),
+    _Column("floor", 7, "floor_cpu", ".0f"),
+    _Column("kB", 9, "memory", ",.1f", 1024),
+    _Column("floor", 9, "floor_memory", ",.1f", 1024),
+    _Column("client", 8, "client", ".0%"),
+)
+
+
+def _medians(samples: Iterable[Sample]) -> dict[str, float | None]:
+    known = list(samples)
+    names = ("rate", "p99", "cpu", "memory", "client")
+    return {name: _median(getattr(each, name) for each in known) for name in names}
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
+
+
+def _quotient(one: float | None, other: float | None) -> float | None:
+    return one / other if one is not None and other else None

@@ -1,0 +1,116 @@
+"""The servers that are measured: started for a group of rows, and gone after it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from tests.support.memx_server import MemxServer
+from tests.support.redis_server import RedisServer, free_port, newest_redis
+
+API_KEY = "local_dev_key"
+_PATIENCE = 20.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that answers.
+
+    Attributes:
+        url: Where, as ``http://127.0.0.1:PORT``.
+        pids: Its processes; what they start counts as theirs.
+    """
+
+    url: str
+    pids: tuple[int, ...]
+
+    @property
+    def port(self) -> int:
+        """The TCP port."""
+        return int(self.url.rpartition(":")[2])
+
+    def processor_time(self) -> float:
+        """Seconds of processor time that it has spent so far."""
+        times = [process.cpu_times() for process in self._processes()]
+        return sum(each.user + each.system for each in times)
+
+    def memory(self) -> int:
+        """Bytes of resident memory."""
+        return sum(process.memory_info().rss for process in self._processes())
+
+    def _processes(self) -> list[psutil.Process]:
+        parents = [psutil.Process(pid) for pid in self.pids]
+        return parents + [child for each in parents for child in each.children(recursive=True)]
+
+
+@contextmanager
+def redis() -> Iterator[RedisServer]:
+    """The newest Redis here, empty and without persistence."""
+    with RedisServer(newest_redis()) as server:
+        yield server
+
+
+@contextmanager
+def memx(
+    redis_url: str | None, *, workers: int = 1, acl: Mapping[str, Any] | None = None
+) -> Iterator[Server]:
+    """MemX as ``memx serve`` on Redis, or as ``memx dev`` where there is no Redis."""
+    if redis_url is None:
+        server = MemxServer("dev", acl=acl)
+    else:
+        environ, arguments = {"REDIS_URL": redis_url}, ("--workers", str(workers))
+        server = MemxServer("serve", acl=acl, environ=environ, arguments=arguments)
+    with server:
+        yield Server(server.url, (server.pid,))
+
+
+@contextmanager
+def python(module: str, *arguments: str) -> Iterator[Server]:
+    """A server of ours that is run as ``python -m MODULE PORT ARGUMENTS``."""
+    port = free_port()
+    with program(sys.executable, "-m", module, str(port), *arguments) as process:
+        server = Server(f"http://127.0.0.1:{port}", (process.pid,))
+        wait_for(server.url)
+        yield server
+
+
+@contextmanager
+def program(*command: str, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that ends with the block."""
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, **options)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)
+
+
+def wait_for(url: str) -> None:
+    """Wait until a server answers, be it by an error.
+
+    Raises:
+        TimeoutError: It does not.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise TimeoutError(f"nothing answers at {url}")
