@@ -20,6 +20,7 @@ from fastapi import FastAPI
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
+from memx_server.routes.http_protocol import HttpProtocol
 from memx_server.routes.websocket_protocol import WireProtocol
 
 BACKLOG = 2048
@@ -99,6 +100,19 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def log_level() -> int:
+    """Read from ``MEMX_LOG_LEVEL`` what the server logs (default: ``warning`` and worse).
+
+    Raises:
+        ValueError: It names no level.
+    """
+    name = os.environ.get("MEMX_LOG_LEVEL") or "warning"
+    level = logging.getLevelNamesMapping().get(name.upper())
+    if level is None:
+        raise ValueError(f"MEMX_LOG_LEVEL must be debug, info, warning or error, not {name!r}")
+    return level
+
+
 def configure(app: Any, *, workers: int = 1) -> uvicorn.Config:
     """Make uvicorn's settings.
 
@@ -109,14 +123,12 @@ def configure(app: Any, *, workers: int = 1) -> uvicorn.Config:
     Raises:
         ValueError: ``MEMX_LOG_LEVEL`` names no level.
     """
-    level = os.environ.get("MEMX_LOG_LEVEL", "warning").upper()
-    if level not in logging.getLevelNamesMapping():
-        raise ValueError(f"MEMX_LOG_LEVEL: there is no level {level!r}; try debug, info or warning")
+    level = log_level()
     return uvicorn.Config(
         app,
         workers=workers,
         loop="auto",  # uvloop wherever it exists
-        http="httptools",
+        http=HttpProtocol,
         ws=WireProtocol,
         ws_per_message_deflate=False,  # it halves the fan-out
         lifespan="on" if workers > 1 else "off",  # `Server` sees to it
@@ -124,7 +136,7 @@ def configure(app: Any, *, workers: int = 1) -> uvicorn.Config:
         server_header=False,
         backlog=BACKLOG,
         log_config={**_LOG_CONFIG, "root": {"handlers": ["stderr"], "level": level}},
-        log_level=logging.getLevelNamesMapping()[level],
+        log_level=level,
         timeout_graceful_shutdown=GRACE,
     )
 
