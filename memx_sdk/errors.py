@@ -16,7 +16,7 @@
     │   ├── IdempotencyMismatchError the idempotency key was used for another request
     │   ├── TakenOverError           another subscriber holds the durable name now
     │   ├── RateLimitedError         .retry_after; too many writes to one key
-    │   └── QuotaExceededError       what the API key may use is used up
+    │   └── QuotaExceededError       no room for more keys, durable names or subscriptions
     ├── ServerError                  .status; the server failed (5xx)
     │   └── UnavailableError         .retry_after; it or its store cannot serve now
     ├── BadAnswerError               .status; what answered is no memX server
@@ -173,7 +173,10 @@ class RateLimitedError(RequestError):
 
 
 class QuotaExceededError(RequestError):
-    """What the API key may use is used up."""
+    """There is no room for more keys in the space, more durable names or more subscriptions.
+
+    The detail says which, how many there may be and how to make room.
+    """
 
 
 class ServerError(_AnsweredError):

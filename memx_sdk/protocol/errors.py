@@ -22,16 +22,21 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "conflict": 409,
     "diverged": 409,
     "taken_over": 409,  # a durable subscription has another holder now
+    "quota_exceeded": 409,  # there is no room for more: waiting alone makes none, so it is no 429
     "compacted": 410,
     "too_large": 413,
     "unsupported_media_type": 415,
     "idempotency_mismatch": 422,
     "rate_limited": 429,
-    "quota_exceeded": 429,
     "internal": 500,
     "unavailable": 503,
 }
-"""The HTTP status of each error code. The code, not the status, is what a program should test."""
+"""The HTTP status of each error code. The code, not the status, is what a program should test.
+
+``quota_exceeded`` is at odds with the present state, which its owner can change: 409. It is not about
+the size (413) or the pace (429, which HTTP clients send again by themselves) of the request, nor
+about who asks (403); and 507 would blame the server.
+"""
 
 
 class ProtocolError(Exception):

@@ -7,6 +7,7 @@ import gc
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -108,7 +109,7 @@ def create_app(
         authenticator: Used in place of the ACL file.
     """
     settings = settings or Settings.from_env()
-    store = store or open_store(settings.store_url)
+    store = store or open_store(settings.store_url, settings.limits.space_keys)
     schemas = SchemaCache(store)
     judges = JudgePool(settings.validation_deadline)
     presence = Presence(store.state)
@@ -155,14 +156,25 @@ def open_authenticator(settings: Settings) -> Authenticator:
     )
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, max_keys: int = 0) -> Store:
     """Make the store that ``url`` names; it connects when it is opened.
+
+    Args:
+        url: ``redis://...``, ``rediss://...``, ``unix://...`` or ``sqlite:PATH``.
+        max_keys: Keys that a space may hold; 0 for as many as there is room for.
 
     Raises:
         ValueError: No store has such a URL.
     """
     scheme, _, path = url.partition(":")
-    return SqliteStore(path) if scheme == "sqlite" else RedisStore(url)
+    try:
+        if scheme == "sqlite":
+            if not Path(path).name:
+                raise ValueError("name a file, as in sqlite:memory/memx.db")
+            return SqliteStore(path, max_keys=max_keys)
+        return RedisStore(url, max_keys=max_keys)
+    except ValueError as error:
+        raise ValueError(f"REDIS_URL (or MEMX_STORE_URL) cannot be used: {error}") from None
 
 
 @asynccontextmanager
@@ -198,11 +210,14 @@ async def _lifespan(app: MemxApp) -> AsyncIterator[None]:
 
 async def _open(store: Store) -> None:
     """Open the store; where it does not answer yet, the server serves without it and keeps trying."""
+    told: tuple[object, ...] = ()
     while True:
         try:
             await store.open()
         except StoreUnavailable as error:
-            _log.warning("the store does not answer yet (%s); trying again", error)
+            if error.args != told:
+                told = error.args
+                _log.warning("the store does not answer yet: %s; trying again", *told)
             await asyncio.sleep(0.5)
         else:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -10,6 +11,12 @@ from pathlib import Path
 from memx_sdk.protocol.keys import MAX_KEY_BYTES
 
 DEFAULT_ACL_FILE = Path("config/acl.json")
+
+_WHOLE = re.compile(r"[0-9]{1,15}")
+_FLAGS = {"": False, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
+_HOST = re.compile(r"[\w.-]+|[0-9a-f:.]+", re.I)
+_ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]*://([\w.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.I)
+_WEB_ADDRESS = re.compile(r"https?://[^\s/]+(/\S*)?", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +34,7 @@ class Limits:
         keys_per_read: Keys of one ``mget``.
         page: Items of one page of keys or changes.
         subscriptions: Subscriptions of one socket.
+        space_keys: Keys that a space may hold; 0 for as many as the store can.
     """
 
     value_bytes: int = 1024 * 1024
@@ -39,6 +47,7 @@ class Limits:
     keys_per_read: int = 1000
     page: int = 1000
     subscriptions: int = 1000
+    space_keys: int = 0
 
     def as_dict(self) -> dict[str, int]:
         """The limits by name, as ``whoami`` tells them."""
@@ -68,20 +77,24 @@ class SupabaseSettings:
         """Read ``SUPABASE_URL`` and ``SUPABASE_SERVICE_KEY``; None where neither is set.
 
         Raises:
-            ValueError: Only one of them is set, or a number is none.
+            ValueError: Only one of them is set, or one cannot be used; the message names it.
         """
         url, service_key = environ.get("SUPABASE_URL"), environ.get("SUPABASE_SERVICE_KEY")
         if not url and not service_key:
             return None
         if not url or not service_key:
             raise ValueError("set both SUPABASE_URL and SUPABASE_SERVICE_KEY, or neither")
+        if not _WEB_ADDRESS.fullmatch(url):
+            raise ValueError(f"SUPABASE_URL must be like https://PROJECT.supabase.co, not {url!r}")
+        if not (service_key.isascii() and service_key.isprintable()):
+            raise ValueError("SUPABASE_SERVICE_KEY holds what no HTTP header can; copy it anew")
         defaults = cls(url, service_key)
         return cls(
             url,
             service_key,
             _seconds(environ, "MEMX_SUPABASE_CACHE", defaults.cache_seconds),
             _seconds(environ, "MEMX_SUPABASE_GRACE", defaults.grace_seconds),
-            environ.get("MEMX_SUPABASE_PLAIN_KEYS", "0").lower() in ("1", "true", "yes"),
+            _flag(environ, "MEMX_SUPABASE_PLAIN_KEYS"),
         )
 
 
@@ -149,7 +162,7 @@ class Settings:
         ``MEMX_VALIDATION_DEADLINE`` (seconds), and ``MEMX_MAX_<LIMIT>`` for each limit.
 
         Raises:
-            ValueError: A number is none, or is not positive; the message names the variable.
+            ValueError: One cannot be used; the message names the variable.
         """
         defaults = cls()
         return cls(
@@ -163,24 +176,43 @@ class Settings:
                 environ, "MEMX_VALIDATION_DEADLINE", defaults.validation_deadline
             ),
             supabase=SupabaseSettings.from_env(environ),
-            allowed_hosts=_list(environ, "MEMX_ALLOWED_HOSTS") or defaults.allowed_hosts,
-            allowed_origins=_list(environ, "MEMX_ALLOWED_ORIGINS"),
-            workers=int(environ.get("MEMX_WORKERS") or 1),
+            allowed_hosts=_list(
+                environ, "MEMX_ALLOWED_HOSTS", _HOST, "host names without a port, or *"
+            )
+            or defaults.allowed_hosts,
+            allowed_origins=_list(
+                environ, "MEMX_ALLOWED_ORIGINS", _ORIGIN, "origins like https://example.org, or *"
+            ),
+            workers=_whole(environ, "MEMX_WORKERS", 1),
             rate_limit=RateLimit.from_env(environ),
             owns_process=True,
         )
 
 
 def _limits_from(environ: Mapping[str, str]) -> Limits:
-    given: dict[str, int] = {}
-    for name in Limits().as_dict():
-        variable = f"MEMX_MAX_{name.upper()}"
-        text = environ.get(variable)
-        if text and name != "key_bytes":
-            if not text.isdecimal() or int(text) == 0:
-                raise ValueError(f"{variable} must be a whole number above 0, not {text!r}")
-            given[name] = int(text)
+    defaults = Limits().as_dict()
+    del defaults["key_bytes"]
+    given = {
+        name: _whole(environ, f"MEMX_MAX_{name.upper()}", default)
+        for name, default in defaults.items()
+    }
     return Limits(**given)
+
+
+def _whole(environ: Mapping[str, str], variable: str, default: int) -> int:
+    text = environ.get(variable)
+    if not text:
+        return default
+    if not _WHOLE.fullmatch(text) or int(text) == 0:
+        raise ValueError(f"{variable} must be a whole number above 0, not {text!r}")
+    return int(text)
+
+
+def _flag(environ: Mapping[str, str], variable: str) -> bool:
+    text = environ.get(variable, "").lower()
+    if text not in _FLAGS:
+        raise ValueError(f"{variable} must be 1 or 0, not {text!r}")
+    return _FLAGS[text]
 
 
 def _positive(environ: Mapping[str, str], variable: str, default: float) -> float:
@@ -209,5 +241,11 @@ def _seconds(environ: Mapping[str, str], variable: str, default: float) -> float
     return seconds
 
 
-def _list(environ: Mapping[str, str], variable: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in environ.get(variable, "").split(",") if part.strip())
+def _list(
+    environ: Mapping[str, str], variable: str, form: re.Pattern[str], meaning: str
+) -> tuple[str, ...]:
+    parts = [part.strip() for part in environ.get(variable, "").split(",")]
+    for part in parts:
+        if part not in ("", "*") and not form.fullmatch(part):
+            raise ValueError(f"{variable} must be {meaning}, with commas between; not {part!r}")
+    return tuple(part for part in parts if part)

@@ -137,7 +137,7 @@ def test_there_is_a_limit_to_names(server: Served, monkeypatch: pytest.MonkeyPat
     assert client.post("claim", name="b", holder=one)[0] == 200
 
     status, refusal = client.post("claim", name="c", holder=one)
-    assert (status, refusal["error"]) == (429, "quota_exceeded")
+    assert (status, refusal["error"]) == (409, "quota_exceeded")
     assert client.post("claim", name="b", holder=one)[0] == 200
     assert client.forget("a")
     assert client.post("claim", name="c", holder=one)[0] == 200

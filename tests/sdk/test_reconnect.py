@@ -47,7 +47,7 @@ def test_what_may_pass_is_tried_again(error: MemxError) -> None:
         error_from({"error": "forbidden", "detail": "unknown"}, status=403),
         error_from({"error": "invalid_cursor", "detail": "made up"}, status=400),
         error_from({"error": "too_large", "detail": "a snapshot of that size"}),
-        error_from({"error": "quota_exceeded", "detail": "too many on this socket"}, status=429),
+        error_from({"error": "quota_exceeded", "detail": "too many on this socket"}, status=409),
         error_from({"error": "taken_over", "detail": "another holds it"}),
         MemxClosedError("closed", "the context was closed"),
     ],

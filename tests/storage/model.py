@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from memx_server.storage.base import (
@@ -52,7 +53,7 @@ class Answer:
 class Model:
     """Entries, schemas and the log of one space, with revisions counted from 1."""
 
-    def __init__(self, log_max_records: int) -> None:
+    def __init__(self, log_max_records: int, max_keys: int) -> None:
         self.now = 0
         self.head = 0
         self.floor = 0
@@ -62,6 +63,7 @@ class Model:
         self.records: dict[int, list[ModelChange]] = {}
         self.answers: dict[str, tuple[str, int, Answer]] = {}
         self._log_max_records = log_max_records
+        self._max_keys = max_keys
 
     def commit(self, transaction: Transaction) -> Answer:
         """Apply a transaction as DESIGN.md says."""
@@ -76,6 +78,8 @@ class Model:
         for compare in transaction.compares:
             if self.revision(compare.key) != compare.revision:
                 return Answer("Conflicted", compare.key)
+        if not self._has_room(transaction.writes):
+            return Answer("SpaceFull")
         changes: list[ModelChange] = []
         written = [self._apply(write, transaction.writer, changes) for write in transaction.writes]
         self._log(changes)
@@ -113,6 +117,12 @@ class Model:
             for change in changes
             if change.key == key and change.action != "schema"
         ]
+
+    def _has_room(self, writes: Sequence[Write]) -> bool:
+        after = set(self.entries)
+        after |= {write.key for write in writes if isinstance(write, Put)}
+        after -= {write.key for write in writes if isinstance(write, Delete)}
+        return len(after) <= max(self._max_keys, len(self.entries))
 
     def _apply(self, write: Write, writer: str, changes: list[ModelChange]) -> tuple[bool, int]:
         before = self.entries.get(write.key)

@@ -47,6 +47,7 @@ T = TypeVar("T")
 
 KEYS = ["a", "a:1", "a:2", "b", "ß"]
 LOG_MAX_RECORDS = 8
+MAX_KEYS = len(KEYS) - 1
 HOUR_MS = 3_600_000
 
 keys = st.sampled_from(KEYS)
@@ -86,7 +87,7 @@ class StoreMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.space = f"space {next(self.spaces)}"
-        self.model = Model(LOG_MAX_RECORDS)
+        self.model = Model(LOG_MAX_RECORDS, MAX_KEYS)
         self.base = 0
         self.expiries: set[int] = set()
         if self.clock is not None:
@@ -284,7 +285,7 @@ def test_a_store_behaves_like_the_model(backend: Backend) -> None:
     options: dict[str, Any] = {} if clock is None else {"clock": clock}
 
     with asyncio.Runner() as runner:
-        store = backend.store(log_max_records=LOG_MAX_RECORDS, **options)
+        store = backend.store(log_max_records=LOG_MAX_RECORDS, max_keys=MAX_KEYS, **options)
         runner.run(store.open())
         machine = type(
             "Machine", (StoreMachine,), {"runner": runner, "store": store, "clock": clock}

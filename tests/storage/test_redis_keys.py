@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from memx_server.storage.base import Committed, Compare, Delete, Put, PutSchema, Transaction
+from memx_server.storage.base import (
+    Committed,
+    Compare,
+    Delete,
+    Put,
+    PutSchema,
+    SpaceFull,
+    Transaction,
+)
 from memx_server.storage.redis import RedisStore
 from memx_server.storage.redis.keyspace import Keyspaces
 from redis.crc import key_slot
@@ -171,4 +179,25 @@ async def test_a_commit_logs_what_has_expired_first_and_once(
     assert expiry.previous == first.position.revision
     assert second.previous == expiry.position.revision
     assert second.position == again.position
+    await store.close()
+
+
+async def test_the_cap_goes_by_what_redis_shows_and_not_by_a_clock_that_disagrees(
+    redis_any: RedisServer, prefix: str
+) -> None:
+    # Not opened, so that no sweep comes in between.
+    store = RedisStore(redis_any.url, prefix=prefix, max_keys=2)
+    space = store._keyspaces.space(SPACE)
+
+    async def is_full(*writes: Put) -> bool:
+        outcome = await store.commit(SPACE, Transaction(WRITER, writes))
+        return isinstance(outcome, SpaceFull)
+
+    await commit(store, Put("a", b"1", ttl_ms=60_000), Put("b", b"1"))
+    with redis_any.client() as client:
+        client.delete(space.entry("a"))  # gone before its time by this clock
+    assert not await is_full(Put("a", b"2", ttl_ms=60_000))
+    with redis_any.client() as client:
+        client.zadd(space.expiries, {"a": 1})  # alive after its time by this clock
+    assert await is_full(Put("a", b"3"), Put("c", b"1"))
     await store.close()

@@ -84,7 +84,7 @@ def new_entry(caller: Caller, key: str, committed: Committed, value: bytes | Non
 
 def unexplained(refusal: ProtocolError, key: str) -> ProtocolError:
     """A refused update, for a caller who may not read the value that it was to change."""
-    if refusal.code == "conflict":
+    if refusal.code in ("conflict", "quota_exceeded"):
         return refusal
     return ProtocolError(
         refusal.code,

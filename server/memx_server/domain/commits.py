@@ -30,6 +30,7 @@ from memx_server.storage.base import (
     Outcome,
     Put,
     SchemaMoved,
+    SpaceFull,
     Store,
     StoreUnavailable,
     Transaction,
@@ -85,7 +86,8 @@ class Commits:
 
         Raises:
             ProtocolError: A value is too large or its schema refuses it, the idempotency key was
-                used for another request, or the store does not answer within the deadline.
+                used for another request, the space has no room for more keys, or the store does
+                not answer within the deadline.
         """
         space = caller.principal.space
         while True:
@@ -102,6 +104,8 @@ class Commits:
                 self._schemas.moved(space, outcome.revision)
             elif isinstance(outcome, IdempotencyMismatch):
                 raise _mismatch()
+            elif isinstance(outcome, SpaceFull):
+                raise _space_full(outcome)
             elif refusal is not None and isinstance(outcome, Conflicted):
                 raise refusal
             else:
@@ -189,4 +193,14 @@ def _mismatch() -> ProtocolError:
         "idempotency_mismatch",
         "this Idempotency-Key was used before for another request; use a new key for a new request",
         field="idempotency_key",
+    )
+
+
+def _space_full(outcome: SpaceFull) -> ProtocolError:
+    return ProtocolError(
+        "quota_exceeded",
+        f"this space may hold {outcome.max_keys} keys, and this write would leave it with more; nothing "
+        "was written. Delete keys that are no longer needed, or give passing ones a ttl; keys that "
+        "exist can still be overwritten",
+        limit="space_keys",
     )

@@ -48,6 +48,7 @@ _WRITE_ERRORS = (
     "schema_violation",
     "conflict",
     "too_large",
+    "quota_exceeded",
     "idempotency_mismatch",
 )
 

@@ -25,6 +25,7 @@ from memx_server.storage.transactions import (
     Put,
     PutSchema,
     SchemaMoved,
+    SpaceFull,
     Touch,
     Transaction,
     Write,
@@ -53,6 +54,7 @@ __all__ = [
     "Record",
     "SchemaMoved",
     "Schemas",
+    "SpaceFull",
     "StateStore",
     "Store",
     "StoreUnavailable",
@@ -242,9 +244,12 @@ class Store(Protocol):
         """Apply ``transaction`` atomically, in the total order of the space.
 
         A key whose time has come is gone here too: its expiry is logged first, as a record of its
-        own. Checks come in this order: idempotency, schema revision, compares. What changes nothing
-        (only touches, deletes of missing keys) takes no revision and leaves no record, but its
-        idempotency token is kept.
+        own. Checks come in this order: idempotency, schema revision, compares, room. What changes
+        nothing (only touches, deletes of missing keys) takes no revision and leaves no record, but
+        its idempotency token is kept.
+
+        In a store with a cap on a space's keys, a transaction that creates more keys than it
+        deletes is refused where that would leave more than the cap; what has expired does not count.
         """
 
     async def head(self, space: str) -> Position:

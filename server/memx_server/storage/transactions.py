@@ -157,4 +157,11 @@ class IdempotencyMismatch:
     """The token was used before for a request with another digest; nothing happened."""
 
 
-Outcome = Committed | Conflicted | SchemaMoved | IdempotencyMismatch
+@dataclass(frozen=True, slots=True)
+class SpaceFull:
+    """It would have left the space with more than ``max_keys`` keys; nothing happened."""
+
+    max_keys: int
+
+
+Outcome = Committed | Conflicted | SchemaMoved | IdempotencyMismatch | SpaceFull

@@ -19,6 +19,7 @@ from memx_server.storage.base import (
     Put,
     PutSchema,
     SchemaMoved,
+    SpaceFull,
     Touch,
     Transaction,
     Write,
@@ -53,14 +54,17 @@ class Commits:
     Args:
         servers: Where the spaces are.
         limits: How much log to keep.
+        max_keys: Keys that a space may hold; 0 for no cap.
     """
 
-    def __init__(self, servers: Servers, limits: LogLimits) -> None:
+    def __init__(self, servers: Servers, limits: LogLimits, max_keys: int) -> None:
         self._servers = servers
+        self._max_keys = max_keys
         self._script = Script(
             *("space", "checks", "plan", "write"),
             MAX_RECORDS=limits.records,
             MAX_BYTES=limits.bytes,
+            MAX_KEYS=max_keys,
             NOTICE_MAX=NOTICE_MAX_BYTES,
             ANSWER_MS=IDEMPOTENCY_KEPT_MS,
         )
@@ -76,6 +80,8 @@ class Commits:
             raise ValueError(f"a transaction has at most {_WRITES_MAX} writes and compares")
         keys, arguments = self._encode(space, transaction)
         reply = await self._script.run(self._servers, space.slot, keys, arguments)
+        if reply[0] == b"full":
+            return SpaceFull(self._max_keys), False
         return _decode(reply, transaction)
 
     def _encode(

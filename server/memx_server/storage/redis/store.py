@@ -40,6 +40,7 @@ class RedisStore:
             ``redis+sentinel://host:port,.../service/db`` or ``redis+cluster://host:port,...``.
         log_max_records: Records that the log of a space keeps.
         log_max_bytes: Bytes of change texts that the log of a space keeps.
+        max_keys: Keys that a space may hold; 0 for no cap.
         timeout: Seconds without a sign of life after which Redis counts as unavailable.
         prefix: What every Redis key starts with.
 
@@ -53,12 +54,14 @@ class RedisStore:
         *,
         log_max_records: int = 100_000,
         log_max_bytes: int = 64 * 1024 * 1024,
+        max_keys: int = 0,
         timeout: float = 1.0,
         prefix: str = "memx",
     ) -> None:
         self._servers = connect_to(url, timeout)
         self._keyspaces = Keyspaces(prefix)
-        self._commits = Commits(self._servers, LogLimits(log_max_records, log_max_bytes))
+        log_limits = LogLimits(log_max_records, log_max_bytes)
+        self._commits = Commits(self._servers, log_limits, max_keys)
         self._reads = Reads(self._servers)
         self._tail = Tail(self._servers, timeout)
         self._sweeper = Sweeper(

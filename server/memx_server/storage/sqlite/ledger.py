@@ -21,8 +21,10 @@ from memx_server.storage.base import (
     PutSchema,
     Record,
     SchemaMoved,
+    SpaceFull,
     Transaction,
 )
+from memx_server.storage.sqlite.room import Room
 from memx_server.storage.sqlite.spaces import Space, Spaces
 from memx_server.storage.sqlite.texts import SELECT_ENTRIES, entry_text, seconds
 from memx_server.storage.sqlite.writes import MISSING, Draft, Standing, Writes
@@ -39,6 +41,7 @@ class Ledger:
         clock: Microseconds since the epoch.
         log_max_records: Records that the log of a space keeps.
         log_max_bytes: Bytes of change texts that the log of a space keeps.
+        max_keys: Keys that a space may hold; 0 for no cap.
 
     Attributes:
         fresh: What was logged since it was last emptied, by name of the space: for those who tail.
@@ -51,6 +54,7 @@ class Ledger:
         *,
         log_max_records: int,
         log_max_bytes: int,
+        max_keys: int,
     ) -> None:
         self._connection = connection
         self._clock = clock
@@ -58,6 +62,7 @@ class Ledger:
         self._log_max_bytes = log_max_bytes
         self._writes = Writes(connection)
         self._spaces = Spaces(connection)
+        self._room = Room(connection, max_keys)
         self.fresh: list[tuple[str, Record]] = []
 
     def commit(self, space_name: str, transaction: Transaction) -> Outcome:
@@ -71,6 +76,8 @@ class Ledger:
         standings = self._standings(space, transaction, now)
         if refusal := self._refusal(space, transaction, standings):
             return refusal
+        if not self._room.is_left(space, transaction, standings, now // 1000):
+            return SpaceFull(self._room.max_keys)
         draft = self._draft(space, transaction.writer, now)
         written = [
             self._writes.apply(draft, write, standings.get(write.key, MISSING))

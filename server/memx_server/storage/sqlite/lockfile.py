@@ -68,6 +68,7 @@ class DatabaseLock:
 
         Raises:
             InUse: Somebody has it.
+            OSError: The file cannot be made, or may not be written.
         """
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         try:

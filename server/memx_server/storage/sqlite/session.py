@@ -11,7 +11,7 @@ from pathlib import Path
 from memx_server.storage.base import Record
 from memx_server.storage.sqlite.database import connect, open_database
 from memx_server.storage.sqlite.ledger import Ledger
-from memx_server.storage.sqlite.lockfile import DatabaseLock
+from memx_server.storage.sqlite.lockfile import CannotOpen, DatabaseLock
 from memx_server.storage.sqlite.reads import Reads
 from memx_server.storage.sqlite.statetable import StateTable
 from memx_server.storage.sqlite.writer import Writer
@@ -26,12 +26,14 @@ class Settings:
         clock: Microseconds since the epoch.
         log_max_bytes: Bytes of change texts that the log of a space keeps.
         log_max_records: Transactions that the log of a space keeps.
+        max_keys: Keys that a space may hold; 0 for no cap.
     """
 
     path: Path
     clock: Callable[[], int]
     log_max_bytes: int
     log_max_records: int
+    max_keys: int
 
 
 class Session:
@@ -59,6 +61,7 @@ class Session:
             settings.clock,
             log_max_records=settings.log_max_records,
             log_max_bytes=settings.log_max_bytes,
+            max_keys=settings.max_keys,
         )
         self.state = StateTable(writing, settings.clock)
         self.writer = Writer(writing, self.ledger, settings.clock, publish)
@@ -71,7 +74,7 @@ class Session:
         """Take the lock, open the file and start the writer.
 
         Raises:
-            CannotOpen: Another process has the file, or it is damaged or not ours.
+            CannotOpen: Another process has the file, or it is damaged, not ours or out of reach.
         """
         lock = DatabaseLock(settings.path)
         connections = await asyncio.to_thread(_open_files, settings.path, lock)
@@ -87,8 +90,11 @@ class Session:
 
 
 def _open_files(path: Path, lock: DatabaseLock) -> tuple[sqlite3.Connection, sqlite3.Connection]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock.acquire()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise CannotOpen(f"cannot open {path}: {error.strerror}") from None
     try:
         writing = open_database(path)
         try:

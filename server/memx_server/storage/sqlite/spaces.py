@@ -21,6 +21,7 @@ class Space:
         head: The newest revision.
         floor: The newest revision that was trimmed from the log, 0 when none was.
         log_bytes: Sum of ``len(change.data)`` over the log.
+        keys: Entries, of which some may have expired; None until somebody asks. Not in the row.
     """
 
     id: int
@@ -31,6 +32,7 @@ class Space:
     log_records: int = 0
     log_bytes: int = 0
     schema_revision: int = 0
+    keys: int | None = None
 
     @property
     def position(self) -> Position:

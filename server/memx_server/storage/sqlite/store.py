@@ -50,6 +50,7 @@ class SqliteStore(Store):
         path: The database file; it and its folder are made where they are missing.
         log_max_bytes: Bytes of change texts that the log of a space keeps.
         log_max_records: Transactions that the log of a space keeps.
+        max_keys: Keys that a space may hold; 0 for no cap.
         clock: Microseconds since the epoch.
     """
 
@@ -59,10 +60,11 @@ class SqliteStore(Store):
         *,
         log_max_bytes: int = LOG_MAX_BYTES,
         log_max_records: int = LOG_MAX_RECORDS,
+        max_keys: int = 0,
         clock: Callable[[], int] = wall_clock,
     ) -> None:
         self.path = Path(path)
-        self._settings = Settings(self.path, clock, log_max_bytes, log_max_records)
+        self._settings = Settings(self.path, clock, log_max_bytes, log_max_records, max_keys)
         self._open: Session | None = None
         self._listeners: dict[str, list[TailListener]] = {}
         self.state = SqliteState(self._session)

@@ -58,6 +58,11 @@ class Draft:
         """When what lives ``ttl_ms`` from now expires, in milliseconds since the epoch."""
         return None if ttl_ms is None else self.ts // 1000 + ttl_ms
 
+    def count(self, added: int) -> None:
+        """Keep the number of the space's keys right, where it is known."""
+        if self.space.keys is not None:
+            self.space.keys += added
+
 
 class Writes:
     """Does what each kind of write says.
@@ -91,6 +96,7 @@ class Writes:
         self._connection.execute(
             "DELETE FROM entries WHERE space = ? AND key = ?", (draft.space.id, key)
         )
+        draft.count(-1)
         row: EntryRow = (key, draft.revision, 0, draft.ts, None, draft.writer, b"null")
         draft.changes.append(Change(key, action, value_change(action, row, reason=reason)))
 
@@ -107,6 +113,8 @@ class Writes:
             " writer = excluded.writer, value = excluded.value",
             (draft.space.id, *row),
         )
+        if before is MISSING:
+            draft.count(1)
         data = value_change("set", row, reason=put.reason, with_value=put.log_value)
         draft.changes.append(Change(put.key, "set", data))
         return Written(True, version, expiry_seconds(expires_at))

@@ -2,7 +2,7 @@
 
 -- The writes, and of their keys those that have expired without a record of it: an entry that Redis does
 -- not have is gone, even if this clock (a new primary's, perhaps) is behind the one that ended it.
-local writes, at_hand, expired = {}, {}, {}
+local writes, at_hand, expired, added = {}, {}, {}, 0
 for at = FIRST_WRITE, #ARGV, WRITE_ARGS do
   local kind, name, quoted, reason, ttl, logged, value = unpack(ARGV, at, at + WRITE_ARGS - 1)
   local write = {
@@ -14,6 +14,8 @@ for at = FIRST_WRITE, #ARGV, WRITE_ARGS do
     local _, version = standing(write.entry)
     write.version_before = tonumber(version or nil)
     at_hand[name] = true
+    if kind == 'put' and not version then added = added + 1 end
+    if kind == 'delete' and version then added = added - 1 end
     if not version and call('ZSCORE', EXPIRIES, name) then expired[#expired + 1] = name end
   end
   if ttl == 'keep' then
@@ -22,6 +24,21 @@ for at = FIRST_WRITE, #ARGV, WRITE_ARGS do
     write.expires = now_ms + tonumber(ttl)
   end
   writes[#writes + 1] = write
+end
+
+-- The cap on the keys of a space. Names of entries that have expired may still be listed, so what the
+-- cheap count refuses is counted exactly: at hand it is Redis that says what lives, elsewhere the clock.
+if MAX_KEYS > 0 and added > 0 then
+  local kept = call('ZCARD', NAMES) + added
+  if kept > MAX_KEYS then
+    kept = kept - call('ZCOUNT', EXPIRIES, '-inf', format('%.0f', now_ms - 1))
+    for _, write in ipairs(writes) do
+      local expires = at_hand[write.name] and tonumber(call('ZSCORE', EXPIRIES, write.name) or nil)
+      if expires and expires < now_ms and write.version_before then kept = kept + 1 end
+      if expires and expires >= now_ms and not write.version_before then kept = kept - 1 end
+    end
+    if kept > MAX_KEYS then return {'full'} end
+  end
 end
 
 -- Other entries that have expired. Those at hand that Redis still shows are alive in this transaction.

@@ -1,8 +1,8 @@
 -- The commit script, part 1: its arguments, the clock, the state of the space.
 --
 -- It commits one transaction of a space, or says what stood in its way. Its parts are joined in this
--- order: space, checks, plan, write. Before them stand the constants MAX_RECORDS, MAX_BYTES, NOTICE_MAX
--- and ANSWER_MS (commits.py).
+-- order: space, checks, plan, write. Before them stand the constants MAX_RECORDS, MAX_BYTES, MAX_KEYS,
+-- NOTICE_MAX and ANSWER_MS (commits.py).
 --
 -- Redis does not roll back a script that fails half-way, so every check comes before the first write,
 -- and the first write (XADD) is one that Redis refuses when it is out of memory or is a replica. Values
