@@ -42,7 +42,7 @@ def serve(console: Console, url: str, settings: Settings, workers: int) -> None:
         ("address", url if workers == 1 else f"{url} ({workers} workers)"),
         ("API docs", f"{url}/docs"),
         ("store", shown_url(settings.store_url)),
-        ("keys file", str(settings.acl_file)),
+        ("API keys", settings.supabase.url if settings.supabase else str(settings.acl_file)),
     )
 
 

@@ -131,6 +131,7 @@ def _start(
     from memx_server.storage.sqlite import CannotOpen, SqliteStore
 
     try:
+        serving.log_level()
         settings = Settings.from_env(environ)
         if not _asks_supabase(environ) and (fault := acl_fault(settings.acl_file)):
             _fail(fault)

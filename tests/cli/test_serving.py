@@ -146,7 +146,13 @@ def test_serve_without_keys_says_how_to_name_them(memx: Memx) -> None:
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("MEMX_WRITE_DEADLINE", "soon"), ("REDIS_URL", "mysql://x"), ("MEMX_MAX_VALUE_BYTES", "-1")],
+    [
+        ("MEMX_WRITE_DEADLINE", "soon"),
+        ("REDIS_URL", "mysql://x"),
+        ("MEMX_MAX_VALUE_BYTES", "-1"),
+        ("MEMX_LOG_LEVEL", "chatty"),
+        ("MEMX_STORE_URL", "sqlite:/dev/null/memx.db"),
+    ],
 )
 def test_a_setting_that_cannot_be_is_one_line(memx: Memx, variable: str, value: str) -> None:
     (memx.folder / "acl.json").write_text('{"key": ["*"]}')
