@@ -9,7 +9,7 @@ uses ASGI's own ``send``.
 from __future__ import annotations
 
 from asyncio import TimerHandle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -39,18 +39,21 @@ class WireProtocol(WebSocketsSansIOProtocol):
         if scope is not None and not self.conn.extensions:  # compressed frames cannot be shared
             scope["extensions"][EXTENSION] = {"wire": self}
 
-    def send_message(self, message: Message) -> bool:
-        """Write a text frame; dropped where the connection is closing.
+    def send_messages(self, messages: Iterable[Message]) -> bool:
+        """Write text frames with one system call; dropped where the connection is closing.
 
         Returns:
             Whether more may be written now; if not, ``on_writable`` will be called.
         """
         if not (self.close_sent or self.transport.is_closing()):
-            if message.framed is None:
-                self.conn.send_text(message.text)
-                message.framed = b"".join(self.conn.data_to_send())
-            self.transport.write(message.framed)
+            self.transport.write(b"".join([self._framed(message) for message in messages]))
         return self.writable.is_set()
+
+    def _framed(self, message: Message) -> bytes:
+        if message.framed is None:
+            self.conn.send_text(message.text)
+            message.framed = b"".join(self.conn.data_to_send())
+        return message.framed
 
     def abort(self) -> None:
         """Close the connection at once, whatever the peer has not read."""

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from memx_server.domain.feed_messages import Packet
+from memx_server.domain.feed_messages import Message, Packet
 from memx_server.domain.feed_outbox import Lane, Outbox
 from memx_server.routes.websocket_protocol import WireProtocol
 
@@ -17,6 +17,10 @@ _log = logging.getLogger("memx_server")
 
 _SLICE = 0.004
 """Seconds of sending after which other work of the process gets its turn."""
+
+
+_AT_ONCE = 32 * 1024
+"""Bytes after which a socket's frames are written, before more are taken for it."""
 
 
 class Writer(Protocol):
@@ -75,15 +79,22 @@ class WireWriter:
 
     def flush(self) -> None:
         """Send until nothing is left or the peer falls behind."""
-        outbox, send = self._outbox, self._wire.send_message
-        if not self._wire.writable.is_set():
+        wire = self._wire
+        if not wire.writable.is_set():
             return
-        while outbox:
+        while self._outbox and wire.send_messages(self._some()):
+            pass
+
+    def _some(self) -> list[Message]:
+        """Take what one system call may carry, at least a packet."""
+        outbox = self._outbox
+        messages: list[Message] = []
+        size = 0
+        while outbox and size < _AT_ONCE:
             lane, packet = outbox.take()
-            for message in packet.messages(lane.label):
-                writable = send(message)
-            if not writable:
-                return
+            messages += packet.messages(lane.label)
+            size += packet.size
+        return messages
 
     def drop(self) -> None:
         """Give the connection up."""
