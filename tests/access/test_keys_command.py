@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
+from memx_server.auth import acl_keeper
 from memx_server.auth.acl_file import AclFile
 from memx_server.auth.supabase import SupabaseKeys
 from memx_server.auth.supabase_table import KeyTable
@@ -104,7 +109,8 @@ def test_what_else_stands_in_the_file_is_kept(memx: Run, acl: Path) -> None:
     assert list(entries) == [*others, f"sha256:{digest(key)}"]
     assert {name: entries[name] for name in others} == others
     assert stat.S_IMODE(acl.stat().st_mode) == 0o640
-    assert [each.name for each in acl.parent.iterdir()] == ["acl.json"]  # nothing is left behind
+    # Nothing but the lock is left behind: taking it away could take it from its next holder.
+    assert {each.name for each in acl.parent.iterdir()} == {"acl.json", "acl.json.lock"}
 
 
 def test_a_list_shows_no_key(memx: Run, acl: Path) -> None:
@@ -141,6 +147,63 @@ def test_a_name_of_several_is_not_guessed(memx: Run, acl: Path) -> None:
     before = acl.read_text()
     failed(memx("revoke", "ann"), "names 2 API keys")
     assert acl.read_text() == before
+
+
+def test_no_key_is_lost_to_another_process_that_makes_some_at_the_same_time(acl: Path) -> None:
+    count = 25
+    makers = [_start(acl, count, agent) for agent in ("ann", "bob")]
+    try:
+        for maker in makers:
+            assert maker.stdout is not None
+            assert maker.stdout.readline() == "ready\n"
+        for maker in makers:
+            maker.stdin.write("go\n")  # type: ignore[union-attr]  # it is a pipe
+            maker.stdin.flush()  # type: ignore[union-attr]  # it is a pipe
+        written = [maker.communicate(timeout=60)[0].split() for maker in makers]
+    finally:
+        for maker in makers:
+            maker.kill()
+            maker.wait()
+
+    made_keys = {f"sha256:{digest(key)}" for keys in written for key in keys}
+    assert len(made_keys) == 2 * count
+    assert set(json.loads(acl.read_text())) == made_keys
+
+
+_MAKER = """
+import sys
+from typer.testing import CliRunner
+from memx_sdk.cli.app import build
+count, agent = int(sys.argv[1]), sys.argv[2]
+app, runner = build(), CliRunner()
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(count):
+    result = runner.invoke(app, ["keys", "create", "--agent", agent, "--read", "*"])
+    assert result.exit_code == 0, result.output
+    print(result.stdout.strip(), flush=True)
+"""
+
+
+def _start(acl: Path, count: int, agent: str) -> subprocess.Popen[str]:
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "MEMX_ACL_FILE": str(acl)}
+    return subprocess.Popen(
+        [sys.executable, "-c", _MAKER, str(count), agent],
+        env=environ,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_file_that_another_process_keeps_to_itself_is_left_alone(
+    memx: Run, acl: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acl_keeper, "_PATIENCE", 0.1)
+    with FileLock(f"{acl}.lock"):
+        failed(memx("create", "--read", "a"), "another process")
+    assert not acl.exists()
+    made(memx("create", "--read", "a"))
 
 
 def test_nonsense_is_refused_and_changes_nothing(memx: Run, acl: Path) -> None:

@@ -5,21 +5,28 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.auth.acl_file import Grant, digest_of, read_grants
 from memx_server.auth.issuing import KeptKey, KeyGrant
 from memx_server.domain.access import DEFAULT_SPACE
 
+_PATIENCE = 10.0
+"""Seconds to wait for others who change the file."""
+
 
 class AclKeeper:
     """Changes an ACL file, leaving what else stands in it as it is.
 
-    A server that reads the file meanwhile sees the old one or the new one, never half of it.
+    A server that reads the file meanwhile sees the old one or the new one, never half of it; who changes it does so
+    alone, behind a lock on ``<file>.lock``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -30,9 +37,10 @@ class AclKeeper:
 
         Raises:
             OSError: The file cannot be read or written.
-            ValueError: It is no ACL file, or would be none any more.
+            ValueError: It is no ACL file, or would be none any more, or somebody holds it.
         """
-        self._replace({**self._entries(), stored: _entry(grant)})
+        with self._alone():
+            self._replace({**self._entries(), stored: _entry(grant)})
 
     def kept(self) -> list[KeptKey]:
         """List all.
@@ -50,11 +58,28 @@ class AclKeeper:
 
         Raises:
             OSError: The file cannot be read or written.
-            ValueError: It is no ACL file.
+            ValueError: It is no ACL file, or somebody holds it.
         """
-        entries = self._entries()
-        entries.pop(stored, None)
-        self._replace(entries)
+        with self._alone():
+            entries = self._entries()
+            entries.pop(stored, None)
+            self._replace(entries)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other processes from reading what is about to be replaced, only to replace it in turn."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{self._path}.lock", timeout=_PATIENCE)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise ValueError(
+                f"another process has been changing {self._path} for {_PATIENCE:g} seconds"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _entries(self) -> dict[str, Any]:
         try:
@@ -68,7 +93,6 @@ class AclKeeper:
     def _replace(self, entries: dict[str, Any]) -> None:
         text = json.dumps(entries, indent=2, ensure_ascii=False).encode() + b"\n"
         _grants(text)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         fd, name = tempfile.mkstemp(dir=self._path.parent, prefix=".acl-")  # readable by us alone
         try:
             with os.fdopen(fd, "wb") as file:
