@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
+from memx_server.domain.access import Principal, Scopes
 from memx_server.domain.caller import Caller
 from memx_server.domain.feed_outbox import Lane, Outbox
 from memx_server.domain.presence import Presence, PresenceSettings, Present
@@ -100,6 +102,53 @@ async def test_a_flood_of_names_is_bounded(store: Store) -> None:
     assert len(names) == 10
     assert "steady" in names
     await presence.close()
+
+
+async def test_in_a_full_space_the_longest_idle_make_place_now_and_then(store: Store) -> None:
+    now = 1000.0
+    presence = Presence(store.state, PresenceSettings(members=10), clock=lambda: now)
+    for number in range(10):
+        presence.seen(Caller(reader(), f"old{number}"))
+        now += 0.01
+    presence.seen(Caller(reader(), "old0"))
+    for number in range(5):  # two make place at once, then nobody for a while
+        presence.seen(Caller(reader(), f"new{number}"))
+    old = {f"old{number}" for number in range(10)} - {"old1", "old2"}
+    assert {each.agent for each in await presence.present("feed")} == {*old, "new0", "new1"}
+    now += 1
+    presence.seen(Caller(reader(), "new4"))
+    assert "new4" in {each.agent for each in await presence.present("feed")}
+    await presence.close()
+
+
+class _Said:
+    """A state that notes how long each group's records are to stand."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, int] = {}
+        self.complete = asyncio.Event()
+
+    async def put(self, group: str, name: str, value: bytes, ttl_ms: int) -> None:
+        self.kept[group] = ttl_ms
+        if len(self.kept) == 100:
+            self.complete.set()
+
+    async def remove(self, group: str, name: str) -> None:
+        self.kept.pop(group, None)
+
+
+async def test_many_spaces_are_repeated_less_often_and_stand_longer() -> None:
+    state: Any = _Said()
+    presence = Presence(state, PresenceSettings(repeats_per_second=2))
+    for number in range(100):
+        presence.seen(Caller(Principal("one", Scopes.of(), f"space-{number}")))
+    async with asyncio.timeout(DEADLINE):
+        await state.complete.wait()
+    assert {*state.kept.values()} == {
+        150_000
+    }  # each every 50 seconds, and it stands for three turns
+    await presence.close()
+    assert not state.kept
 
 
 async def test_comings_and_goings_are_events(servers: tuple[Presence, Presence]) -> None:

@@ -7,6 +7,7 @@ where what it said expires by itself when the process dies.
 from __future__ import annotations
 
 import asyncio
+import heapq
 import secrets
 import time
 from collections import Counter
@@ -28,18 +29,24 @@ class PresenceSettings:
         idle_seconds: How long who only asks and writes stays present after the last time.
         announce_seconds: How often a server repeats who is there.
         expire_seconds: How long what a server said stands.
+        repeats_per_second: The most spaces that it repeats this for; with more spaces it repeats
+            each less often, and what it said stands longer in proportion.
         settle_seconds: How long a server waits for more before it announces somebody new.
         poll_seconds: How often a server that has presence subscribers looks what others said.
-        members: The most callers of one space that a server names.
+        members: The most callers of one space that a server names; others take the place of the
+            longest idle.
+        turnover_seconds: How often callers of a full space make place.
         patterns: The most patterns that it names of each.
     """
 
     idle_seconds: float = 60.0
     announce_seconds: float = 10.0
     expire_seconds: float = 30.0
+    repeats_per_second: int = 200
     settle_seconds: float = 0.2
     poll_seconds: float = 2.0
     members: int = 1000
+    turnover_seconds: float = 1.0
     patterns: int = 20
 
 
@@ -69,7 +76,12 @@ class _Member:
     watching: Counter[str] = field(default_factory=Counter)
 
 
-_Members = dict[tuple[str, str | None], _Member]
+class _Members(dict[tuple[str, str | None], _Member]):
+    """Those of one space; none of them makes place before ``full_until``."""
+
+    full_until = 0.0
+
+
 _decode = msgspec.json.Decoder(tuple[Present, ...]).decode
 
 
@@ -93,6 +105,8 @@ class Presence:
         self._server = secrets.token_hex(8)
         self._spaces: dict[str, _Members] = {}
         self._unannounced: set[str] = set()
+        self._due: dict[str, float] = {}
+        self._turns: list[tuple[float, str]] = []  # a heap; those that are not in _due have passed
         self._news = asyncio.Event()
         self._announcing: asyncio.Task[None] | None = None
         self.changed: Callable[[str], None] = lambda space: None
@@ -103,7 +117,7 @@ class Presence:
         member = members and members.get((caller.principal.name, caller.agent))
         if member:
             member.last_seen = self._clock()
-        else:
+        elif not members or len(members) < self.settings.members or self._make_place(members):
             self._join(caller)
 
     @contextmanager
@@ -141,30 +155,34 @@ class Presence:
         if self._announcing is not None:
             self._announcing.cancel()
             await asyncio.gather(self._announcing, return_exceptions=True)
-        with suppress(StoreUnavailable):
-            for space in self._spaces:
-                await self._state.remove(_group(space), self._server)
+        await asyncio.gather(*[self._take_back(space) for space in self._spaces])
         self._spaces.clear()
 
     def _join(self, caller: Caller) -> _Member:
-        members = self._spaces.setdefault(caller.space, {})
+        members = self._spaces.setdefault(caller.space, _Members())
         name = (caller.principal.name, caller.agent)
         member = members.get(name)
         if member is None:
             now = self._clock()
             member = members[name] = _Member(caller, now, now)
-            if len(members) > self.settings.members:
-                self._forget_one(members)
             self._announce_soon(caller.space)
         return member
 
-    def _forget_one(self, members: _Members) -> None:
-        idle = [name for name, member in members.items() if not member.watching]
-        if idle:
-            del members[min(idle, key=lambda name: members[name].last_seen)]
+    def _make_place(self, members: _Members) -> bool:
+        """Forget the longest idle tenth, now and then: at each newcomer it would cost them all dear."""
+        now = self._clock()
+        if now < members.full_until:
+            return False
+        members.full_until = now + self.settings.turnover_seconds
+        idle = (name for name, member in members.items() if not member.watching)
+        count = 1 + len(members) // 10
+        longest = heapq.nsmallest(count, idle, key=lambda name: members[name].last_seen)
+        for name in longest:
+            del members[name]
+        return bool(longest)
 
     def _own(self, space: str) -> Iterable[Present]:
-        members = self._spaces.get(space, {})
+        members = self._spaces.get(space, _Members())
         latest = self._clock() - self.settings.idle_seconds
         for name, member in list(members.items()):
             if not member.watching and member.last_seen < latest:
@@ -189,32 +207,46 @@ class Presence:
 
     async def _announce(self) -> None:
         """Tell the others who is here: news soon, the rest now and then; until nobody is."""
-        settings = self.settings
-        repeat_at = self._clock()
+        settle = self.settings.settle_seconds
         while self._spaces:
-            spaces, self._unannounced = self._unannounced, set()
-            if self._clock() >= repeat_at:
-                spaces |= self._spaces.keys()
-                repeat_at = self._clock() + settings.announce_seconds
             self._news.clear()
-            for space in spaces:
+            for space in self._take_due():
                 with suppress(StoreUnavailable):
                     await self._announce_space(space)
             with suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, repeat_at - self._clock())):
+                async with asyncio.timeout(max(settle, self._turns[0][0] - self._clock())):
                     await self._news.wait()
-                    await asyncio.sleep(settings.settle_seconds)
+                    await asyncio.sleep(settle)
+
+    def _take_due(self) -> set[str]:
+        """Take the spaces of which there is news or whose turn it is."""
+        spaces, self._unannounced = self._unannounced, set()
+        now = self._clock()
+        while self._turns and self._turns[0][0] <= now:
+            due, space = heapq.heappop(self._turns)
+            if self._due.get(space) == due:
+                spaces.add(space)
+        return spaces
 
     async def _announce_space(self, space: str) -> None:
+        settings = self.settings
+        pause = max(settings.announce_seconds, len(self._spaces) / settings.repeats_per_second)
+        self._due[space] = due = self._clock() + pause
+        heapq.heappush(self._turns, (due, space))
         own = list(self._own(space))
         if own:
+            kept = int(1000 * pause * settings.expire_seconds / settings.announce_seconds)
             text = msgspec.json.encode(own)
-            kept = int(self.settings.expire_seconds * 1000)
             await self._state.put(_group(space), self._server, text, kept)
         else:
             await self._state.remove(_group(space), self._server)
             if not self._spaces.get(space):
                 self._spaces.pop(space, None)
+                self._due.pop(space, None)
+
+    async def _take_back(self, space: str) -> None:
+        with suppress(StoreUnavailable):
+            await self._state.remove(_group(space), self._server)
 
 
 def _group(space: str) -> str:

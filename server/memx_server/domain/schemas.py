@@ -9,7 +9,7 @@ from memx_sdk.protocol.keys import compile_pattern, is_pattern, literal_prefix, 
 from memx_server.domain.schema_rules import Schema
 from memx_server.storage.base import Schemas, Store
 
-_SPACES_KEPT = 10_000
+_SPACES_KEPT = 32_768
 _WINNERS_KEPT = 8192
 
 

@@ -12,6 +12,9 @@ from functools import lru_cache, partial
 
 from redis.crc import key_slot
 
+_REMEMBERED = 32_768
+"""Spaces whose names are kept, at about a kilobyte each: more of them are seldom in use at a time."""
+
 
 class Keyspace:
     """The keys of one space.
@@ -84,8 +87,8 @@ class Keyspaces:
     def __init__(self, prefix: str) -> None:
         if "{" in prefix or "}" in prefix:
             raise ValueError(f"the prefix of Redis keys holds no braces: {prefix!r}")
-        self.space = lru_cache(maxsize=4096)(partial(Keyspace, prefix))
-        self.group = lru_cache(maxsize=256)(partial(GroupKeys, prefix))
+        self.space = lru_cache(maxsize=_REMEMBERED)(partial(Keyspace, prefix))
+        self.group = lru_cache(maxsize=_REMEMBERED)(partial(GroupKeys, prefix))
         self.expiring = b"%b:expiring" % prefix.encode()
         self.registry_slot = key_slot(self.expiring)
 
