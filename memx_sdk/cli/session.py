@@ -14,6 +14,7 @@ import typer
 from memx_sdk import AsyncMemxContext, MemxError
 from memx_sdk.cli.exits import ExitCode, exit_code
 from memx_sdk.cli.output import Output
+from memx_sdk.core.values import keep_digits
 
 _PANEL = "Connection"
 
@@ -138,6 +139,7 @@ async def _in_session(
     arguments: dict[str, Any],
 ) -> None:
     output = Output(as_json=connection.json)
+    keep_digits.set(True)
     try:
         async with connection.open() as memory:
             await command(Session(memory, output, connection), **arguments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextvars import ContextVar
 from decimal import Decimal
 from typing import Any, Final, cast
 
@@ -13,6 +14,26 @@ from memx_sdk.errors import InvalidRequestError, ModelError
 
 _MAY_BE_NO_NUMBER: Final = (b"null", b"NaN", b"Infinity")
 """What the encoder writes for a number that JSON does not have."""
+
+
+keep_digits: ContextVar[bool] = ContextVar("keep_digits", default=False)
+"""Whether `decode` remembers how numbers were written, for who shows them and does not compute."""
+
+
+class WrittenNumber(float):
+    """A number that is encoded as it was written.
+
+    Attributes:
+        text: How it was written, such as ``1.10``.
+    """
+
+    __slots__ = ("text",)
+
+    def __new__(cls, text: str) -> WrittenNumber:
+        """Read ``text``."""
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
 
 
 def encode(value: Any) -> bytes:
@@ -45,7 +66,7 @@ def decode(text: bytes | str) -> Any:
     Raises:
         ValueError: It is not JSON.
     """
-    return msgspec.json.decode(text)
+    return _exact_decoder.decode(text) if keep_digits.get() else msgspec.json.decode(text)
 
 
 def parse(text: bytes, model: Any, *, key: str) -> Any:
@@ -95,6 +116,8 @@ def _simplify(value: Any) -> Any:
     """Return something nearer to JSON for a type that the encoder does not know."""
     if isinstance(value, msgspec.Raw):  # the encoder does; what looks for bad numbers does not
         return msgspec.json.decode(value)
+    if isinstance(value, WrittenNumber):
+        return msgspec.Raw(value.text.encode())
     if _is_pydantic(type(value)):
         return value.model_dump(mode="json", by_alias=True)
     if isinstance(value, Mapping):
@@ -136,4 +159,5 @@ def _invalid(why: str) -> InvalidRequestError:
     )
 
 
+_exact_decoder: Final = msgspec.json.Decoder(float_hook=WrittenNumber)
 _encoder: Final = msgspec.json.Encoder(enc_hook=_simplify, decimal_format="number")

@@ -33,6 +33,23 @@ def test_no_digit_is_lost_on_the_way(online: Memx, prefix: str, text: str) -> No
     assert f'"value":{text}' in online("get", f"{prefix}k", "--json").out
 
 
+def test_numbers_are_shown_as_they_were_written(online: Memx, prefix: str) -> None:
+    text = '{"a":[1.10,-0.0,1e2,12345678901234567890.123456789],"n":null}'
+    online("set", f"{prefix}k", text)
+
+    for command in (
+        ("keys", f"{prefix}*", "--values"),
+        ("history", f"{prefix}k"),
+        ("watch", f"{prefix}*", "--snapshot", "--count", "1"),
+    ):
+        assert text in online(*command).out, command
+        assert f'"value":{text}' in online(*command, "--json").out, command
+    lost = online("set", f"{prefix}k", "1", "--if-revision", "0")
+    assert text in lost.err
+    lost = online("set", f"{prefix}k", "1", "--if-revision", "0", "--json")
+    assert f'"value":{text}' in lost.err
+
+
 def test_values_come_from_stdin_files_and_plain_texts(online: Memx, prefix: str) -> None:
     Path(online.folder, "value.json").write_text('{"from": "file"}\n')
     Path(online.folder, "notes.txt").write_text("two\nlines\n")
