@@ -2,6 +2,8 @@
 -- Run it once in the SQL editor of the Supabase project. It may be run again.
 
 create table if not exists public.api_keys (
+    -- Names a row where its key must not appear: `memx keys revoke` asks for it by URL.
+    id         uuid not null default gen_random_uuid(),
     -- 'sha256:' and the SHA-256 of the API key in hexadecimal. `memx keys create --supabase` writes this form and shows
     -- the key itself once. Rows that hold the key in plain text are read only where MEMX_SUPABASE_PLAIN_KEYS=1.
     key        text primary key check (length(key) between 8 and 512),
@@ -16,6 +18,7 @@ create table if not exists public.api_keys (
     created_at timestamptz not null default now()
 );
 
+alter table public.api_keys add column if not exists id uuid not null default gen_random_uuid();
 alter table public.api_keys add column if not exists agent text;
 alter table public.api_keys add column if not exists expires_at timestamptz;
 

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from tests.support.memx_server import running_app
 
 SERVICE_KEY = "eyJ.service.key"
-COLUMNS = ("key", "active", "scopes", "user_id", "agent", "expires_at", "created_at")
+COLUMNS = ("id", "key", "active", "scopes", "user_id", "agent", "expires_at", "created_at")
 
 
 class Project:
@@ -26,16 +26,20 @@ class Project:
     Attributes:
         failure: ``None``, an HTTP status to answer with, ``"hang"`` or ``"garbage"``.
         requests: The query of each request.
+        max_rows: How many it gives at once.
+        has_ids: Whether the table has the column ``id``, which older ones lack.
     """
 
     def __init__(self) -> None:
         self.url = ""
         self.failure: int | str | None = None
         self.requests: list[str] = []
+        self.max_rows = 1000
+        self.has_ids = True
         self._db = sqlite3.connect(":memory:", check_same_thread=False)
         self._db.execute(
-            "create table api_keys (key text primary key, active int not null default 1, scopes text, "
-            "user_id text, agent text, expires_at text, created_at text default current_timestamp)"
+            "create table api_keys (id text default (hex(randomblob(16))), key text primary key, "
+            "active int not null default 1, scopes text, user_id text, agent text, expires_at text, created_at text default current_timestamp)"
         )
 
     def add(self, key: str, **row: Any) -> None:
@@ -52,7 +56,7 @@ class Project:
         return self._select("1 = 1", [])
 
     async def answer(self, request: Request) -> Response:
-        """Answer as PostgREST does for ``key=eq.VALUE``, ``select``, ``order`` and ``limit``."""
+        """Answer as PostgREST does for ``COLUMN=eq.VALUE``, ``select``, ``order``, ``offset`` and ``limit``."""
         self.requests.append(request.url.query)
         if self.failure == "hang":
             await asyncio.sleep(60)
@@ -66,17 +70,19 @@ class Project:
             self._insert(await request.json())
             return JSONResponse([], 201)
         where, values = "1 = 1", []
-        if "key" in request.query_params:
-            operator, _, value = request.query_params["key"].partition(".")
+        for column in {"id", "key"} & request.query_params.keys():
+            operator, _, value = request.query_params[column].partition(".")
             assert operator == "eq"
-            where, values = "key = ?", [value]
+            where, values = f"{column} = ?", [value]
         if request.method == "PATCH":
             for name, value in (await request.json()).items():
                 self._db.execute(
                     f"update api_keys set {name} = ? where {where}", [_stored(value), *values]
                 )
-        rows = self._select(where, values)
-        return JSONResponse(rows[: int(request.query_params.get("limit", 1000))])
+        rows = self._select(where, values)[int(request.query_params.get("offset", 0)) :]
+        return JSONResponse(
+            rows[: min(self.max_rows, int(request.query_params.get("limit", 1000)))]
+        )
 
     def _insert(self, row: dict[str, Any]) -> None:
         names = [name for name in COLUMNS if name in row]
@@ -89,6 +95,8 @@ class Project:
     def _select(self, where: str, values: list[str]) -> list[dict[str, Any]]:
         found = self._db.execute(f"select {', '.join(COLUMNS)} from api_keys where {where}", values)
         rows = [dict(zip(COLUMNS, row, strict=True)) for row in found]
+        if not self.has_ids:
+            rows = [{name: row[name] for name in COLUMNS[1:]} for row in rows]
         return [
             {**row, "active": bool(row["active"]), "scopes": json.loads(row["scopes"] or "null")}
             for row in rows

@@ -251,6 +251,36 @@ async def test_supabase(memx: Run, project: Project) -> None:
     await table.close()
 
 
+@pytest.mark.parametrize("has_ids", [True, False])
+async def test_a_row_in_plain_text_is_revoked_without_naming_its_key(
+    memx: Run, project: Project, has_ids: bool
+) -> None:
+    project.has_ids = has_ids
+    project.add("plain-key", agent="ann")
+    project.add("other-key", agent="bob")
+
+    revoked = await _in_thread(memx, "revoke", "--supabase", "ann")
+
+    assert revoked.exit_code == 0, revoked.output
+    states = {row["key"]: row["active"] for row in project.rows()}
+    assert states == {"plain-key": False, "other-key": True}
+    # A table without ids leaves no other name; what is told then is void.
+    assert any("plain-key" in query for query in project.requests) is not has_ids
+
+
+async def test_a_project_that_gives_few_rows_at_once_has_all_listed(
+    memx: Run, project: Project
+) -> None:
+    project.max_rows = 2
+    for number in range(5):
+        project.add(f"key-number-{number}", agent=f"agent-{number}")
+
+    listed = await _in_thread(memx, "list", "--supabase", "--json")
+
+    agents = [json.loads(line)["agent"] for line in listed.stdout.splitlines()]
+    assert sorted(agents) == [f"agent-{number}" for number in range(5)]
+
+
 async def _in_thread(memx: Run, *arguments: str) -> Result:
     return await asyncio.to_thread(memx, *arguments)
 

@@ -145,6 +145,11 @@ def read_grants(text: bytes) -> dict[bytes, Grant]:
     return grants
 
 
+def is_hashed(stored: str) -> bool:
+    """Tell whether a key is stored in a form from which nobody can tell it."""
+    return _STORED_DIGEST.fullmatch(stored) is not None
+
+
 def digest_of(stored: str) -> bytes:
     """Return the SHA-256 digest of a key as a file stores it: plain, or ``sha256:<hex>``."""
     match = _STORED_DIGEST.fullmatch(stored)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from memx_server.auth.acl_file import is_hashed
 from memx_server.auth.issuing import KeptKey, KeyGrant
 from memx_server.auth.supabase_rows import Row
 from memx_server.auth.supabase_table import KeyTable
@@ -57,10 +58,20 @@ class SupabaseKeeper:
     def revoke(self, stored: str) -> None:
         """Set a key inactive.
 
+        A key in plain text is found by its row's ``id``, to keep it out of the URL; only older tables have none.
+
         Raises:
             TableUnavailable: The table cannot be asked.
         """
-        self._ask(lambda table: table.deactivate(stored))
+
+        async def deactivate(table: KeyTable) -> bool:
+            if not is_hashed(stored):
+                row = next((row for row in await table.rows() if row["key"] == stored), {})
+                if row.get("id") is not None:
+                    return await table.deactivate("id", str(row["id"]))
+            return await table.deactivate("key", stored)
+
+        self._ask(deactivate)
 
     def _ask(self, call: Callable[[KeyTable], Awaitable[T]]) -> T:
         async def ask() -> T:

@@ -10,6 +10,9 @@ from supabase import AsyncClient, AsyncClientOptions, acreate_client
 
 TABLE = "api_keys"
 
+_PAGE = 1000
+"""Rows to ask for at once; a Supabase project gives no more unless it is set to."""
+
 for _name in ("httpx", "httpcore", "hpack"):
     # They log each request's URL, and a look-up by plain text has the API key in it.
     logging.getLogger(_name).setLevel(logging.WARNING)
@@ -51,7 +54,13 @@ class KeyTable:
             TableUnavailable: It cannot be asked, or answers nonsense.
         """
         table = (await self._connected()).table(TABLE)
-        return await self._execute(table.select("*").order("created_at", desc=True))
+        found: list[dict[str, Any]] = []
+        while True:
+            query = table.select("*").order("created_at", desc=True).order("key")
+            page = await self._execute(query.range(len(found), len(found) + _PAGE - 1))
+            if not page:
+                return found
+            found += page
 
     async def insert(self, row: dict[str, Any]) -> None:
         """Add a row.
@@ -61,14 +70,14 @@ class KeyTable:
         """
         await self._execute((await self._connected()).table(TABLE).insert(row))
 
-    async def deactivate(self, stored: str) -> bool:
-        """Set a row inactive; tell whether there was one.
+    async def deactivate(self, column: str, value: str) -> bool:
+        """Set the rows inactive whose ``column`` is ``value``, which the URL shows; tell whether there were any.
 
         Raises:
             TableUnavailable: It cannot be asked.
         """
         table = (await self._connected()).table(TABLE)
-        return bool(await self._execute(table.update({"active": False}).eq("key", stored)))
+        return bool(await self._execute(table.update({"active": False}).eq(column, value)))
 
     async def close(self) -> None:
         """Close the connections."""
