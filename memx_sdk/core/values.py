@@ -28,6 +28,7 @@ class WrittenNumber(float):
     """
 
     __slots__ = ("text",)
+    text: str
 
     def __new__(cls, text: str) -> WrittenNumber:
         """Read ``text``."""
