@@ -19,6 +19,13 @@ from tests.support.memx_server import running_app
 SERVICE_KEY = "eyJ.service.key"
 COLUMNS = ("id", "key", "active", "scopes", "user_id", "agent", "expires_at", "created_at")
 
+_TABLE = """
+    create table api_keys (
+        id text default (hex(randomblob(16))), key text primary key, active int not null default 1,
+        scopes text, user_id text, agent text, expires_at text, created_at text default current_timestamp
+    )
+"""
+
 
 class Project:
     """The table, and how the project behaves.
@@ -37,10 +44,7 @@ class Project:
         self.max_rows = 1000
         self.has_ids = True
         self._db = sqlite3.connect(":memory:", check_same_thread=False)
-        self._db.execute(
-            "create table api_keys (id text default (hex(randomblob(16))), key text primary key, "
-            "active int not null default 1, scopes text, user_id text, agent text, expires_at text, created_at text default current_timestamp)"
-        )
+        self._db.execute(_TABLE)
 
     def add(self, key: str, **row: Any) -> None:
         """Insert a row."""
