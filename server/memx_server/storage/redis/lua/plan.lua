@@ -16,10 +16,11 @@ for at = FIRST_WRITE, #ARGV, WRITE_ARGS do
     at_hand[name] = true
     if kind == 'put' and not version then added = added + 1 end
     if kind == 'delete' and version then added = added - 1 end
-    if not version and call('ZSCORE', EXPIRIES, name) then expired[#expired + 1] = name end
+    if expiring and not version and call('ZSCORE', EXPIRIES, name) then expired[#expired + 1] = name end
   end
   if ttl == 'keep' then
-    write.expires = write.version_before and tonumber(call('ZSCORE', EXPIRIES, name) or nil)
+    write.expires = expiring and write.version_before
+      and tonumber(call('ZSCORE', EXPIRIES, name) or nil)
   elseif ttl ~= '' then
     write.expires = now_ms + tonumber(ttl)
   end
@@ -42,8 +43,8 @@ if MAX_KEYS > 0 and added > 0 then
 end
 
 -- Other entries that have expired. Those at hand that Redis still shows are alive in this transaction.
-local due = call('ZRANGEBYSCORE', EXPIRIES, '-inf', format('%.0f', now_ms - 1),
-  'LIMIT', 0, EXPIRED_AT_ONCE)
+local due = expiring and call('ZRANGEBYSCORE', EXPIRIES, '-inf', format('%.0f', now_ms - 1),
+  'LIMIT', 0, EXPIRED_AT_ONCE) or {}
 if #due > 0 then
   for i = 0, COMPARES - 1 do
     if standing(KEYS[FIRST_ENTRY + i]) then at_hand[ARGV[FIRST_COMPARE + i * COMPARE_ARGS]] = true end
@@ -62,8 +63,8 @@ if #writes > 0 or #expired > 0 then
   server_replid = before and info:sub(before + 1, before + 40) or ''
   if server_replid ~= replid then counted_from = math.max(counted_from, now - 1) end
 end
-local expiry_revision = format('%.0f', counted_from + 1)
-local revision = #expired == 0 and expiry_revision or format('%.0f', counted_from + 2)
+local expiry_revision = #expired > 0 and format('%.0f', counted_from + 1)
+local revision = format('%.0f', counted_from + (expiry_revision and 2 or 1))
 
 local function removal(action, quoted, removed_at, writer, reason)
   return '{"event":"value","action":"' .. action .. '","key":' .. quoted .. ',"revision":' .. removed_at

@@ -40,6 +40,7 @@ local floor = held[4] or '0'
 local bytes = tonumber(held[5] or 0)
 local schema_revision = held[6] or '0'
 local cuts = held[7] or ''
+local expiring = call('EXISTS', EXPIRIES) == 1
 
 -- Returns the revision and the version of an entry, nil where there is none.
 --

@@ -21,14 +21,16 @@ if logs and server_replid ~= replid then
 end
 
 -- The newest record always stays, so an empty log was evicted or deleted: readers must learn of the gap.
-if logs and (head == '0' or call('XLEN', LOG) == 0) then
+local records = call('XLEN', LOG)
+if logs and (head == '0' or records == 0) then
   call('DEL', LOG, NEWEST)
+  records = 0
   floor, bytes, moved = head, 0, true
 end
 
 -- Logs changes as one record and tells those who tail the space.
 local function append(logged, at)
-  local fields, texts, size = {'previous', head}, {}, 0
+  local fields, notice, size = {'previous', head}, {lineage .. ' ' .. at .. ' ' .. head .. '\n'}, 0
   for i, change in ipairs(logged) do
     local before, first, count = '?', floor == '0' and at or '?', '0'
     if change.action ~= 'schema' then
@@ -37,17 +39,18 @@ local function append(logged, at)
       change.newest = at .. ' ' .. first .. ' ' .. format('%.0f', count + 1)
     end
     fields[2 * i + 1] = change.action .. ':' .. before .. ':' .. change.name
-    fields[2 * i + 2], texts[i] = change.text, change.text
+    fields[2 * i + 2] = change.text
+    notice[2 * i], notice[2 * i + 1] = i == 1 and '[' or ',', change.text
     size = size + #change.text
   end
   call('XADD', LOG, at .. '-0', unpack(fields))
   -- A notice that would be too big names the revision only.
-  local notice = size <= NOTICE_MAX and '[' .. table.concat(texts, ',') .. ']' or ''
-  call(PUBLISH, LOG, lineage .. ' ' .. at .. ' ' .. head .. '\n' .. notice)
+  notice[#notice + 1] = ']'
+  call(PUBLISH, LOG, size <= NOTICE_MAX and table.concat(notice) or notice[1])
   for _, change in ipairs(logged) do
     if change.newest then call('HSET', NEWEST, change.name, change.newest) end
   end
-  head, bytes = at, bytes + size
+  head, bytes, records = at, bytes + size, records + 1
 end
 
 if #expired > 0 then
@@ -74,12 +77,12 @@ for _, write in ipairs(writes) do
       call('ZADD', EXPIRIES, expires, name)
     else
       call('SET', write.entry, write.text)
-      call('ZREM', EXPIRIES, name)
+      if expiring then call('ZREM', EXPIRIES, name) end
     end
     if not write.version_before then call('ZADD', NAMES, 0, name) end
   elseif kind == 'delete' and write.changed then
     call('DEL', write.entry)
-    call('ZREM', EXPIRIES, name)
+    if expiring then call('ZREM', EXPIRIES, name) end
     call('ZREM', NAMES, name)
   elseif kind == 'put_schema' then
     call('HSET', SCHEMAS, name, write.value)
@@ -102,7 +105,7 @@ end
 -- Trimming; an empty transaction is there to go on with what a commit left.
 local more = #due == EXPIRED_AT_ONCE
 if logs or #writes == 0 then
-  local records, from, budget = call('XLEN', LOG), '-', TRIMMED_AT_ONCE
+  local from, budget = '-', TRIMMED_AT_ONCE
   local too_big = records > 1 and (records > MAX_RECORDS or bytes > MAX_BYTES)
   while too_big and budget > 0 do
     local id, fields = unpack(call('XRANGE', LOG, from, '+', 'COUNT', 1)[1])
