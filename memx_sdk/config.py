@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from memx_sdk.transport import TransportOptions
 
@@ -35,7 +35,7 @@ def options_from(
     Raises:
         ValueError: One of them cannot be; the API key is not repeated in the message.
     """
-    if timeout <= 0:
+    if not timeout > 0:
         raise ValueError(f"timeout must be a number of seconds above 0, not {timeout!r}")
     if agent is not None and not (0 < len(agent) <= _LONGEST_AGENT_NAME and agent.isprintable()):
         raise ValueError(
@@ -65,11 +65,18 @@ def _checked_key(api_key: str | None) -> str | None:
 def _checked_url(base_url: str) -> str:
     url = base_url.strip().rstrip("/")
     parts = urlsplit(url)
-    if not parts.scheme or (parts.scheme in _NETWORK_SCHEMES and not parts.hostname):
+    if not parts.scheme or (parts.scheme in _NETWORK_SCHEMES and not _names_a_place(parts)):
         raise ValueError(
             f"base_url must be like {DEFAULT_BASE_URL} or embedded:/path, not {shown_url(url)!r}"
         )
     return url
+
+
+def _names_a_place(parts: SplitResult) -> bool:
+    try:
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:  # the port is no number, or one that no computer has
+        return False
 
 
 _NETWORK_SCHEMES: Final = frozenset({"http", "https", "ws", "wss"})

@@ -23,7 +23,11 @@ def test_arguments_go_before_the_environment_and_that_before_the_defaults() -> N
 
 
 @pytest.mark.parametrize(
-    "base_url", ["localhost", "127.0.0.1:8000", "http://", "https:///x", "//host", "/path"]
+    "base_url",
+    [
+        *("localhost", "127.0.0.1:8000", "http://", "https:///x", "//host", "/path"),
+        *("http://host:99999", "http://host:port", "http://host:0"),
+    ],
 )
 def test_a_base_url_that_names_no_server_is_refused(base_url: str) -> None:
     with pytest.raises(ValueError, match="base_url"):
@@ -53,7 +57,7 @@ def test_an_agent_s_name_is_short_and_printable(agent: str) -> None:
         options_from(agent=agent, environ={})
 
 
-@pytest.mark.parametrize("timeout", [0, -1])
+@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
 def test_a_timeout_is_above_zero(timeout: float) -> None:
     with pytest.raises(ValueError, match="timeout"):
         options_from(timeout=timeout, environ={})
