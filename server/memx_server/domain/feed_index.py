@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import insort
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from memx_sdk.protocol.keys import compile_pattern, is_pattern, literal_prefix
+from memx_sdk.protocol.keys import compile_pattern, is_pattern
 from memx_server.domain.access import KeySet
 from memx_server.domain.feed_messages import Packet, Rendered
+from memx_server.domain.pattern_index import PatternIndex
 from memx_server.storage.base import Change
 
 
@@ -56,6 +56,10 @@ class Audience:
         """Tell whether it is shown ``change``."""
         return self.sees("schema" if change.action == "schema" else "value", change.key)
 
+    def filed_under(self) -> Iterable[str]:
+        """The patterns of which one matches whatever it sees: its own, or those of its scopes."""
+        return set(self.readable.patterns) if self.pattern == "*" else (self.pattern,)
+
     def _may_read(self, key: str) -> bool:
         # The key of a schema may be a pattern, of which all matches must be readable.
         return self.readable.covers(key) if is_pattern(key) else key in self.readable
@@ -66,9 +70,7 @@ class Index:
 
     def __init__(self) -> None:
         self._audiences: dict[tuple[str, frozenset[str], tuple[str, ...]], Audience] = {}
-        self._by_key: dict[str, list[Audience]] = {}
-        self._by_prefix: dict[str, list[Audience]] = {}
-        self._lengths: list[int] = []  # at most one for each length of a key: never shortened
+        self._filed: PatternIndex[Audience] = PatternIndex()
         self._count = 0
 
     def __len__(self) -> int:
@@ -86,7 +88,8 @@ class Index:
         audience = self._audiences.get(name)
         if audience is None:
             audience = self._audiences[name] = Audience(pattern, kinds, readable)
-            self._shelve(audience)
+            for each in audience.filed_under():
+                self._filed.add(each, audience)
         audience.listeners[listener] = None
         self._count += 1
         return audience
@@ -104,7 +107,7 @@ class Index:
         """Offer ``record`` to all who see some of it, to each as a whole."""
         concerned: dict[Audience, list[int]] = {}
         for index, change in enumerate(record.changes):
-            for audience in self._candidates(change.key):
+            for audience in dict.fromkeys(self._filed.candidates(change.key)):
                 if audience.sees_change(change):
                     concerned.setdefault(audience, []).append(index)
         for audience, which in concerned.items():
@@ -112,28 +115,7 @@ class Index:
             for listener in audience.listeners:
                 listener.offer(packet)
 
-    def _candidates(self, key: str) -> Iterator[Audience]:
-        yield from self._by_key.get(key, ())
-        for length in self._lengths:
-            if length > len(key):
-                return
-            yield from self._by_prefix.get(key[:length], ())
-
-    def _shelve(self, audience: Audience) -> None:
-        pattern = audience.pattern
-        if not is_pattern(pattern):
-            self._by_key.setdefault(pattern, []).append(audience)
-            return
-        prefix = literal_prefix(pattern)
-        self._by_prefix.setdefault(prefix, []).append(audience)
-        if len(prefix) not in self._lengths:
-            insort(self._lengths, len(prefix))
-
     def _discard(self, audience: Audience) -> None:
-        pattern = audience.pattern
-        del self._audiences[pattern, audience.kinds, audience.readable.patterns]
-        shelf = self._by_prefix if is_pattern(pattern) else self._by_key
-        prefix = literal_prefix(pattern)
-        shelf[prefix].remove(audience)
-        if not shelf[prefix]:
-            del shelf[prefix]
+        del self._audiences[audience.pattern, audience.kinds, audience.readable.patterns]
+        for each in audience.filed_under():
+            self._filed.remove(each, audience)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from memx_sdk.protocol.keys import compile_pattern, is_pattern, literal_prefix, specificity
+from memx_sdk.protocol.keys import compile_pattern, specificity
+from memx_server.domain.pattern_index import PatternIndex
 from memx_server.domain.schema_rules import Schema
 from memx_server.storage.base import Schemas, Store
 
@@ -24,14 +25,14 @@ class SchemaSet:
     def __init__(self, revision: int, by_pattern: dict[str, bytes]) -> None:
         self.revision = revision
         self.by_pattern = by_pattern
-        self._index = PatternIndex(by_pattern)
+        self._winners = Winners(by_pattern)
         self._compiled: dict[str, Schema] = {}
 
     def winner(self, key: str) -> Schema | None:
         """Return the one schema that applies to ``key``."""
         if not self.by_pattern:
             return None
-        pattern = self._index.winner(key)
+        pattern = self._winners.of(key)
         return None if pattern is None else self._compile(pattern)
 
     def _compile(self, pattern: str) -> Schema:
@@ -41,22 +42,21 @@ class SchemaSet:
         return schema
 
 
-class PatternIndex:
+_Ranked = tuple[int, Callable[[str], object], str]
+"""A pattern behind its rank (0 is the most specific one) and what tells whether it matches."""
+
+
+class Winners:
     """Finds the most specific pattern for a key, at a cost that does not grow with their number."""
 
     def __init__(self, patterns: Iterable[str]) -> None:
-        self._exact: set[str] = set()
-        self._by_prefix: dict[str, list[tuple[Callable[[str], object], str]]] = {}
-        for pattern in sorted(patterns, key=specificity):
-            if is_pattern(pattern):
-                bucket = self._by_prefix.setdefault(literal_prefix(pattern), [])
-                bucket.append((compile_pattern(pattern), pattern))
-            else:
-                self._exact.add(pattern)
-        self._lengths = sorted({len(prefix) for prefix in self._by_prefix}, reverse=True)
+        self._exact = set(patterns)
+        self._index: PatternIndex[_Ranked] = PatternIndex()
+        for rank, pattern in enumerate(sorted(self._exact, key=specificity)):
+            self._index.add(pattern, (rank, compile_pattern(pattern), pattern))
         self._known: dict[str, str | None] = {}
 
-    def winner(self, key: str) -> str | None:
+    def of(self, key: str) -> str | None:
         """Return the key itself, else the most specific pattern that matches it, else None."""
         if key in self._exact:
             return key
@@ -64,15 +64,9 @@ class PatternIndex:
             return self._known[key]
         if len(self._known) >= _WINNERS_KEPT:
             self._known.clear()
-        found = self._known[key] = self._search(key)
+        matching = [ranked for ranked in self._index.candidates(key) if ranked[1](key)]
+        found = self._known[key] = min(matching)[2] if matching else None
         return found
-
-    def _search(self, key: str) -> str | None:
-        for length in self._lengths:
-            for match, pattern in self._by_prefix.get(key[:length], ()):
-                if match(key):
-                    return pattern
-        return None
 
 
 class SchemaCache:
