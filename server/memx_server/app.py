@@ -35,7 +35,7 @@ from memx_server.routes.operations import OPERATIONS
 from memx_server.routes.websockets import Endpoint, WebSockets
 from memx_server.services import Services
 from memx_server.settings import Settings
-from memx_server.signals import on_ending
+from memx_server.signals import end_with_parent, on_ending
 from memx_server.storage.base import Store, StoreUnavailable
 from memx_server.storage.redis import RedisStore
 from memx_server.storage.sqlite import SqliteStore
@@ -136,7 +136,7 @@ def create_app(
     app.include_router(health.router)
     app.include_router(home.router)
     install_error_handlers(app)
-    describe(app)
+    describe(app, settings.limits)
     return app
 
 
@@ -180,6 +180,8 @@ def open_store(url: str, max_keys: int = 0) -> Store:
 @asynccontextmanager
 async def _lifespan(app: MemxApp) -> AsyncIterator[None]:
     services = app.services
+    if services.settings.workers > 1:
+        end_with_parent()
     opening = asyncio.create_task(_open(services.store))
     supabase = services.settings.supabase
     watching = asyncio.create_task(

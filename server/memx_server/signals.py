@@ -1,8 +1,10 @@
-"""Learning early that the process is about to end."""
+"""How a process learns that it is to end."""
 
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -40,3 +42,19 @@ def on_ending(end: Callable[[], object]) -> Iterator[None]:
         for number, handler in chained.items():
             if signal.getsignal(number) is handler:
                 signal.signal(number, before[number])
+
+
+def end_with_parent() -> None:
+    """End this process as SIGTERM does when the one that started it is gone, however it ended.
+
+    A worker that outlives its supervisor would hold the port, and nothing would stop or replace it.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="memx-parent", daemon=True).start()

@@ -177,6 +177,16 @@ def test_serve_ends_quickly_with_streams_open(
         assert ended(process, how) == (code, "")
 
 
+def test_workers_end_with_a_supervisor_that_was_killed(memx: Memx, redis_any: RedisServer) -> None:
+    with serving(memx, redis_any.url, workers=2) as (url, process):
+        process.kill()
+        process.wait(10)
+        deadline = time.monotonic() + 10
+        while ready(url):
+            assert time.monotonic() < deadline, "the workers hold the port for ever"
+            time.sleep(0.05)
+
+
 def test_what_is_under_way_is_cut_short_without_a_traceback(memx: Memx) -> None:
     with dev_server(memx) as server, requests_open(server.url):
         code, said = ended(server.process, signal.SIGTERM)
