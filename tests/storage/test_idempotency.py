@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 from memx_server.storage.base import (
     Committed,
@@ -19,6 +18,7 @@ from memx_server.storage.base import (
     Transaction,
     Write,
 )
+from msgspec.structs import replace
 
 from tests.storage.helpers import SPACE, commit, put, value, whole_log
 

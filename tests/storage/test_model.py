@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import time
 from collections.abc import Coroutine
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import pytest
@@ -37,6 +36,7 @@ from memx_server.storage.base import (
     Write,
 )
 from memx_server.storage.encoding import decode_entry
+from msgspec.structs import replace
 
 from memx_sdk.protocol.cursors import Position
 from tests.storage.backends import Backend, SqliteBackend

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from memx_server.domain.access import Principal
 
 
-@dataclass(slots=True)
-class Caller:
+class Caller(msgspec.Struct):
     """One request's principal and what the request says about itself.
 
     Attributes:

@@ -9,9 +9,9 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 import msgspec
+from msgspec.structs import replace
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.domain import answers

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_sdk.protocol.keys import validate_key

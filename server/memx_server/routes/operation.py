@@ -13,8 +13,7 @@ from memx_server.domain.memory import Memory
 from memx_server.services import Services
 
 
-@dataclass(slots=True, kw_only=True)
-class Call(Caller):
+class Call(Caller, kw_only=True):
     """One request by a caller, and what serves it."""
 
     services: Services

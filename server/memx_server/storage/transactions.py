@@ -1,15 +1,18 @@
-"""What a commit takes and what it answers: writes, compares, transactions and their outcomes."""
+"""What a commit takes and what it answers: writes, compares, transactions and their outcomes.
+
+Structs, since every request makes a handful: a frozen dataclass takes five times as long.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from memx_sdk.protocol.cursors import Position
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(msgspec.Struct, frozen=True):
     """Set ``key`` to ``value``.
 
     Attributes:
@@ -26,16 +29,14 @@ class Put:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(msgspec.Struct, frozen=True):
     """Remove ``key``; a missing key makes no change."""
 
     key: str
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Touch:
+class Touch(msgspec.Struct, frozen=True):
     """Move only the expiry of ``key`` (None: never expires): no revision, no change.
 
     A missing key stays missing.
@@ -45,8 +46,7 @@ class Touch:
     ttl_ms: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class PutSchema:
+class PutSchema(msgspec.Struct, frozen=True):
     """Register ``schema`` (JSON text) for an exact key or a pattern."""
 
     key: str
@@ -54,8 +54,7 @@ class PutSchema:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteSchema:
+class DeleteSchema(msgspec.Struct, frozen=True):
     """Remove the schema of exactly this key or pattern; a missing one makes no change."""
 
     key: str
@@ -65,16 +64,14 @@ class DeleteSchema:
 Write = Put | Delete | Touch | PutSchema | DeleteSchema
 
 
-@dataclass(frozen=True, slots=True)
-class Compare:
+class Compare(msgspec.Struct, frozen=True):
     """Holds when the entry of ``key`` has ``revision``; 0 stands for 'does not exist'."""
 
     key: str
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
-class Idempotency:
+class Idempotency(msgspec.Struct, frozen=True):
     """What makes a repeated transaction answer as the first time.
 
     Attributes:
@@ -88,8 +85,7 @@ class Idempotency:
     note: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Transaction:
+class Transaction(msgspec.Struct, frozen=True):
     """Writes on distinct keys that happen all or not at all, if every compare holds.
 
     Attributes:
@@ -104,8 +100,7 @@ class Transaction:
     idempotency: Idempotency | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(msgspec.Struct, frozen=True):
     """What became of one write.
 
     Attributes:
@@ -119,8 +114,7 @@ class Written:
     expires_at: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(msgspec.Struct, frozen=True):
     """The transaction happened, now or (``replayed_note`` is not None) when it was first sent.
 
     A repetition gets the other fields as they were the first time.
@@ -137,28 +131,24 @@ class Committed:
     replayed_note: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Conflicted:
+class Conflicted(msgspec.Struct, frozen=True):
     """A compare failed; nothing happened. ``entry`` is what ``key`` holds (JSON text), or None."""
 
     key: str
     entry: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class SchemaMoved:
+class SchemaMoved(msgspec.Struct, frozen=True):
     """The values were checked against another schema revision than this one; nothing happened."""
 
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
-class IdempotencyMismatch:
+class IdempotencyMismatch(msgspec.Struct, frozen=True):
     """The token was used before for a request with another digest; nothing happened."""
 
 
-@dataclass(frozen=True, slots=True)
-class SpaceFull:
+class SpaceFull(msgspec.Struct, frozen=True):
     """It would have left the space with more than ``max_keys`` keys; nothing happened."""
 
     max_keys: int

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import random
+import itertools
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,6 +61,8 @@ class Commits:
     def __init__(self, servers: Servers, limits: LogLimits, max_keys: int) -> None:
         self._servers = servers
         self._max_keys = max_keys
+        self._lineages = secrets.token_hex(9).encode()
+        self._commits = itertools.count()
         self._script = Script(
             *("space", "checks", "plan", "write"),
             MAX_RECORDS=limits.records,
@@ -94,7 +97,7 @@ class Commits:
             *[space.entry(part.key) for part in (*transaction.compares, *transaction.writes)],
         ]
         arguments: list[Argument] = [
-            f"{random.getrandbits(96):024x}",  # names the lineage, should this commit open one
+            b"%b%x" % (self._lineages, next(self._commits)),  # the lineage, should this open one
             quote(transaction.writer),
             b"" if schemas is None else schemas,
             quote(idempotency.digest) if idempotency else b"",
