@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import lru_cache
 from typing import Literal
 
 from memx_sdk.protocol.errors import ProtocolError
@@ -47,11 +47,16 @@ class KeySet:
 
 @dataclass(frozen=True)
 class Scopes:
-    """Patterns by verb."""
+    """Keys by verb."""
 
     read: KeySet
     write: KeySet
     admin: KeySet
+    by_verb: dict[Verb, KeySet] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        by_verb: dict[Verb, KeySet] = {"read": self.read, "write": self.write, "admin": self.admin}
+        object.__setattr__(self, "by_verb", by_verb)
 
     @classmethod
     def of(
@@ -60,12 +65,21 @@ class Scopes:
         write: Iterable[str] = (),
         admin: Iterable[str] | None = None,
     ) -> Scopes:
-        """Build scopes from patterns; without ``admin``, ``write`` stands for it."""
+        """Build scopes from patterns; without ``admin``, ``write`` stands for it.
+
+        The same patterns make the same object: thousands of API keys mostly have few kinds of
+        scopes, which then stay in the processor's cache.
+        """
         write = tuple(write)
-        return cls(KeySet(read), KeySet(write), KeySet(write if admin is None else admin))
+        return _scopes(tuple(read), write, write if admin is None else tuple(admin))
 
 
-@dataclass(frozen=True)
+@lru_cache(maxsize=1024)
+def _scopes(read: tuple[str, ...], write: tuple[str, ...], admin: tuple[str, ...]) -> Scopes:
+    return Scopes(KeySet(read), KeySet(write), KeySet(admin))
+
+
+@dataclass(frozen=True, slots=True)
 class Principal:
     """Who a request acts as.
 
@@ -85,11 +99,11 @@ class Principal:
 
     def may(self, verb: Verb, key: str) -> bool:
         """Tell whether ``verb`` is permitted on ``key``."""
-        return key in self._by_verb[verb]
+        return key in self.scopes.by_verb[verb]
 
     def require(self, verb: Verb, key: str) -> None:
         """Raise ``forbidden`` unless ``verb`` is permitted on ``key``, whether or not it exists."""
-        if key not in self._by_verb[verb]:
+        if key not in self.scopes.by_verb[verb]:
             raise forbidden(verb, key)
 
     def require_schema_admin(self, pattern: str) -> None:
@@ -102,18 +116,11 @@ class Principal:
         if not self.scopes.read or not (is_pattern(pattern) or pattern in self.scopes.read):
             raise forbidden("read", pattern)
 
-    @cached_property
-    def _by_verb(self) -> dict[Verb, KeySet]:
-        return {
-            "read": self.scopes.read,
-            "write": self.scopes.write,
-            "admin": self.scopes.admin,
-        }
-
     def permits_the_same_as(self, other: Principal) -> bool:
         """Tell whether whoever was let in as ``other`` may stay."""
         return (self.space, self.expires_at) == (other.space, other.expires_at) and all(
-            self._by_verb[verb].patterns == other._by_verb[verb].patterns for verb in self._by_verb
+            keys.patterns == other.scopes.by_verb[verb].patterns
+            for verb, keys in self.scopes.by_verb.items()
         )
 
     def writer(self, agent: str | None) -> str:
