@@ -23,6 +23,11 @@ _TEXT, _PING, _PONG = 0x81, 0x89, 0x8A
 class Crowd:
     """Subscribers on some servers, and one publisher to each server.
 
+    Args:
+        ports: Where the servers listen, on this machine.
+        count: How many subscribers, dealt out to the servers.
+        path: What they open; ``{number}`` in it is the subscriber's own.
+
     Attributes:
         arrivals: When each frame came, in seconds of ``perf_counter``, over all sockets.
     """
@@ -33,7 +38,7 @@ class Crowd:
         self._pending: dict[socket.socket, bytes] = {}
         self._publishers = [_Publisher(port) for port in ports]
         for number in range(count):
-            each = _connect(ports[number % len(ports)], path)
+            each = _connect(ports[number % len(ports)], path.format(number=number))
             self._pending[each] = b""
             self._selector.register(each, selectors.EVENT_READ)
 

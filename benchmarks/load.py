@@ -31,10 +31,12 @@ class Call:
 
     Attributes:
         body: JSON that is POSTed; None makes it a GET.
+        script: A script for wrk that makes every request, where they differ.
     """
 
     path: str
     body: dict[str, Any] | None = None
+    script: str = ""
 
 
 def drive(server: Server, call: Call, seconds: float, *, clients: int = CLIENTS) -> Sample:
@@ -58,9 +60,10 @@ def drive(server: Server, call: Call, seconds: float, *, clients: int = CLIENTS)
 
 def _run(command: list[str], seconds: float) -> str:
     """Run wrk; it only knows whole seconds, but tells its figures when it is interrupted."""
+    whole = math.ceil(seconds) == seconds
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        text, _ = process.communicate(timeout=seconds + (30 if seconds.is_integer() else 0))
+        text, _ = process.communicate(timeout=seconds + (30 if whole else 0))
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGINT)
         text, _ = process.communicate(timeout=30)
@@ -71,7 +74,7 @@ def _run(command: list[str], seconds: float) -> str:
 
 def _script(call: Call) -> str:
     if call.body is None:
-        return ""
+        return call.script
     body = json.dumps(call.body, separators=(",", ":"), ensure_ascii=False)
     head = 'wrk.method = "POST"\nwrk.headers["content-type"] = "application/json"\n'
     if call.body.get("if_revision") != REVISION:
