@@ -10,6 +10,7 @@ from typing import Any
 import websockets
 from memx_server.domain.feed_hub import FeedSettings
 from memx_server.routes.operations import OPERATIONS
+from memx_server.storage.redis import RedisStore
 
 from tests.feed.sockets import (
     DEADLINE,
@@ -21,7 +22,8 @@ from tests.feed.sockets import (
     refusal,
     subscribed,
 )
-from tests.support.memx_server import Served
+from tests.support.memx_server import Served, serve_store
+from tests.support.redis_server import RedisServer, newest_redis
 
 
 async def test_every_operation_answers_as_over_http(server: Served) -> None:
@@ -79,6 +81,41 @@ async def test_requests_are_pipelined_and_writes_keep_their_order(server: Served
         events = [await observer.hear() for _ in range(200)]
         assert [event["value"] for event in events[::2]] == list(range(100))
         assert [event["value"] for event in events[1::2]] == list(range(1, 101))
+
+
+async def test_reads_sent_together_are_each_answered_for_themselves(server: Served) -> None:
+    key = server.fresh_key(read=["open:*"], write=["*"])
+    async with multiplexed(server, key=key) as socket:
+        first = await socket.ask("set", key="open:a", value=[1.0])
+        await socket.ask("set", key="closed:a", value="secret")
+        asked = {
+            "there": {"key": "open:a"},
+            "again": {"key": "open:a"},
+            "missing": {"key": "open:b"},
+            "forbidden": {"key": "closed:a"},
+            "pattern": {"key": "open:*"},
+            "past": {"key": "open:a", "at": first["revision"]},
+        }
+        for id, fields in asked.items():
+            await socket.send(id=id, op="get", **fields)
+        frames = [await socket.hear() for _ in asked]
+    answers = {frame["id"]: frame for frame in frames}
+    assert [answers[id]["entry"]["value"] for id in ("there", "again", "past")] == [[1.0]] * 3
+    assert answers["missing"]["entry"] is None
+    assert answers["forbidden"]["error"] == "forbidden"
+    assert answers["pattern"]["error"] == "invalid_key"
+
+
+async def test_reads_sent_together_meet_an_outage_together() -> None:
+    with RedisServer(newest_redis()) as redis, serve_store(RedisStore(redis.url)) as server:
+        async with multiplexed(server) as socket:
+            await socket.ask("set", key="a", value=1)
+            redis.stop()
+            for number in range(10):
+                await socket.send(id=number, op="get", key=f"k{number}")
+            frames = [await socket.hear() for _ in range(10)]
+    assert {frame["error"] for frame in frames} == {"unavailable"}
+    assert sorted(frame["id"] for frame in frames) == list(range(10))
 
 
 async def test_plain_writes_keep_their_order(server: Served) -> None:

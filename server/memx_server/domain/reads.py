@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from memx_sdk.protocol.cursors import Position, decode_cursor, encode_cursor
 from memx_sdk.protocol.errors import ProtocolError
@@ -48,6 +48,17 @@ class Reads(Commits):
         if request.at is not None:
             return await self._entry_at(principal.space, key, request.at, entry)
         return answers.NULL if entry is None else entry
+
+    async def get_each(self, caller: Caller, keys: Sequence[str]) -> list[bytes | ProtocolError]:
+        """Read entries as so many calls of ``get`` would; what one of them may not be is its own error."""
+        refusals = {key: _refusal(caller, key) for key in keys}
+        readable = [key for key, refusal in refusals.items() if refusal is None]
+        entries = await self._store.read(caller.space, readable)
+        found = {
+            key: answers.NULL if entry is None else entry
+            for key, entry in zip(readable, entries, strict=True)
+        }
+        return [refusals[key] or found[key] for key in keys]
 
     async def mget(self, caller: Caller, request: MgetRequest) -> bytes:
         """Read several entries of one moment, and a cursor that misses nothing after it."""
@@ -177,6 +188,15 @@ class Reads(Commits):
                 f"{field}: {count} is more than the limit of {limit}",
                 field=field,
             )
+
+
+def _refusal(caller: Caller, key: str) -> ProtocolError | None:
+    """Why ``caller`` cannot read ``key``; None where nothing stands in the way."""
+    try:
+        caller.principal.require("read", validate_key(key))
+    except ProtocolError as refusal:
+        return refusal
+    return None
 
 
 def _collect(

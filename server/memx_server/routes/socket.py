@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
@@ -19,6 +18,7 @@ from memx_server.routes import frames
 from memx_server.routes.connection import Connection
 from memx_server.routes.credentials import read_idempotency_key
 from memx_server.routes.errors import unexpected
+from memx_server.routes.gathered_reads import GatheredReads
 from memx_server.routes.http import Receive, Scope, Send
 from memx_server.routes.identity import identify
 from memx_server.routes.operation import Call, Operation
@@ -76,7 +76,8 @@ class Session:
         self._answers = Lane(connection.outbox, urgent=True)
         self._in_flight = asyncio.Semaphore(IN_FLIGHT)
         self._writes = WriteOrder()
-        self._reads: set[asyncio.Task[bool]] = set()
+        self._gathered = GatheredReads(call, self._send, self._release)
+        self._reads: set[asyncio.Task[Any]] = set()
         self._numbers = itertools.count(1)
         self._streams: dict[int, Stream] = {}
         self._body_limit = call.services.settings.limits.body_bytes
@@ -108,10 +109,8 @@ class Session:
             request = frames.read_request(head, text)
             operation = frames.BY_NAME.get(head.op)
             if operation is not None:
-                call = self._call_of(request)
-                bare = frames.without_envelope(request)
                 await self._in_flight.acquire()
-                self._begin(operation, bare, self._answered(id, operation, call, bare))
+                self._begin(id, operation, request)
             elif isinstance(request, SubscribeRequest):
                 await self._subscribe(id, request)
             elif head.op == "unsubscribe":
@@ -141,13 +140,30 @@ class Session:
             call.principal, call.agent, read_idempotency_key(key.encode()), services=call.services
         )
 
-    def _begin(self, operation: Operation, request: Any, work: Coroutine[Any, Any, bool]) -> None:
-        if operation.writes:
-            self._writes.add(work, plain_key(operation, self._call, request))
+    def _begin(self, id: frames.Id, operation: Operation, request: Any) -> None:
+        if self._call.services.rates is None and self._gathered.takes(request):
+            self._keep(self._gathered.add(id, request.key))
             return
-        task = asyncio.create_task(work)
-        self._reads.add(task)
-        task.add_done_callback(self._reads.discard)
+        try:
+            call = self._call_of(request)
+        except ProtocolError:
+            self._release()
+            raise
+        bare = frames.without_envelope(request)
+        work = self._answered(id, operation, call, bare)
+        if operation.writes:
+            self._writes.add(work, plain_key(operation, call, bare))
+        else:
+            self._keep(asyncio.create_task(work))
+
+    def _keep(self, task: asyncio.Task[Any] | None) -> None:
+        if task is not None:
+            self._reads.add(task)
+            task.add_done_callback(self._reads.discard)
+
+    def _release(self, count: int = 1) -> None:
+        for _ in range(count):
+            self._in_flight.release()
 
     async def _answered(
         self, id: frames.Id, operation: Operation, call: Call, request: msgspec.Struct
@@ -167,7 +183,7 @@ class Session:
             self._send(frames.answer(id, operation, answer))
             return True
         finally:
-            self._in_flight.release()
+            self._release()
 
     async def _admit(self) -> None:
         rates = self._call.services.rates
