@@ -1,57 +1,27 @@
 """What an HTTP call to Redis costs at least: plain ASGI, one Redis command, batched by loop turn.
 
-Started by ``http_rows.py`` as ``python http_floor.py PORT REDIS_URL``, with uvicorn set up as memX sets
-it up. It checks nothing, decodes nothing and answers with what Redis said.
+Started by ``servers.py`` as ``python -m benchmarks.http_floor PORT REDIS_URL``, with uvicorn set up as memX
+sets it up. It checks nothing, decodes nothing and answers with what Redis said. Over a WebSocket it does
+the same, any number of requests at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
-import hashlib
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import redis.asyncio
 import uvicorn
 
-_COMMIT = """
-redis.call('HSET', KEYS[1], 'value', ARGV[1], 'ts', ARGV[2])
-redis.call('XADD', KEYS[2], 'MAXLEN', '~', 100000, '*', 'data', ARGV[1])
-redis.call('PUBLISH', KEYS[3], ARGV[1])
-return 1
-"""
-_SHA = hashlib.sha1(_COMMIT.encode()).hexdigest()
+from benchmarks.floor_commands import Batched, Command, commands
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
 _HEADERS = [(b"content-type", b"application/json")]
-
-
-class Batched:
-    """Sends the commands of one turn of the event loop as one pipeline."""
-
-    def __init__(self, url: str) -> None:
-        self._client = redis.asyncio.from_url(url)
-        self._waiting: list[tuple[tuple[Any, ...], asyncio.Future[Any]]] = []
-
-    def execute(self, *command: Any) -> asyncio.Future[Any]:
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Any] = loop.create_future()
-        if not self._waiting:
-            loop.call_soon(lambda: loop.create_task(self._flush()))
-        self._waiting.append((command, answer))
-        return answer
-
-    async def prepare(self) -> None:
-        await self._client.script_load(_COMMIT)
-        await self._client.set("floor:entry", b"x" * 250)
-
-    async def _flush(self) -> None:
-        batch, self._waiting = self._waiting, []
-        pipeline = self._client.pipeline(transaction=False)
-        for command, _ in batch:
-            pipeline.execute_command(*command)
-        for (_, answer), result in zip(batch, await pipeline.execute(), strict=True):
-            answer.set_result(result)
 
 
 class Floor:
@@ -59,29 +29,38 @@ class Floor:
 
     def __init__(self, url: str) -> None:
         self._redis = Batched(url)
+        self._commands = commands(self._redis)
 
-    async def __call__(
-        self,
-        scope: dict[str, Any],
-        receive: Callable[[], Awaitable[dict[str, Any]]],
-        send: Callable[[dict[str, Any]], Awaitable[None]],
-    ) -> None:
-        if scope["type"] == "lifespan":
-            await self._live(receive, send)
-            return
-        if scope["path"] == "/set":
-            body = (await receive())["body"]
-            await self._redis.execute(
-                "EVALSHA", _SHA, 3, "floor:hash", "floor:log", "floor:news", body, "0"
-            )
-            answer = b'{"ok":true}'
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            command = self._commands[scope["path"][1:]]
+            message = await receive()
+            body = message["body"]
+            while message["more_body"]:
+                message = await receive()
+                body += message["body"]
+            answer = command.answer(await command.begin(body, scope["query_string"]))
+            headers = [*_HEADERS, (b"content-length", b"%d" % len(answer))]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": answer})
+        elif scope["type"] == "websocket":
+            await self._serve_socket(receive, send)
         else:
-            answer = await self._redis.execute("GET", "floor:entry")
-        headers = [*_HEADERS, (b"content-length", b"%d" % len(answer))]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": answer})
+            await self._live(receive, send)
 
-    async def _live(self, receive: Any, send: Any) -> None:
+    async def _serve_socket(self, receive: Receive, send: Send) -> None:
+        """Answer ``{"id":1,"op":"get",...`` by ``{"id":1,"ok":true,"answer":...}``."""
+        await receive()
+        await send({"type": "websocket.accept"})
+        tasks: set[asyncio.Task[None]] = set()
+        while (message := await receive())["type"] == "websocket.receive":
+            head, _, rest = message["text"].partition(',"op":"')
+            command = self._commands[rest[: rest.index('"')]]
+            task = asyncio.create_task(_answer(command, head, message["text"], send))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
         await self._redis.prepare()
         gc.freeze()
@@ -91,12 +70,20 @@ class Floor:
         await send({"type": "lifespan.shutdown.complete"})
 
 
+async def _answer(command: Command, head: str, text: str, send: Send) -> None:
+    answer = command.answer(await command.begin(text.encode(), b"")).decode()
+    with contextlib.suppress(OSError):  # the client has left
+        await send({"type": "websocket.send", "text": f'{head},"ok":true,"answer":{answer}}}'})
+
+
 if __name__ == "__main__":
     uvicorn.run(
         Floor(sys.argv[2]),
         port=int(sys.argv[1]),
         http="httptools",
         loop="uvloop",
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
         access_log=False,
         log_level="warning",
     )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -79,7 +78,7 @@ def python(module: str, *arguments: str) -> Iterator[Server]:
     port = free_port()
     with program(sys.executable, "-m", module, str(port), *arguments) as process:
         server = Server(f"http://127.0.0.1:{port}", (process.pid,))
-        wait_for(server.url)
+        wait_for(port)
         yield server
 
 
@@ -98,8 +97,8 @@ def program(*command: str, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
             process.wait(10)
 
 
-def wait_for(url: str) -> None:
-    """Wait until a server answers, be it by an error.
+def wait_for(port: int) -> None:
+    """Wait until a server listens.
 
     Raises:
         TimeoutError: It does not.
@@ -107,10 +106,8 @@ def wait_for(url: str) -> None:
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(url, timeout=2):
+            with socket.create_connection(("127.0.0.1", port), timeout=2):
                 return
-        except urllib.error.HTTPError:
-            return
         except OSError:
             time.sleep(0.05)
-    raise TimeoutError(f"nothing answers at {url}")
+    raise TimeoutError(f"nothing listens on port {port}")

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-_NAME = 34
+_NAME = 40
 
 
 @dataclass(frozen=True)
@@ -95,18 +95,20 @@ def render(rows: list[Row]) -> str:
 
 
 def _table(title: str, found: list[dict[str, Any]]) -> str:
-    """Only the columns that say something."""
+    """Only the columns that say something; rows that stand beside the same thing follow its name."""
     used = [column for column in _COLUMNS if any(column.cell(row) for row in found)]
-    head = f"{title:{_NAME}}" + "".join(f"{column.title:>{column.width}}" for column in used)
-    return "\n".join([head, *(_line(row, used) for row in found)])
+    lines = [title, " " * _NAME + "".join(f"{column.title:>{column.width}}" for column in used)]
+    for floor_name, rows in itertools.groupby(found, key=lambda row: str(row["floor_name"])):
+        lines.append(f" beside {floor_name}:" if floor_name else " absolute medians:")
+        lines += [_line(row, used) for row in rows]
+    return "\n".join(lines)
 
 
 def _line(row: dict[str, Any], used: list[_Column]) -> str:
     cells = "".join(f"{column.cell(row):>{column.width}}" for column in used)
-    beside = f"  beside {row['floor_name']}" if row["floor_name"] else "  alone: no ratio"
     failed = f"  {row['failed']} FAILED" if row["failed"] else ""
     note = f"  ({row['note']})" if row["note"] else ""
-    return f"  {row['name']:{_NAME - 2}}{cells}{beside}{failed}{note}"
+    return f"  {row['name']:{_NAME - 2}}{cells}{failed}{note}"
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,7 @@ _COLUMNS = (
     _Column("kB", 9, "memory", ",.1f", 1024),
     _Column("floor", 9, "floor_memory", ",.1f", 1024),
     _Column("client", 8, "client", ".0%"),
+    _Column("floor", 7, "floor_client", ".0%"),
 )
 
 
