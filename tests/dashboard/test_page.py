@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from selenium.webdriver import Chrome
 
 from memx_sdk import memxContext
@@ -122,6 +124,38 @@ def test_it_shows_who_is_active(page: Page, memory: memxContext, api_key: str) -
     memory.set("a", 1)
     page.enter(api_key)
     page.until(lambda: any("writer" in name for name in page.texts("#people .person")), "writer")
+
+
+def test_who_writes_for_the_first_time_is_shown_at_once(
+    page: Page, memory: memxContext, api_key: str
+) -> None:
+    page.enter(api_key)
+    page.until(lambda: page.texts("#people .person"), "the page itself")
+    page.until_live()
+    began = time.monotonic()
+    memory.set("a", 1)
+    page.until(lambda: any("writer" in name for name in page.texts("#people .person")), "writer")
+    assert time.monotonic() - began < 8, "it was only found by the next regular look"
+
+
+def test_long_names_give_way(page: Page, served: Served, api_key: str) -> None:
+    with memxContext(api_key, served.url, agent="a" * 64) as memory:
+        page.enter(api_key)
+        page.until_live()
+        memory.set("k" * 500, {"long": "v" * 500})
+        memory.set("short", 1)
+        memory.delete("k" * 500)
+        page.until(lambda: len(page.texts("#feed li")) == 3, "three changes")
+    hidden = page.driver.execute_script(
+        """return [...document.querySelectorAll('#feed .item > :not(:empty), #feed .action')]
+            .filter(part => {
+                const row = part.closest('li').getBoundingClientRect();
+                const box = part.getBoundingClientRect();
+                return box.width < 8 || box.left < row.left || box.right > row.right;
+            })
+            .map(part => part.className)"""
+    )
+    assert hidden == []
 
 
 def test_a_wrong_key_is_refused_and_not_kept(page: Page) -> None:

@@ -6,10 +6,12 @@ import { changeItem, historyItem, keyItem, personItem, pretty } from './view.js'
 const SLOT = 'memx-api-key';
 const MOST_CHANGES = 300;
 const PRESENCE_EVERY = 10_000;
+const PRESENCE_PAUSE = 1_000;
 
 const $ = (id) => document.getElementById(id);
 const page = {
   memory: null, entries: new Map(), items: new Map(), seen: 0, paused: false, held: [], truncated: false,
+  present: new Set(), newcomer: () => {},
 };
 
 async function enter(apiKey) {
@@ -67,7 +69,8 @@ function state(entries, truncated) {
 function change(change) {
   if (change.event === 'value') keep(change);
   page.seen += 1;
-  if (page.paused) page.held.push(change);
+  if (change.writer && !page.present.has(change.writer)) page.newcomer();
+  if (page.paused) page.held = [...page.held.slice(1 - MOST_CHANGES), change];
   else tell(change);
   count();
 }
@@ -128,15 +131,22 @@ function count() {
   $('seen').textContent = page.held.length ? `${page.seen} (${page.held.length} held back)` : `${page.seen || ''}`;
 }
 
+function sleep(milliseconds) {
+  return new Promise((wake) => { setTimeout(wake, milliseconds); });
+}
+
 async function presence(memory) {
   while (page.memory === memory) {
     try {
       const { present } = await memory.get('/presence');
+      page.present = new Set(present.map((person) => person.writer));
       $('people').replaceChildren(...present.map(personItem));
     } catch (error) {
       if (error.status === 404) return;
     }
-    await new Promise((wake) => setTimeout(wake, PRESENCE_EVERY));
+    const newcomer = new Promise((wake) => { page.newcomer = wake; });
+    await Promise.race([sleep(PRESENCE_EVERY), newcomer]);
+    await sleep(PRESENCE_PAUSE);
   }
 }
 

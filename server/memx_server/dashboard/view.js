@@ -23,7 +23,7 @@ export function pretty(value) {
 
 // The golden angle keeps the colours of any number of writers apart.
 export function writer(name, className = 'writer') {
-  const made = element('span', className, name || 'expired');
+  const made = element('span', className, name);
   if (name) {
     if (!hues.has(name)) hues.set(name, (165 + hues.size * 137.5) % 360);
     made.style.setProperty('--hue', `hsl(${hues.get(name)} 65% 55%)`);
@@ -46,7 +46,7 @@ export function clock(ts) {
 
 export function keyItem(entry) {
   const button = element('button', 'item',
-    element('span', 'name', entry.key),
+    title(entry.key, 'set'),
     clock(entry.ts),
     element('span', 'value', preview(entry.value)),
     writer(entry.writer));
@@ -59,10 +59,8 @@ export function keyItem(entry) {
 export function changeItem(change) {
   const isSchema = change.event === 'schema';
   const action = isSchema ? 'schema' : change.action;
-  const name = element('span', 'name', change.key);
-  if (action !== 'set') name.append(' ', element('span', `action ${action}`, actionWord(change)));
   const held = isSchema ? change.schema : change.value;
-  const button = element('button', 'item', name, clock(change.ts),
+  const button = element('button', 'item', title(change.key, action, change), clock(change.ts),
     element('span', 'value', action === 'set' || (isSchema && held) ? preview(held) : ''),
     writer(change.writer));
   button.type = 'button';
@@ -73,12 +71,17 @@ export function changeItem(change) {
 }
 
 export function historyItem(change) {
-  const facts = element('span', 'name', `revision ${change.revision}`);
-  if (change.action !== 'set') facts.append(' ', element('span', `action ${change.action}`, actionWord(change)));
-  const row = element('div', 'item', facts, clock(change.ts),
+  const row = element('div', 'item', title(`revision ${change.revision}`, change.action, change), clock(change.ts),
     element('span', 'value', change.action === 'set' ? heldThen(change) : ''), writer(change.writer));
   if (change.reason) row.append(element('span', 'reason', change.reason));
   return element('li', '', row);
+}
+
+// A long name gives way; what happened to it stays in sight.
+function title(name, action, change) {
+  const made = element('span', 'title', element('span', 'name', name));
+  if (action !== 'set') made.append(element('span', `action ${action}`, actionWord(change)));
+  return made;
 }
 
 function heldThen(change) {
