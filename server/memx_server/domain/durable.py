@@ -15,6 +15,7 @@ from msgspec import Meta
 from memx_sdk.protocol.cursors import decode_cursor
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.domain.caller import Caller
+from memx_server.domain.request_forms import CURSOR_FORM
 from memx_server.domain.requests import EmptyRequest, Request
 from memx_server.storage.base import StateStore
 
@@ -34,7 +35,9 @@ Holder = Annotated[
     str,
     Meta(min_length=8, max_length=64, description="A random text by which a subscriber is known."),
 ]
-Cursor = Annotated[str, Meta(description="A position in the change log.")]
+Cursor = Annotated[
+    str, Meta(description="A position in the change log.", extra_json_schema=CURSOR_FORM)
+]
 
 
 class ClaimRequest(Request, kw_only=True):

@@ -9,6 +9,15 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
+from memx_server.domain.request_forms import (
+    CURSOR_FORM,
+    ITEMS,
+    KEY_FORM,
+    PATCH_FORM,
+    PATTERN_FORM,
+    limited,
+)
+
 _ANY = {"description": "Any JSON value; it comes back byte for byte."}
 
 Key = Annotated[
@@ -16,18 +25,27 @@ Key = Annotated[
     Meta(
         description="A key: 1 to 512 bytes of UTF-8 without control characters and * ? [ ].",
         examples=["team:goal"],
-        extra_json_schema={"minLength": 1, "maxLength": 512},
+        extra_json_schema=KEY_FORM,
     ),
 ]
 KeyOrPattern = Annotated[
     str,
     Meta(
-        description="A key, or a pattern (glob) such as `team:*`.",
-        extra_json_schema={"minLength": 1, "maxLength": 512},
+        description="A key, or a pattern (glob) such as `team:*`.", extra_json_schema=PATTERN_FORM
     ),
 ]
 Pattern = Annotated[
-    str, Meta(description="A glob over whole keys: `*` any run, `?` one character, `[...]` a set.")
+    str,
+    Meta(
+        description="A glob over whole keys: `*` any run, `?` one character, `[...]` a set.",
+        extra_json_schema=PATTERN_FORM,
+    ),
+]
+Reason = Annotated[
+    str,
+    Meta(
+        description="Why; it is kept in the change log.", extra_json_schema=limited("reason_bytes")
+    ),
 ]
 Revision = Annotated[int, Meta(ge=0, lt=2**53, description="A revision.")]
 Value = Annotated[Raw, Meta(extra_json_schema=_ANY)]
@@ -40,7 +58,9 @@ Expiry = Annotated[
     float, Meta(gt=0, le=10**10, description="Seconds from now until it expires; null: never.")
 ]
 Cap = Annotated[int, Meta(ge=1, description="Keep only this many of the last items.")]
-Count = Annotated[int, Meta(ge=1, description="How many at the most.")]
+Count = Annotated[
+    int, Meta(ge=1, description="How many at the most.", extra_json_schema=limited("page"))
+]
 
 
 class Request(Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -62,7 +82,7 @@ class WriteRequest(Request, kw_only=True):
         ]
         | None
     ) = None
-    reason: Annotated[str, Meta(description="Why; it is kept in the change log.")] | None = None
+    reason: Reason | None = None
 
 
 class GetRequest(Request, kw_only=True):
@@ -77,7 +97,13 @@ class GetRequest(Request, kw_only=True):
 class MgetRequest(Request, kw_only=True):
     """Read several entries of one moment."""
 
-    keys: Annotated[list[Key], Meta(description="The keys; all of them must be readable.")]
+    keys: Annotated[
+        list[Key],
+        Meta(
+            description="The keys; all of them must be readable.",
+            extra_json_schema=limited("keys_per_read"),
+        ),
+    ]
 
 
 class KeysRequest(Request, kw_only=True):
@@ -106,24 +132,14 @@ class UpdateRequest(WriteRequest, kw_only=True):
 
     merge: Annotated[Raw, Meta(description="An RFC 7396 merge patch.")] | UnsetType = UNSET
     patch: (
-        Annotated[
-            Raw,
-            Meta(
-                description="RFC 6902 operations.",
-                extra_json_schema={"type": "array", "items": {"type": "object"}},
-            ),
-        ]
+        Annotated[Raw, Meta(description="RFC 6902 operations.", extra_json_schema=PATCH_FORM)]
         | UnsetType
     ) = UNSET
     increment: Number | UnsetType = UNSET
     minimum: Number | UnsetType = UNSET
     maximum: Number | UnsetType = UNSET
     append: (
-        Annotated[
-            Raw,
-            Meta(description="Items to append.", extra_json_schema={"type": "array", "items": {}}),
-        ]
-        | UnsetType
+        Annotated[Raw, Meta(description="Items to append.", extra_json_schema=ITEMS)] | UnsetType
     ) = UNSET
     cap: Cap | None = None
     touch: Expiry | UnsetType | None = UNSET
@@ -185,7 +201,7 @@ class MergeOperation(ComputedOperation, tag="merge", kw_only=True):
 class PatchOperation(ComputedOperation, tag="patch", kw_only=True):
     """Apply RFC 6902 operations."""
 
-    patch: Annotated[Raw, Meta(extra_json_schema={"type": "array", "items": {"type": "object"}})]
+    patch: Annotated[Raw, Meta(extra_json_schema=PATCH_FORM)]
 
 
 class IncrementOperation(ComputedOperation, tag="increment", kw_only=True):
@@ -199,7 +215,7 @@ class IncrementOperation(ComputedOperation, tag="increment", kw_only=True):
 class AppendOperation(ComputedOperation, tag="append", kw_only=True):
     """Append items to a list."""
 
-    append: Annotated[Raw, Meta(extra_json_schema={"type": "array", "items": {}})]
+    append: Annotated[Raw, Meta(extra_json_schema=ITEMS)]
     cap: Cap | None = None
 
 
@@ -221,20 +237,24 @@ AnyOperation = (
     | TouchOperation
 )
 
+_TRANSACTION = limited("transaction_operations")
+
 
 class TxnRequest(Request, kw_only=True):
     """Compare, then run one of two lists of operations, all or nothing."""
 
-    if_: Annotated[list[CompareRequest], Meta(description="All must hold for `then` to run.")] = (
-        field(name="if", default_factory=list)
-    )
-    then: Annotated[list[AnyOperation], Meta(description="Runs when every compare holds.")] = field(
-        default_factory=list
-    )
-    else_: Annotated[list[AnyOperation], Meta(description="Runs otherwise.")] = field(
-        name="else", default_factory=list
-    )
-    reason: Annotated[str, Meta(description="Why; kept in the change log.")] | None = None
+    if_: Annotated[
+        list[CompareRequest],
+        Meta(description="All must hold for `then` to run.", extra_json_schema=_TRANSACTION),
+    ] = field(name="if", default_factory=list)
+    then: Annotated[
+        list[AnyOperation],
+        Meta(description="Runs when every compare holds.", extra_json_schema=_TRANSACTION),
+    ] = field(default_factory=list)
+    else_: Annotated[
+        list[AnyOperation], Meta(description="Runs otherwise.", extra_json_schema=_TRANSACTION)
+    ] = field(name="else", default_factory=list)
+    reason: Reason | None = None
 
 
 class HistoryRequest(Request, kw_only=True):
@@ -248,9 +268,16 @@ class ChangesRequest(Request, kw_only=True):
     """Read the change log after a cursor."""
 
     pattern: Pattern = "*"
-    since: Annotated[str, Meta(description="A cursor; left out: from the oldest kept.")] | None = (
-        None
-    )
+    since: (
+        Annotated[
+            str,
+            Meta(
+                description="A cursor; left out: from the oldest kept.",
+                extra_json_schema=CURSOR_FORM,
+            ),
+        ]
+        | None
+    ) = None
     limit: Count = 100
     event: Literal["value", "schema", "all"] = "value"
     wait: Annotated[

@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 from memx_sdk.protocol.errors import ProtocolError
 from memx_sdk.protocol.keys import validate_key
 from memx_server.domain.caller import Caller
+from memx_server.domain.request_forms import COMPARES
 from memx_server.domain.requests import (
     AnyOperation,
     CompareRequest,
@@ -47,15 +48,11 @@ def check_txn(caller: Caller, request: TxnRequest, limits: Limits) -> None:
 
 
 def _check_compare(compare: CompareRequest) -> None:
-    asked = [
-        name
-        for name in ("revision", "version", "exists", "value")
-        if getattr(compare, name) is not UNSET
-    ]
+    asked = [name for name in COMPARES if getattr(compare, name) is not UNSET]
     if len(asked) != 1:
         raise ProtocolError(
             "invalid_request",
-            "a compare takes exactly one of revision, version, exists and value; "
+            f"a compare takes exactly one of {', '.join(COMPARES)}; "
             f"this one of {compare.key!r} has {' and '.join(asked) or 'none'}",
             field="if",
         )

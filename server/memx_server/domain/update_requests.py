@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import UNSET, UnsetType
 
 from memx_sdk.protocol.errors import ProtocolError
+from memx_server.domain.request_forms import UPDATES
 from memx_server.domain.requests import (
     AppendOperation,
     Computed,
@@ -15,7 +16,7 @@ from memx_server.domain.requests import (
     UpdateRequest,
 )
 
-_KINDS = ("merge", "patch", "increment", "append", "touch")
+_OPTIONS = ("minimum", "maximum", "cap", "ttl")
 
 
 def operation_of(request: UpdateRequest) -> Computed | TouchOperation:
@@ -24,11 +25,11 @@ def operation_of(request: UpdateRequest) -> Computed | TouchOperation:
     Raises:
         ProtocolError: ``invalid_request`` unless it asks for exactly one, with its own options.
     """
-    asked = [kind for kind in _KINDS if getattr(request, kind) is not UNSET]
+    asked = [kind for kind in UPDATES if getattr(request, kind) is not UNSET]
     if len(asked) != 1:
         raise ProtocolError(
             "invalid_request",
-            f"an update takes exactly one of {', '.join(_KINDS)}; this one has "
+            f"an update takes exactly one of {', '.join(UPDATES)}; this one has "
             + (" and ".join(asked) or "none"),
             field=asked[1] if asked else "merge",
         )
@@ -62,13 +63,8 @@ def _operation(request: UpdateRequest) -> Computed | TouchOperation:
 def _check_options(request: UpdateRequest, kind: str) -> None:
     misplaced = [
         name
-        for name, given, belongs in (
-            ("minimum", request.minimum is not UNSET, kind == "increment"),
-            ("maximum", request.maximum is not UNSET, kind == "increment"),
-            ("cap", request.cap is not None, kind == "append"),
-            ("ttl", request.ttl is not None, kind != "touch"),
-        )
-        if given and not belongs
+        for name in _OPTIONS
+        if getattr(request, name) not in (UNSET, None) and name not in UPDATES[kind]
     ]
     if misplaced:
         raise ProtocolError(

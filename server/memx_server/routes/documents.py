@@ -8,9 +8,11 @@ import msgspec
 from fastapi import FastAPI
 
 from memx_sdk.protocol.errors import STATUS_BY_CODE
+from memx_server.domain.request_forms import with_choices, with_limits
 from memx_server.routes import shapes
 from memx_server.routes.operation import Operation
 from memx_server.routes.operations import OPERATIONS
+from memx_server.settings import Limits
 
 _REF = "#/components/schemas/{name}"
 _ANY_REQUEST = (
@@ -23,27 +25,30 @@ _ANY_REQUEST = (
 )
 _WITH_BODY = ("invalid_json", "unsupported_media_type", "too_large")
 
+_HEADER_TEXT = "^[!-~]([ -~]*[!-~])?$"
+"""Printable; HTTP takes spaces at the ends away."""
+
 _AGENT = {
     "name": "x-memx-agent",
     "in": "header",
     "description": "What the caller calls itself; it becomes part of the writer.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[ -~]+$"},
+    "schema": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": _HEADER_TEXT},
 }
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "description": "Sent again within 24 hours, the write is applied once and answers the same.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": _HEADER_TEXT},
 }
 
 
-def describe(app: FastAPI) -> None:
+def describe(app: FastAPI, limits: Limits) -> None:
     """Make ``app`` document the table's operations beside its own routes."""
     of_framework = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = with_operations(of_framework())
+            app.openapi_schema = with_limits(with_operations(of_framework()), limits)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend it
@@ -62,7 +67,9 @@ def with_operations(document: dict[str, Any]) -> dict[str, Any]:
         described = _describe(operation, answer_schemas[operation.name])
         paths.setdefault(operation.path, {})[operation.method.lower()] = described
     parts = document.setdefault("components", {})
-    parts.setdefault("schemas", {}).update(components)
+    parts.setdefault("schemas", {}).update(
+        {name: with_choices(name, schema) for name, schema in components.items()}
+    )
     parts["securitySchemes"] = {
         "api_key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
         "bearer": {"type": "http", "scheme": "bearer"},
@@ -132,6 +139,8 @@ def _responses(operation: Operation, answer: dict[str, Any]) -> dict[str, Any]:
     }
     by_status: dict[int, list[str]] = {}
     codes = (*operation.errors, *_ANY_REQUEST, *(_WITH_BODY if operation.method != "GET" else ()))
+    if operation.writes:
+        codes += ("idempotency_mismatch",)
     for code in dict.fromkeys(codes):
         by_status.setdefault(STATUS_BY_CODE[code], []).append(code)
     for status, names in sorted(by_status.items()):

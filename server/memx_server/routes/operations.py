@@ -49,7 +49,6 @@ _WRITE_ERRORS = (
     "conflict",
     "too_large",
     "quota_exceeded",
-    "idempotency_mismatch",
 )
 
 _GOAL_SCHEMA = {
@@ -214,7 +213,7 @@ OPERATIONS: tuple[Operation, ...] = (
         on_memory(Memory.delete),
         "Remove an entry",
         example={"key": "team:plan"},
-        errors=("invalid_key", "conflict", "too_large", "idempotency_mismatch"),
+        errors=("invalid_key", "conflict", "too_large"),
         writes=True,
     ),
     Operation(
@@ -226,7 +225,7 @@ OPERATIONS: tuple[Operation, ...] = (
         on_memory(Memory.delete_schema),
         "Remove the schema of exactly this key or pattern",
         example={"key": "team:goal"},
-        errors=("not_found", "invalid_key", "invalid_pattern", "idempotency_mismatch"),
+        errors=("not_found", "invalid_key", "invalid_pattern"),
         writes=True,
     ),
     Operation(
