@@ -19,6 +19,7 @@ from memx_sdk.errors import (
 )
 
 _SHOWN_CHARACTERS = 2000
+_SHOWN_STEPS = 6
 
 
 def explain_error(error: MemxError, *, tool: str | None = None) -> str:
@@ -38,7 +39,7 @@ def explain_error(error: MemxError, *, tool: str | None = None) -> str:
 def explain_bad_arguments(tool: str, error: ValidationError) -> str:
     """Say which arguments of ``tool`` do not fit, for a model to mend."""
     lines = [
-        f"- {'.'.join(str(part) for part in problem['loc']) or 'arguments'}: {problem['msg']}"
+        f"- {_where(problem['loc'])}: {problem['msg']}"
         for problem in error.errors(include_url=False, include_context=False, include_input=False)[
             :5
         ]
@@ -50,6 +51,11 @@ def explain_bad_arguments(tool: str, error: ValidationError) -> str:
             "Mend these and call it again.",
         ]
     )
+
+
+def _where(steps: tuple[int | str, ...]) -> str:
+    shown = ".".join(str(step) for step in steps[:_SHOWN_STEPS]) or "arguments"
+    return f"{shown}..." if len(steps) > _SHOWN_STEPS else shown
 
 
 def _lock_is_held(error: ConflictError) -> str:
@@ -83,7 +89,7 @@ def _advice(error: MemxError) -> str:
 def _after_a_conflict(error: ConflictError) -> str:
     entry: Any = error.entry
     if entry is None:
-        return "The key has changed since you read it, or is gone. Read it with memx_get, then decide again."
+        return "The key has changed since you read it, or is gone. Read it again, then decide anew."
     value = json.dumps(entry.get("value"), ensure_ascii=False, default=str)
     if len(value) > _SHOWN_CHARACTERS:
         value = f"{value[:_SHOWN_CHARACTERS]}... (cut)"

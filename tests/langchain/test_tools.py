@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import gc
+import pickle
+import weakref
 from typing import Any
 
 import pytest
@@ -86,6 +90,49 @@ def test_wrong_arguments_are_named(connection: MemxConnection) -> None:
     extra = invoke(tool, action="get", key="plan", verbose=True)
     assert extra.status == "error"
     assert "verbose" in extra.text
+
+
+def test_a_value_that_the_model_forgot_overwrites_nothing(connection: MemxConnection) -> None:
+    tool = MemxTool(connection=connection)
+    invoke(tool, action="set", key="plan", value="kept")
+    forgotten = invoke(tool, action="set", key="plan")
+    assert forgotten.status == "error"
+    assert "set needs value" in forgotten.text
+    assert invoke(tool, action="get", key="plan").artifact["value"] == "kept"
+
+
+def test_a_problem_deep_in_an_argument_is_told_shortly(connection: MemxConnection) -> None:
+    deep: Any = 1
+    for _ in range(900):
+        deep = [deep]
+    refused = invoke(MemxTool(connection=connection), action="set", key="plan", value=deep)
+    assert refused.status == "error"
+    assert len(refused.text) < 500
+
+
+def test_a_tool_can_be_shown_and_copied_and_keeps_its_key_to_itself(
+    connection: MemxConnection, api_key: str
+) -> None:
+    tool = MemxTool(connection=connection)
+    for shown in (repr(tool), str(tool.model_dump()), repr(connection)):
+        assert api_key not in shown
+    assert copy.deepcopy(tool).connection is connection
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(connection)
+
+
+def test_one_event_loop_after_the_other_leaves_nothing_behind(connection: MemxConnection) -> None:
+    tool = MemxTool(connection=connection)
+    loops: list[weakref.ref[asyncio.AbstractEventLoop]] = []
+
+    async def read() -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        await tool.ainvoke({"action": "get", "key": "plan"})
+
+    for _ in range(4):
+        asyncio.run(read())
+    gc.collect()
+    assert [loop() for loop in loops[:-1]] == [None] * 3
 
 
 def test_a_refused_value_says_what_to_mend(connection: MemxConnection) -> None:

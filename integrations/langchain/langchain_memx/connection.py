@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import weakref
 from collections.abc import Generator, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, NoReturn, Self, TypeVar
 
 from memx_sdk import AsyncMemxContext, memxContext
 
@@ -58,9 +57,7 @@ class MemxConnection:
         self._given = context
         self._given_async = async_context
         self._opened: memxContext | None = None
-        self._opened_async: weakref.WeakKeyDictionary[
-            asyncio.AbstractEventLoop, AsyncMemxContext
-        ] = weakref.WeakKeyDictionary()
+        self._opened_async: dict[asyncio.AbstractEventLoop, AsyncMemxContext] = {}
         self._opening = threading.Lock()
 
     @property
@@ -82,9 +79,17 @@ class MemxConnection:
         with self._opening:
             opened = self._opened_async.get(loop)
             if opened is None:
+                self._forget_ended_loops()
                 opened = AsyncMemxContext(self._api_key, self._base_url, agent=self._agent)
                 self._opened_async[loop] = opened
             return opened
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A copied tool or agent shares the connection."""
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a MemxConnection cannot be pickled; make one in the other process")
 
     def run(self, flow: Flow[T]) -> T:
         """Run a flow with synchronous calls."""
@@ -119,6 +124,11 @@ class MemxConnection:
                 answer = await getattr(context, call.method)(*call.arguments, **call.options)
             except Exception as raised:  # noqa: BLE001 - the flow decides what to do about it
                 error = raised
+
+    def _forget_ended_loops(self) -> None:
+        """Let go of contexts that nothing can use or close any more, as of one ``asyncio.run`` after the other."""
+        for loop in [loop for loop in self._opened_async if loop.is_closed()]:
+            del self._opened_async[loop]
 
     def close(self) -> None:
         """Close the synchronous context, unless the caller gave it."""

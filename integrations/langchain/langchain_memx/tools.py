@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from functools import partial
+from typing import Annotated, Any, Literal, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForToolRun, CallbackManagerForToolRun
 from langchain_core.tools import BaseTool, BaseToolkit, ToolException
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from langchain_memx.connection import MemxConnection
 from memx_sdk import MemxError
@@ -37,12 +38,8 @@ class _ConnectedTool(BaseTool):
         super().model_post_init(context)
         if not self.raise_errors:
             self.handle_tool_error = True
-            self.handle_validation_error = self._explain_validation
-
-    def _explain_validation(self, error: Any) -> str:
-        if isinstance(error, ValidationError):
-            return explain_bad_arguments(self.name, error)
-        return f"Error (invalid_request): {error}"
+            # Not a method of this tool: its repr and dump would then hold the tool itself, without end.
+            self.handle_validation_error = partial(_explain_validation, self.name)
 
     def _call(self, name: str, arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         try:
@@ -119,6 +116,12 @@ class MemxArguments(BaseModel):
         int | None, Field(description="For list, changes, history: the most to return.")
     ] = None
 
+    @model_validator(mode="after")
+    def _never_sets_null_unsaid(self) -> Self:
+        if self.action == "set" and "value" not in self.model_fields_set:
+            raise ValueError("set needs value (null, if you mean to store null)")
+        return self
+
 
 class MemxTool(_ConnectedTool):
     """One tool with which an agent reads, writes, lists, waits for and looks back at shared keys.
@@ -189,6 +192,12 @@ class MemxToolkit(BaseToolkit):
             for spec in permitted
             if self.names is None or spec.name in self.names
         ]
+
+
+def _explain_validation(tool: str, error: Any) -> str:
+    if isinstance(error, ValidationError):
+        return explain_bad_arguments(tool, error)
+    return f"Error (invalid_request): {error}"
 
 
 def _action(arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
