@@ -21,6 +21,7 @@ from langgraph.store.base import (
 from typing_extensions import TypedDict
 
 from memx_sdk import ConflictError
+from tests.support.memx_server import Served
 
 
 @pytest.fixture
@@ -145,6 +146,40 @@ def test_an_item_expires_unless_it_is_read(connection: MemxConnection) -> None:
         assert store.get(("t",), "read") is not None
         time.sleep(0.1)
     assert {item.key for item in store.search(("t",))} == {"read", "kept"}
+
+
+def test_a_conditional_put_expires_as_any_other(connection: MemxConnection) -> None:
+    store = MemxStore(connection, ttl={"default_ttl": 10})
+    revision = store.put_if(("tmp",), "k", {"v": 1}, 0)
+    (entry,) = connection.context.entries("store:*")
+    assert entry.expires_at is not None
+    store.put_if(("tmp",), "k", {"v": 2}, revision, ttl=None)
+    (entry,) = connection.context.entries("store:*")
+    assert entry.expires_at is None
+
+
+def test_who_may_only_read_reads_what_expires_too(
+    served: Served, connection: MemxConnection, api_key: str
+) -> None:
+    MemxStore(connection).put(("tmp",), "k", {"v": 1}, ttl=10)
+    key = served.keys.add(space=served.keys.space_of(api_key), write=())
+    reader = MemxStore(MemxConnection(key, served.url))
+    assert reader.get(("tmp",), "k", refresh_ttl=True) is not None
+    assert len(reader.search(("tmp",), refresh_ttl=True)) == 1
+
+
+def test_what_others_wrote_among_the_items_disturbs_nobody(
+    store: MemxStore, connection: MemxConnection
+) -> None:
+    store.put(("users",), "ann", {"v": 1})
+    (item,) = connection.context.keys("store:*")
+    connection.context.set(f"{item}ika", "a stray note")
+    assert [found.key for found in store.search(("users",))] == ["ann"]
+    assert store.list_namespaces() == [("users",)]
+    connection.context.set(item, ["overwritten"])
+    assert store.get(("users",), "ann") is None
+    store.put(("users",), "ann", {"v": 2})
+    assert store.get(("users",), "ann") is not None
 
 
 def test_a_conditional_put_succeeds_for_one_of_two(store: MemxStore) -> None:
