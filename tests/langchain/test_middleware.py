@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from langchain.agents import create_agent
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_memx import MemxConnection, MemxMiddleware, MemxSaver
 
-from memx_sdk import memxContext
+from memx_sdk import MemxConnectionError, memxContext
 from tests.langchain.scripted_model import call, say, scripted, texts
 from tests.support.memx_server import Served
 from tests.support.redis_server import free_port
@@ -79,9 +80,32 @@ async def test_works_the_same_without_blocking(connection: MemxConnection) -> No
     await connection.aclose()
 
 
-def test_a_memx_that_is_away_does_not_end_the_run() -> None:
+def test_the_blocks_of_a_system_prompt_keep_their_marks(connection: MemxConnection) -> None:
+    connection.context.set("plan", 1)
+    block = {"type": "text", "text": "You plan.", "cache_control": {"type": "ephemeral"}}
+    model = scripted(say("done"))
+    create_agent(
+        model,
+        system_prompt=SystemMessage(content=[block]),
+        middleware=[MemxMiddleware(["plan"], connection)],
+    ).invoke(ASK)
+    content = model.shown[0][0].content
+    assert content[0] == block
+    assert "- plan (revision" in str(content[1])
+
+
+def test_a_memx_that_is_away_does_not_end_the_run(caplog: pytest.LogCaptureFixture) -> None:
     model = scripted(say("done"))
     away = MemxConnection("key", f"http://127.0.0.1:{free_port()}")
-    result = create_agent(model, middleware=[MemxMiddleware(["plan"], away)]).invoke(ASK)
+    middleware = MemxMiddleware(["plan"], away, persist={"answer": "summary"})
+    result = create_agent(model, middleware=[middleware]).invoke(ASK)
+    assert "under summary is not there" in caplog.text
     assert result["messages"][-1].text == "done"
     assert "cannot be read at the moment" in model.shown[0][0].text
+
+
+def test_raises_what_was_not_kept_for_those_who_ask() -> None:
+    away = MemxConnection("key", f"http://127.0.0.1:{free_port()}")
+    middleware = MemxMiddleware([], away, persist={"answer": "summary"}, raise_errors=True)
+    with pytest.raises(MemxConnectionError):
+        create_agent(scripted(say("done")), middleware=[middleware]).invoke(ASK)

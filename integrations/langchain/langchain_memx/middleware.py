@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 ANSWER = "answer"
 """In ``persist``: the text of the agent's last message."""
 
+_FINISHED = "the agent has finished"
+
 
 class MemxState(AgentState[Any]):
     """What the middleware remembers of a thread between the agent's turns."""
@@ -38,7 +40,7 @@ class MemxState(AgentState[Any]):
 class MemxMiddleware(AgentMiddleware[MemxState, Any, Any]):
     """Shows an agent chosen shared keys and what changed in them since its last turn, and offers it the tools.
 
-    A memX that is away never ends the run: the model is told so instead.
+    A memX that is away never ends the run: the model is told so instead, and what could not be kept is logged.
 
     Args:
         patterns: The keys and patterns to show.
@@ -47,6 +49,7 @@ class MemxMiddleware(AgentMiddleware[MemxState, Any, Any]):
         persist: Keys to write when the agent has finished: by the name of a member of its state, such as
             ``structured_response``, or ``answer`` for its last text.
         tools: The tools to offer; by default one ``MemxTool``.
+        raise_errors: Raise what memX answers when it does not keep what is to be persisted.
     """
 
     state_schema = MemxState
@@ -59,12 +62,14 @@ class MemxMiddleware(AgentMiddleware[MemxState, Any, Any]):
         max_characters: int = 4000,
         persist: Mapping[str, str] | None = None,
         tools: Sequence[BaseTool] | None = None,
+        raise_errors: bool = False,
     ) -> None:
         super().__init__()
         self._connection = connection or MemxConnection()
         self._patterns = tuple(patterns)
         self._max_characters = max_characters
         self._persist = dict(persist or {})
+        self._raise_errors = raise_errors
         self.tools = [MemxTool(connection=self._connection)] if tools is None else list(tools)
 
     def before_model(self, state: MemxState, runtime: Runtime[Any]) -> dict[str, Any]:
@@ -109,15 +114,26 @@ class MemxMiddleware(AgentMiddleware[MemxState, Any, Any]):
         """Write what is to be kept.
 
         Raises:
-            MemxError: memX refused it or cannot be reached; what the agent was to keep would be lost unsaid.
+            MemxError: memX refused it or cannot be reached, and ``raise_errors`` is set.
         """
         for key, value in self._kept(state).items():
-            self._connection.context.set(key, value, reason="the agent has finished")
+            try:
+                self._connection.context.set(key, value, reason=_FINISHED)
+            except MemxError as error:
+                self._not_kept(key, error)
 
     async def aafter_agent(self, state: MemxState, runtime: Runtime[Any]) -> None:
         """The same without blocking the event loop."""
         for key, value in self._kept(state).items():
-            await self._connection.async_context.set(key, value, reason="the agent has finished")
+            try:
+                await self._connection.async_context.set(key, value, reason=_FINISHED)
+            except MemxError as error:
+                self._not_kept(key, error)
+
+    def _not_kept(self, key: str, error: MemxError) -> None:
+        if self._raise_errors:
+            raise error
+        log.error("what the agent was to keep under %s is not there: %s", key, error)
 
     def _kept(self, state: MemxState) -> dict[str, Any]:
         kept: dict[str, Any] = {}
@@ -132,9 +148,17 @@ def _with_briefing(request: ModelRequest[Any]) -> ModelRequest[Any]:
     briefing = request.state.get("memx_briefing")
     if not briefing:
         return request
-    before = request.system_message.text if request.system_message is not None else ""
-    text = f"{before}\n\n{briefing}" if before else str(briefing)
-    return request.override(system_message=SystemMessage(content=text))
+    return request.override(system_message=_extended(request.system_message, str(briefing)))
+
+
+def _extended(before: SystemMessage | None, text: str) -> SystemMessage:
+    """Add text behind a system message; blocks before it stay as they are, with their cache marks."""
+    if before is None or not before.content:
+        return SystemMessage(content=text)
+    content: Any = before.content
+    if isinstance(content, str):
+        return before.model_copy(update={"content": f"{content}\n\n{text}"})
+    return before.model_copy(update={"content": [*content, {"type": "text", "text": text}]})
 
 
 def _answer(state: MemxState) -> str | None:
