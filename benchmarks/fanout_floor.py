@@ -1,6 +1,6 @@
 """What fan-out costs at least: uvicorn and Starlette, sending each body to every socket.
 
-Started by ``fanout.py`` as ``python fanout_floor.py PORT``, with uvicorn set up as memX sets it up.
+Started by ``servers.py`` as ``python -m benchmarks.fanout_floor PORT``, with uvicorn set up as memX sets it up.
 """
 
 from __future__ import annotations

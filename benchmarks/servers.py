@@ -51,6 +51,11 @@ class Server:
         return parents + [child for each in parents for child in each.children(recursive=True)]
 
 
+def redis_alone(redis: RedisServer) -> Server:
+    """Redis as a server that is measured itself."""
+    return Server(f"redis://127.0.0.1:{redis.port}", (redis.pid,))
+
+
 @contextmanager
 def redis() -> Iterator[RedisServer]:
     """The newest Redis here, empty and without persistence."""

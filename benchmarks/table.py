@@ -18,6 +18,7 @@ class Sample:
     Attributes:
         rate: Requests (deliveries, calls) per second.
         p99: Milliseconds that 99 of 100 took at the most.
+        p50: Milliseconds that half of them took at the most.
         cpu: Microseconds of processor time that all processes of the server spent on each request;
             unlike the rate, it says the same on a machine that others use too.
         memory: Bytes; a row says by its name or note of what.
@@ -31,6 +32,7 @@ class Sample:
     memory: float | None = None
     failed: int = 0
     client: float | None = None
+    p50: float | None = None
 
 
 @dataclass
@@ -136,6 +138,8 @@ _COLUMNS = (
     _Column("ratio", 7, "ratio", ".2f"),
     _Spread("(spread)", 13, "ratio", ""),
     _Column("aim", 6, "aim", ".2f"),
+    _Column("p50 ms", 8, "p50", ".1f"),
+    _Column("floor", 7, "floor_p50", ".1f"),
     _Column("p99 ms", 8, "p99", ".1f"),
     _Column("floor", 7, "floor_p99", ".1f"),
     _Column("ratio", 7, "p99_ratio", ".2f"),
@@ -150,7 +154,7 @@ _COLUMNS = (
 
 def _medians(samples: Iterable[Sample]) -> dict[str, float | None]:
     known = list(samples)
-    names = ("rate", "p99", "cpu", "memory", "client")
+    names = ("rate", "p50", "p99", "cpu", "memory", "client")
     return {name: _median(getattr(each, name) for each in known) for name in names}
 
 
