@@ -132,6 +132,8 @@ def create_app(
         version=__version__,
         summary="Shared memory for teams of LLM agents",
         lifespan=_lifespan,
+        docs_url=None,  # the pages of `home` are instead: FastAPI's load theirs from elsewhere
+        redoc_url=None,
     )
     app.include_router(health.router)
     app.include_router(home.router)

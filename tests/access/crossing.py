@@ -165,11 +165,12 @@ PUBLIC: frozenset[str] = frozenset(
         "/dashboard/style.css",
         "/dashboard/view.js",
         "/docs",
-        "/docs/oauth2-redirect",
+        "/docs/start.js",
+        "/docs/swagger-ui-bundle.js",
+        "/docs/swagger-ui.css",
         "/healthz",
         "/openapi.json",
         "/readyz",
-        "/redoc",
     }
 )
 """What FastAPI answers: the same to everybody."""

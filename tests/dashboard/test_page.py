@@ -243,3 +243,22 @@ def test_after_a_restart_of_the_server_nothing_is_missing(chrome: Chrome) -> Non
         page.until(lambda: page.texts("#keys .name") == ["later", "meanwhile"], "both keys")
         assert page.texts("#feed .name") == ["later", "meanwhile"]
     chrome.get("about:blank")
+
+
+def test_the_api_can_be_tried_at_docs(page: Page, memory: memxContext, api_key: str) -> None:
+    memory.set("team:goal", "shown")
+    page.driver.get(f"{page.url}/docs")
+    page.until(lambda: page.all("#operations-memory-get"), "the operations")
+    page.click(".authorize")
+    page.until(lambda: page.all(".modal-ux input"), "the form for the key")
+    page.all(".modal-ux input")[0].send_keys(api_key)
+    page.click(".modal-btn.authorize")
+    page.click(".btn-done")
+    page.click("#operations-memory-get button")
+    page.until(lambda: page.all("#operations-memory-get .execute"), "the button")
+    page.click("#operations-memory-get .execute")
+    page.until(lambda: any("shown" in text for text in page.texts(".live-responses-table")), "it")
+
+    assert page.complaints() == []
+    script = "return performance.getEntriesByType('resource').map(e => new URL(e.name).origin)"
+    assert set(page.driver.execute_script(script)) == {page.url}

@@ -1,4 +1,4 @@
-"""The live page served at ``/``: a few static files, and the headers that keep the page to itself."""
+"""The live page at ``/`` and the API's at ``/docs``: static files, and headers that keep them to themselves."""
 
 from __future__ import annotations
 
@@ -9,13 +9,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+_SWAGGER_UI = "fastapi_swagger.resources"
+"""Swagger UI's own files, unchanged; from this server, not from another that would have to be trusted
+with the API keys that are typed in, and reached."""
+
 _FILES = {
-    "/": ("index.html", "text/html"),
-    "/dashboard/style.css": ("style.css", "text/css"),
-    "/dashboard/app.js": ("app.js", "text/javascript"),
-    "/dashboard/memory.js": ("memory.js", "text/javascript"),
-    "/dashboard/view.js": ("view.js", "text/javascript"),
-    "/dashboard/icon.svg": ("icon.svg", "image/svg+xml"),
+    "/": (__name__, "index.html", "text/html"),
+    "/dashboard/style.css": (__name__, "style.css", "text/css"),
+    "/dashboard/app.js": (__name__, "app.js", "text/javascript"),
+    "/dashboard/memory.js": (__name__, "memory.js", "text/javascript"),
+    "/dashboard/view.js": (__name__, "view.js", "text/javascript"),
+    "/dashboard/icon.svg": (__name__, "icon.svg", "image/svg+xml"),
+    "/docs": (__name__, "docs.html", "text/html"),
+    "/docs/start.js": (__name__, "docs.js", "text/javascript"),
+    "/docs/swagger-ui.css": (_SWAGGER_UI, "swagger-ui.css", "text/css"),
+    "/docs/swagger-ui-bundle.js": (_SWAGGER_UI, "swagger-ui-bundle.js", "text/javascript"),
 }
 
 _HEADERS = {
@@ -30,20 +38,30 @@ _HEADERS = {
     "referrer-policy": "no-referrer",
     "cache-control": "no-cache",
 }
+_POLICY = "content-security-policy"
+_DOCS_HEADERS = {
+    **_HEADERS,
+    _POLICY: _HEADERS[_POLICY]
+    .replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
+    .replace("img-src 'self'", "img-src 'self' data:"),
+}
 
 
 def routes() -> list[Route]:
-    """Make the routes of the page."""
+    """Make the routes of the pages."""
     return [
-        Route(path, _endpoint(name, media_type), methods=["GET"], include_in_schema=False)
-        for path, (name, media_type) in _FILES.items()
+        Route(path, _endpoint(path, *file), methods=["GET"], include_in_schema=False)
+        for path, file in _FILES.items()
     ]
 
 
-def _endpoint(name: str, media_type: str) -> Callable[[Request], Awaitable[Response]]:
-    content = files(__package__).joinpath(name).read_bytes()
+def _endpoint(
+    path: str, package: str, name: str, media_type: str
+) -> Callable[[Request], Awaitable[Response]]:
+    content = files(package).joinpath(name).read_bytes()
+    headers = _DOCS_HEADERS if path == "/docs" else _HEADERS
 
     async def serve(_: Request) -> Response:
-        return Response(content, media_type=media_type, headers=_HEADERS)
+        return Response(content, media_type=media_type, headers=headers)
 
     return serve

@@ -1,4 +1,4 @@
-"""The page at ``/``: the dashboard."""
+"""The pages: the dashboard at ``/``, the interactive API at ``/docs``."""
 
 from __future__ import annotations
 
