@@ -19,6 +19,8 @@ MAX_KEY_BYTES = 512
 _GLOB = re.compile(r"[*?\[\]]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SET = re.compile(r"\[!?[^\[\]]+\]")
+_SURELY_A_KEY = re.compile(r"[^*?\[\]\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,128}")
+"""What breaks no rule below, however many bytes its characters take."""
 
 
 def is_pattern(text: str) -> bool:
@@ -32,6 +34,8 @@ def validate_key(key: str) -> str:
     Raises:
         ProtocolError: ``invalid_key``, saying which rule it breaks.
     """
+    if _SURELY_A_KEY.fullmatch(key):
+        return key
     _check_text(key, code="invalid_key", noun="key")
     if match := _GLOB.search(key):
         raise ProtocolError(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, takewhile
+from itertools import takewhile
 
 from memx_sdk.protocol.cursors import Position
 from memx_server.storage.base import (
@@ -32,7 +31,6 @@ _PAGE_BYTES = 4 * 1024 * 1024
 
 _LOG_FIELDS = (b"lineage", b"head", b"floor", b"cuts")
 _FIRST_RECORDS = 32
-_UNMEASURED_KEYS = 4
 _HISTORY_STEPS = 32
 
 
@@ -67,6 +65,7 @@ class Reads:
     def __init__(self, servers: Servers) -> None:
         self._servers = servers
         self._history = Script("history")
+        self._page = Script("keys")
 
     async def entries(self, space: Keyspace, keys: Sequence[str]) -> Sequence[bytes | None]:
         """Read entries of one moment."""
@@ -87,16 +86,20 @@ class Reads:
 
     async def keys(self, space: Keyspace, prefix: str, after: str, limit: int) -> KeyPage:
         """Read a page of the index of keys together with the entries, as they are at one moment."""
-        bounds = _lex_range(prefix, after)
+        first, last = _lex_range(prefix, after)
         # One more than asked for tells whether there are more.
-        query = (b"ZRANGEBYLEX", space.names, *bounds, b"LIMIT", 0, limit + 1)
-        names: list[bytes] = await self._servers.call(space.slot, *query)
+        most = limit + 1
+        names: list[bytes] = await self._servers.call(
+            space.slot, b"ZRANGEBYLEX", space.names, first, last, b"LIMIT", 0, most
+        )
         while names:
-            names = await self._that_fit(space, names[:limit])
-            current, values = await self._servers.transact(
-                space.slot, query, (b"MGET", *[space.entry(name.decode()) for name in names])
+            current, texts = await self._page.run(
+                self._servers,
+                space.slot,
+                [space.names, *[space.entry(name.decode()) for name in names[:limit]]],
+                [first, last, most, _PAGE_BYTES],
             )
-            page = _key_page(current, dict(zip(names, values, strict=True)), limit)
+            page = _key_page(current, dict(zip(names, texts, strict=False)), limit)
             if page is not None:
                 return page
             names = current
@@ -148,16 +151,6 @@ class Reads:
         )
         patterns = (pattern.decode() for pattern in fields[::2])
         return Schemas(int(revision or 0), dict(zip(patterns, fields[1::2], strict=True)))
-
-    async def _that_fit(self, space: Keyspace, names: list[bytes]) -> list[bytes]:
-        """Keep the first names, as many as have entries that fit into a page; at least one."""
-        if len(names) <= _UNMEASURED_KEYS:
-            return names
-        sizes = await self._servers.transact(
-            space.slot, *[(b"STRLEN", space.entry(name.decode())) for name in names]
-        )
-        totals = list(accumulate(sizes))
-        return names[: max(1, bisect_right(totals, _PAGE_BYTES))]
 
     async def _log_batch(
         self, space: Keyspace, since: Position | None, count: int
