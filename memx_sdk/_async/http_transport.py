@@ -11,6 +11,7 @@ import httpx
 
 from memx_sdk import __version__
 from memx_sdk._async._concurrency import current_loop
+from memx_sdk._async.http_pools import LIMITS, AsyncHttpPools
 from memx_sdk.config import shown_url
 from memx_sdk.errors import (
     InvalidRequestError,
@@ -21,11 +22,6 @@ from memx_sdk.errors import (
 )
 from memx_sdk.transport import AsyncMessageStream, Request, Response, TransportOptions
 
-_LIMITS: Final = httpx.Limits(
-    max_connections=100,
-    max_keepalive_connections=100,
-    keepalive_expiry=4.0,  # servers commonly hang up after 5 s; a request must not meet that
-)
 _CREDENTIAL: Final = "x-api-key"
 _MIXED: Final[dict[tuple[type, type], type[MemxError]]] = {}
 
@@ -46,19 +42,21 @@ class AsyncHttpTransport:
         self._base_url = options.base_url
         if self._base_url.startswith("ws"):
             self._base_url = "http" + self._base_url.removeprefix("ws")
-        self._client = self._open_client()
+        # Loading the certificates takes longer than many programs run; plain HTTP needs none.
+        self._verify = httpx.create_ssl_context() if self._base_url.startswith("https") else False
+        self._pools = AsyncHttpPools(self._open_client)
         self._loop: object | None = None
 
     async def request(self, request: Request) -> Response:
         """Send ``request`` once; see `AsyncTransport.request`."""
         try:
-            answer = await self._client_here().send(self._http_request(request))
+            answer = await self._pools_here().send(self._http_request(request))
         except httpx.TimeoutException as error:
             raise self._failure(MemxTimeout, "timeout", error) from error
         except (httpx.TransportError, httpx.DecodingError) as error:
             raise self._failure(MemxConnectionError, "connection", error) from error
         except RuntimeError as error:
-            if not self._client.is_closed:
+            if not self._pools.first.is_closed:
                 raise
             raise MemxClosedError("closed", "the context was closed meanwhile") from error
         return Response(
@@ -78,7 +76,7 @@ class AsyncHttpTransport:
     async def close(self) -> None:
         """Close the pool; see `AsyncTransport.close`."""
         # What belongs to an event loop that has ended cannot be closed by another one.
-        await self._client_here().aclose()
+        await self._pools_here().close()
 
     def _open_client(self) -> httpx.AsyncClient:
         headers = {
@@ -93,19 +91,18 @@ class AsyncHttpTransport:
         return httpx.AsyncClient(
             headers=cast("Mapping[bytes, bytes]", headers),
             timeout=self._options.timeout,
-            limits=_LIMITS,
+            limits=LIMITS,
             transport=self._send_through,
-            # Loading the certificates takes longer than many programs run; plain HTTP needs none.
-            verify=self._base_url.startswith("https"),
+            verify=self._verify,
         )
 
-    def _client_here(self) -> httpx.AsyncClient:
-        """Return the client; a new one where another event loop runs than before."""
+    def _pools_here(self) -> AsyncHttpPools:
+        """Return the pools; new ones where another event loop runs than before."""
         loop = current_loop()
-        if self._loop is not None and self._loop is not loop and not self._client.is_closed:
-            self._client = self._open_client()
+        if self._loop is not None and self._loop is not loop and not self._pools.first.is_closed:
+            self._pools = AsyncHttpPools(self._open_client)
         self._loop = loop
-        return self._client
+        return self._pools
 
     def _http_request(self, request: Request) -> httpx.Request:
         url = self._base_url + request.path
@@ -118,7 +115,7 @@ class AsyncHttpTransport:
         if request.idempotency_key is not None:
             headers["idempotency-key"] = request.idempotency_key.encode()
         try:
-            return self._client.build_request(
+            return self._pools.first.build_request(
                 request.method,
                 url,
                 content=body,

@@ -41,46 +41,39 @@ read_frame = msgspec.json.Decoder(Frame).decode
 
 def request_frame(number: int, request: Request) -> bytes:
     """Write a request as a frame."""
-    members = {"op": _text(request.op), **request.fields}
+    members: dict[str, Any] = {"id": number, "op": request.op}
+    for name, text in request.fields.items():
+        members[name] = msgspec.Raw(text)
     if request.idempotency_key is not None:
-        members["idempotency_key"] = _text(request.idempotency_key)
-    return _frame(number, members)
+        members["idempotency_key"] = request.idempotency_key
+    return _write(members)
 
 
 def subscribe_frame(number: int, pattern: str, query: Mapping[str, str]) -> bytes:
     """Write the frame that opens a subscription; ``query`` is as for ``/subscribe``."""
-    members = {"op": _text("subscribe"), "pattern": _text(pattern)}
+    members: dict[str, Any] = {"id": number, "op": "subscribe", "pattern": pattern}
     for name, value in query.items():
-        members[name] = b"true" if value == "true" else _text(value)
-    return _frame(number, members)
+        members[name] = True if value == "true" else value
+    return _write(members)
 
 
 def unsubscribe_frame(number: int, sub: int) -> bytes:
     """Write the frame that ends a subscription."""
-    return _frame(number, {"op": _text("unsubscribe"), "sub": _text(sub)})
+    return _write({"id": number, "op": "unsubscribe", "sub": sub})
 
 
 def read_response(op: str, text: bytes) -> Response:
     """Read the frame that answers an operation, as HTTP would have answered it."""
-    members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    members = _read_members(text)
     members.pop("id", None)
     if members.get("ok") == _TRUE:
         member = _MEMBER_BY_OP.get(op)
         if op in _WITHOUT_OK:
             del members["ok"]
-        return Response(200, bytes(members[member]) if member in members else _object(members))
+        return Response(200, bytes(members[member]) if member in members else _write(members))
     code = msgspec.json.decode(members.get("error", b'"internal"'), type=str)
-    return Response(STATUS_BY_CODE.get(code, 500), _object(members))
+    return Response(STATUS_BY_CODE.get(code, 500), _write(members))
 
 
-def _frame(number: int, members: Mapping[str, bytes]) -> bytes:
-    return _object({"id": _text(number), **members})
-
-
-def _object(members: Mapping[str, Any]) -> bytes:
-    parts = (b"%b:%b" % (_text(name), bytes(text)) for name, text in members.items())
-    return b"{%b}" % b",".join(parts)
-
-
-def _text(value: str | int) -> bytes:
-    return msgspec.json.encode(value)
+_read_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_write = msgspec.json.Encoder().encode
