@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from autogen_memx import MemxConnection, MemxSharedState
@@ -67,6 +68,45 @@ async def test_tells_of_each_change_whoever_makes_it(
     assert await asyncio.wait_for(seen.get(), 10) == 7
     stop()
     await board.close()
+
+
+async def test_a_handler_outlives_what_it_raises_and_what_the_model_refuses(
+    connection: MemxConnection, memx: AsyncMemxContext
+) -> None:
+    board = MemxSharedState(Board, "board", connection)
+    seen: asyncio.Queue[int] = asyncio.Queue()
+
+    async def note(state: Board) -> None:
+        seen.put_nowait(state.count)
+        if state.count == 1:
+            raise RuntimeError("a mistake of the handler")
+
+    board.on_change(note)
+    assert await asyncio.wait_for(seen.get(), 10) == 0
+    await memx.set("board:count", 1)
+    assert await asyncio.wait_for(seen.get(), 10) == 1
+    await memx.set("board:count", "many")
+    await memx.set("board:count", 2)
+    async with asyncio.timeout(10):
+        while await seen.get() != 2:
+            pass
+    await board.close()
+
+
+async def test_a_change_that_no_reader_could_read_is_not_written(
+    connection: MemxConnection,
+) -> None:
+    board = MemxSharedState(Board, "board", connection)
+    with pytest.raises(ValidationError, match="count"):
+        await board.update(lambda state: setattr(state, "count", "many"))
+
+    async def late(state: Board) -> Board:
+        return state
+
+    change: Any = late
+    with pytest.raises(TypeError, match="may not be async"):
+        await board.update(change)
+    assert await board.read() == Board()
 
 
 async def test_what_does_not_fit_is_said(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import inspect
+import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Generic, TypeVar
@@ -13,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from autogen_memx.connection import MemxConnection, MemxConnectionConfig
 from memx_sdk import MemxTimeout
+
+log = logging.getLogger(__name__)
 
 StateT = TypeVar("StateT", bound=BaseModel)
 
@@ -100,6 +104,8 @@ class MemxSharedState(
             The state as it was written.
 
         Raises:
+            TypeError: ``change`` returned something else.
+            pydantic.ValidationError: The model refuses what ``change`` made, so nothing was written.
             MemxTimeout: Other writers came first all the time.
             MemxError: A schema refused a value, the API key does not permit it, ...
         """
@@ -107,8 +113,7 @@ class MemxSharedState(
         pause = _FIRST_PAUSE
         while True:
             before, revisions = await self._read()
-            after = before.model_copy(deep=True)
-            after = change(after) or after
+            after = self._changed(before, change)
             if await self._write(before, after, revisions, reason):
                 return after
             if asyncio.get_running_loop().time() + pause > deadline:
@@ -117,7 +122,12 @@ class MemxSharedState(
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def watch(self) -> AsyncIterator[StateT]:
-        """Yield the state now and after each change, by whomever, of any of its fields."""
+        """Yield the state now and after each change, by whomever, of any of its fields.
+
+        Raises:
+            pydantic.ValidationError: Another writer stored what the model refuses.
+            MemxError: memX does not permit it.
+        """
         async with self._connection.context.subscribe(f"{self.prefix}:*") as changes:
             await changes.ready()
             yield await self.read()
@@ -127,17 +137,22 @@ class MemxSharedState(
     def on_change(self, handler: Callable[[StateT], Awaitable[None]]) -> Callable[[], None]:
         """Call ``handler`` with the state now and after each change.
 
+        What it raises is logged, and so is a state that the model refuses; the next change comes all the same.
+
         Returns:
             A function that ends it.
         """
 
         async def run() -> None:
-            async for state in self.watch():
-                await handler(state)
+            async with self._connection.context.subscribe(f"{self.prefix}:*") as changes:
+                await changes.ready()
+                await self._hand_on(handler)
+                async for _ in changes:
+                    await self._hand_on(handler)
 
         task = asyncio.create_task(run())
         self._handlers.add(task)
-        task.add_done_callback(self._handlers.discard)
+        task.add_done_callback(self._ended)
 
         def stop() -> None:
             task.cancel()
@@ -151,6 +166,34 @@ class MemxSharedState(
             task.cancel()
         await asyncio.gather(*handlers, return_exceptions=True)
         await self._connection.close()
+
+    async def _hand_on(self, handler: Callable[[StateT], Awaitable[None]]) -> None:
+        try:
+            await handler(await self.read())
+        except Exception:
+            log.exception("a handler of %s:* failed", self.prefix)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._handlers.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s:* is no longer watched: %s", self.prefix, error)
+
+    def _changed(self, before: StateT, change: Callable[[StateT], StateT | None]) -> StateT:
+        """Apply ``change`` to a copy; what no reader could read again must not be written."""
+        after = before.model_copy(deep=True)
+        returned: Any = change(after)
+        if inspect.iscoroutine(returned):
+            returned.close()
+        if returned is None:
+            returned = after
+        if not isinstance(returned, self.state_type):
+            raise TypeError(
+                f"change returned {type(returned).__name__}: it must return {self.state_type.__name__} or nothing, "
+                "and may not be async"
+            )
+        written = returned.model_dump(mode="json", warnings=False)
+        self.state_type.model_validate(written, by_name=True)
+        return returned
 
     async def _read(self) -> tuple[StateT, dict[str, int]]:
         fields = list(self.state_type.model_fields)
