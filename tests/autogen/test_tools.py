@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from autogen_agentchat.agents import AssistantAgent
-from autogen_agentchat.messages import ToolCallExecutionEvent
+from autogen_agentchat.messages import ToolCallExecutionEvent, ToolCallRequestEvent
+from autogen_agentchat.teams import RoundRobinGroupChat
 from autogen_core import CancellationToken
 from autogen_memx import (
     MemxConnection,
@@ -108,6 +109,22 @@ async def test_cancellation_is_honoured_at_once(connection: MemxConnection) -> N
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert time.monotonic() - before < 0.1
+
+
+async def test_a_team_that_waits_in_a_tool_is_cancelled_at_once(connection: MemxConnection) -> None:
+    waits = call("memx_wait", pattern="never", timeout=60)
+    agent = AssistantAgent("a", scripted(waits, "on"), workbench=MemxWorkbench(connection))
+    team = RoundRobinGroupChat([agent], max_turns=1)
+    token = CancellationToken()
+    cancelled_at = 0.0
+    with pytest.raises(asyncio.CancelledError):
+        async with asyncio.timeout(20):
+            async for message in team.run_stream(task="wait", cancellation_token=token):
+                if isinstance(message, ToolCallRequestEvent):
+                    cancelled_at = time.monotonic()
+                    asyncio.get_running_loop().call_later(0.05, token.cancel)
+    assert time.monotonic() - cancelled_at < 0.15
+    assert (await team.run(task="go on")).messages[-1].to_text() == "on"
 
 
 async def test_an_agent_mends_its_mistake_and_goes_on(

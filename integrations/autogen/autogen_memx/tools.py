@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -156,10 +157,20 @@ class MemxWorkbench(Workbench, Component[MemxWorkbenchConfig]):
         cancellation_token: CancellationToken | None = None,
         call_id: str | None = None,
     ) -> ToolResult:
-        """Call a tool; every failure comes back as a result with ``is_error``."""
+        """Call a tool; every failure comes back as a result with ``is_error``.
+
+        Raises:
+            asyncio.CancelledError: The token was cancelled, and the call has no ``call_id``. What a model called
+                has one, and gets a result that says so: the agent would wait for it for ever.
+        """
         if name not in TOOLS or not self._offers(name):
             return _result(name, f"There is no tool {name!r} here.", is_error=True)
-        outcome = await until_cancelled(self._run(name, arguments or {}), cancellation_token)
+        try:
+            outcome = await until_cancelled(self._run(name, arguments or {}), cancellation_token)
+        except asyncio.CancelledError:
+            if call_id is None or not _was_cancelled(cancellation_token):
+                raise
+            return _result(name, f"{name} was cancelled.", is_error=True)
         return _result(name, outcome.text, is_error=not outcome.ok)
 
     async def start(self) -> None:
@@ -195,6 +206,13 @@ class MemxWorkbench(Workbench, Component[MemxWorkbenchConfig]):
     @classmethod
     def _from_config(cls, config: MemxWorkbenchConfig) -> MemxWorkbench:
         return cls(MemxConnection(config.connection), config.tools)
+
+
+def _was_cancelled(token: CancellationToken | None) -> bool:
+    """Tell a cancelled token from a cancelled task, which has to end."""
+    task = asyncio.current_task()
+    ending = task is not None and task.cancelling() > 0
+    return token is not None and token.is_cancelled() and not ending
 
 
 def _result(name: str, text: str, *, is_error: bool) -> ToolResult:
