@@ -51,6 +51,15 @@ async def test_finds_what_was_added(connection: MemxConnection, memx: AsyncMemxC
     assert await memx.get("plan") is not None
 
 
+async def test_what_only_looks_like_a_note_is_shown_as_it_is(
+    connection: MemxConnection, memx: AsyncMemxContext
+) -> None:
+    stray = {"content": 5, "mime_type": "text/plain", "metadata": None}
+    await memx.set("plan", stray)
+    (found,) = (await MemxMemory(["plan"], connection).query("")).results
+    assert found.content == stray
+
+
 async def test_what_json_cannot_hold_is_refused(connection: MemxConnection) -> None:
     memory = MemxMemory(["plan"], connection)
     image = Image(PillowImage.new("RGB", (1, 1)))

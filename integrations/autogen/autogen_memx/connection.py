@@ -45,6 +45,7 @@ class MemxConnection:
         self.config = config or MemxConnectionConfig()
         self._given = context
         self._opened: AsyncMemxContext | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def context(self) -> AsyncMemxContext:
@@ -55,18 +56,28 @@ class MemxConnection:
         """
         if self._given is not None:
             return self._given
-        if self._opened is None:
+        if self._opened is None or self._loop_has_ended():
             self._opened = AsyncMemxContext(
                 api_key=os.environ.get(self.config.api_key_env),
                 base_url=self.config.base_url,
                 agent=self.config.agent,
             )
+            self._loop = asyncio.get_running_loop()
         return self._opened
+
+    def holds(self, context: AsyncMemxContext | None) -> bool:
+        """Tell whether ``context`` is the open one: neither closed meanwhile nor of an event loop that has ended."""
+        if self._given is not None:
+            return context is self._given
+        return context is not None and context is self._opened and not self._loop_has_ended()
+
+    def _loop_has_ended(self) -> bool:
+        return self._loop is not None and self._loop.is_closed()
 
     async def close(self) -> None:
         """Close the context, unless the caller gave it; the next use opens it again."""
         opened, self._opened = self._opened, None
-        if opened is not None:
+        if opened is not None and not self._loop_has_ended():
             await opened.aclose()
 
 

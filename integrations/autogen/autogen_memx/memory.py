@@ -133,11 +133,15 @@ class MemxMemory(Memory, Component[MemxMemoryConfig]):
         await self._connection.close()
 
     async def _next_briefing(self) -> str:
-        if self._briefing is None:
-            self._briefing = AsyncBriefing(
+        briefing = self._briefing
+        if briefing is None or not self._connection.holds(briefing.context):
+            cursor = None if briefing is None else briefing.cursor
+            briefing = AsyncBriefing(
                 self._connection.context, self._patterns, max_characters=self._max_characters
             )
-        return await self._briefing.next()
+            briefing.cursor = cursor
+            self._briefing = briefing
+        return await briefing.next()
 
     async def _search(self, text: str, limit: int) -> MemoryQueryResult:
         patterns = [text] if "*" in text else [*self._patterns, f"{self._notes}:*"]
@@ -174,10 +178,21 @@ def _score(entry: Entry, words: Sequence[str]) -> int:
     return sum(word in text for word in words)
 
 
+def _is_note(value: Any) -> bool:
+    """Tell what ``add`` stored from what other agents did."""
+    return (
+        isinstance(value, dict)
+        and set(value) == {"content", "mime_type", "metadata"}
+        and isinstance(value["content"], (str, dict))
+        and isinstance(value["mime_type"], str)
+        and isinstance(value["metadata"], dict)
+    )
+
+
 def _content(entry: Entry) -> MemoryContent:
     about = {"key": entry.key, "revision": entry.revision, "writer": entry.writer, "ts": entry.ts}
     value = entry.value
-    if isinstance(value, dict) and set(value) == {"content", "mime_type", "metadata"}:
+    if _is_note(value):
         return MemoryContent(
             content=value["content"],
             mime_type=value["mime_type"],

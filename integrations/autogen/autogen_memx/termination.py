@@ -12,7 +12,7 @@ from autogen_core import Component
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from autogen_memx.connection import MemxConnection, MemxConnectionConfig
-from memx_sdk import Change, MemxError
+from memx_sdk import AsyncMemxContext, Change, MemxError
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +67,7 @@ class MemxTermination(TerminationCondition, Component[MemxTerminationConfig]):
         self._member = tuple(member)
         self._connection = connection or MemxConnection()
         self._subscription: Any = None
+        self._context: AsyncMemxContext | None = None  # the subscription ends with it
         self._met_by: str | None = None
         self._terminated = False
 
@@ -85,7 +86,7 @@ class MemxTermination(TerminationCondition, Component[MemxTerminationConfig]):
         """
         if self._terminated:
             raise TerminatedException("Termination condition has already been reached")
-        if self._subscription is None:
+        if self._subscription is None or not self._connection.holds(self._context):
             await self._begin()
         if self._met_by is None:
             return None
@@ -99,7 +100,7 @@ class MemxTermination(TerminationCondition, Component[MemxTerminationConfig]):
         self._terminated = False
         self._met_by = None
         subscription, self._subscription = self._subscription, None
-        if subscription is not None:
+        if subscription is not None and self._connection.holds(self._context):
             await subscription.close()
 
     async def close(self) -> None:
@@ -120,6 +121,7 @@ class MemxTermination(TerminationCondition, Component[MemxTerminationConfig]):
                 await subscription.close()
             return
         self._subscription = subscription
+        self._context = context
         if entry is not None:
             self._look_at(entry.value, entry.writer)
 
