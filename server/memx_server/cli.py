@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _PANEL = "Server"
 _QUESTION = "How do honeybees choose a new home?"
+_LONGEST_QUESTION = 1000
 _PACE = 0.4
 """Seconds for each step of an agent that a person looks at."""
 
@@ -82,8 +83,18 @@ def serve(
     )
 
 
+def _a_question(text: str) -> str:
+    if not text.strip():
+        raise typer.BadParameter("ask something")
+    if len(text) > _LONGEST_QUESTION:
+        raise typer.BadParameter(f"ask in {_LONGEST_QUESTION} characters at the most")
+    return text
+
+
 def demo(
-    question: Annotated[str, typer.Option(help="What the agents shall find out.")] = _QUESTION,
+    question: Annotated[
+        str, typer.Option(callback=_a_question, help="What to find out.")
+    ] = _QUESTION,
     model: Annotated[
         str | None,
         typer.Option(

@@ -54,6 +54,16 @@ def test_another_question_gives_another_answer(memx: Memx) -> None:
     assert volcano != battery
 
 
+def test_a_long_question_is_answered_and_an_endless_or_empty_one_refused(memx: Memx) -> None:
+    long = memx("demo", "--question", "Why do batteries age? " * 45)
+    assert (long.code, long.err) == (0, "")
+    assert "lithium" in summary(long).lower()
+    for question in ("why? " * 1000, " "):
+        refused = memx("demo", "--question", question)
+        assert (refused.code, refused.out) == (2, "")
+        assert "--question" in refused.err
+
+
 def test_a_question_that_the_library_cannot_answer_is_told_so(memx: Memx) -> None:
     shown = memx("demo", "--question", "¿Quantum chromodynamics? \x1b[2J")
 

@@ -10,6 +10,9 @@ from memx_sdk import AsyncMemxContext, Change, ConflictError, Reset
 from memx_server.demo.board import Board, State
 from memx_server.demo.minds import Exploration, Mind
 
+_SHOWN_OF_A_LEAD = 200
+"""Characters of it in a reason, which may not be as long as what a person or a model asks."""
+
 
 class QueryAgent:
     """Seeds the question and a first lead, and waits for the answer."""
@@ -94,7 +97,7 @@ class ExplorerAgent:
             + [{"key": finding, "exists": False} for finding in findings],
             then=[{"op": "set", "key": name, "value": value} for name, value in full.items()],
             else_=[{"op": "set", "key": key, "value": done}],
-            reason=f"looked into {lead['ask']!r}",
+            reason=f"looked into {lead['ask'][:_SHOWN_OF_A_LEAD]!r}",
         )
 
 

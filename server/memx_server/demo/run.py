@@ -77,7 +77,7 @@ def _facts(view: View, outcome: Outcome) -> list[str]:
         f"{view.changes} changes by {view.writers} writers in {outcome.seconds:.1f} s, all pushed"
     )
     if outcome.races_lost:
-        told += f"; claims of a lead that came second and were refused: {outcome.races_lost}"
+        told += f". Claims that came second, were refused and lost nothing: {outcome.races_lost}"
     return [f"{told}."]
 
 
