@@ -39,7 +39,7 @@ def main() -> int:
     options = _parser().parse_args()
     plan = Plan(
         rounds=options.rounds or (2 if options.quick else 5),
-        seconds=options.seconds or (1 if options.quick else 3),
+        seconds=options.seconds or (1.0 if options.quick else 2.0),
         quick=options.quick,
     )
     _allow_many_sockets()
@@ -57,6 +57,7 @@ def main() -> int:
     if options.json:
         report.write(options.json, plan, rows)
     if options.plot:
+        options.plot.parent.mkdir(parents=True, exist_ok=True)
         options.plot.write_text(plot.svg(rows), encoding="utf-8")
     if broken:
         print(f"no figures, because the measurement broke: {', '.join(broken)}", file=sys.stderr)

@@ -49,7 +49,7 @@ def drive(server: Server, call: Call, seconds: float, *, clients: int = CLIENTS)
     if wrk is None:
         raise RuntimeError("the benchmarks drive load by wrk; install it (Debian: wrk)")
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(_script(call))
+        script.write(wrk_script(call))
         script.flush()
         command = [wrk, "-t1", f"-c{clients}", f"-d{math.ceil(seconds)}s", "--latency"]
         command += ["-s", script.name, "-H", f"x-api-key: {API_KEY}", server.url + call.path]
@@ -72,7 +72,7 @@ def _run(command: list[str], seconds: float) -> str:
     return text
 
 
-def _script(call: Call) -> str:
+def wrk_script(call: Call) -> str:
     if call.body is None:
         return call.script
     body = json.dumps(call.body, separators=(",", ":"), ensure_ascii=False)
