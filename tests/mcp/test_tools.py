@@ -12,8 +12,10 @@ from mcp.client import Client
 from mcp.shared.exceptions import MCPError
 from memx_mcp.callers import Callers
 from memx_mcp.server import create_server
+from memx_mcp.tools import Tools
 
 from memx_sdk import AsyncMemxContext
+from memx_sdk.tools import TOOLS
 from tests.mcp.conftest import Connect
 from tests.support.memx_server import MemxServer, Served
 
@@ -149,3 +151,28 @@ async def test_a_memx_that_is_away_is_said_and_found_again(mode: str) -> None:
                 await asyncio.to_thread(memx.kill)
     finally:
         memx.__exit__(None, None, None)
+
+
+async def test_a_call_does_not_list_the_tools(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = 0
+    plain = Tools.list
+
+    async def counting(self: Tools, *args: Any) -> Any:
+        nonlocal listed
+        listed += 1
+        return await plain(self, *args)
+
+    monkeypatch.setattr(Tools, "list", counting)
+    async with connect() as client:
+        await client.call_tool("memx_get", {"key": "plan"})  # a client may look the tool up once
+        before = listed
+        await client.call_tool("memx_get", {"key": "plan"})
+    assert listed == before
+
+
+def test_the_schema_that_a_call_is_held_to_is_the_one_that_is_listed() -> None:
+    tools = Tools(Callers(lambda _: AsyncMemxContext("key", "http://127.0.0.1:1")))
+    assert tools.input_schema("memx_get") == TOOLS["memx_get"].arguments.model_json_schema()
+    assert tools.input_schema("memx_gett") is None

@@ -9,6 +9,7 @@ from typing import Any
 
 import mcp_types as types
 from mcp.server.lowlevel import Server
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from memx_mcp.callers import Callers
 from memx_mcp.prompts import Prompts
@@ -20,6 +21,23 @@ _INSTRUCTIONS = (
     "read, write and watch. List keys before you invent new names; give a reason with each write; use memx_update or "
     "if_revision where others write the same key; wait with memx_wait instead of reading repeatedly."
 )
+
+
+class MemxMcpServer(Server[Any]):
+    """An MCP server that announces to clients before 2026-07-28 just what it will notify them of."""
+
+    def __init__(self, *arguments: Any, notifies: bool, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._notifies = notifies
+
+    def get_capabilities(self, *arguments: Any, **options: Any) -> types.ServerCapabilities:
+        """Derive what is announced; the base knows of the later protocol's notifications only."""
+        capabilities = super().get_capabilities(*arguments, **options)
+        modern = options.get("protocol_version") in MODERN_PROTOCOL_VERSIONS
+        if capabilities.resources is not None and not modern:
+            capabilities.resources.list_changed = self._notifies
+            capabilities.resources.subscribe = self._notifies
+        return capabilities
 
 
 def create_server(callers: Callers, *, keeps_sessions: bool = True) -> Server[Any]:
@@ -41,8 +59,9 @@ def create_server(callers: Callers, *, keeps_sessions: bool = True) -> Server[An
         finally:
             await callers.close()
 
-    server: Server[Any] = Server(
+    server = MemxMcpServer(
         "memx",
+        notifies=keeps_sessions,
         title="memX shared memory",
         version=version("memx-mcp"),
         instructions=_INSTRUCTIONS,
@@ -59,6 +78,8 @@ def create_server(callers: Callers, *, keeps_sessions: bool = True) -> Server[An
         on_get_prompt=prompts.get,
         on_completion=prompts.complete,
     )
+    # Asked for at each call; without it the whole list would be made, and memX asked for the scopes.
+    server.get_tool_input_schema = tools.input_schema
     server.add_notification_handler(
         "notifications/initialized", types.NotificationParams, resources.initialized
     )

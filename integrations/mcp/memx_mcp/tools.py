@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from functools import cache
 from typing import Any, TypeVar
 
 import mcp_types as types
@@ -36,6 +37,10 @@ class Tools:
             permitted = list(TOOLS.values())
         return types.ListToolsResult(tools=[_tool(spec) for spec in permitted])
 
+    def input_schema(self, name: str) -> dict[str, Any] | None:
+        """Return the schema of a tool's arguments; None where there is no such tool."""
+        return _tool(TOOLS[name]).input_schema if name in TOOLS else None
+
     async def call(
         self, ctx: ServerRequestContext[Any, Any], params: types.CallToolRequestParams
     ) -> types.CallToolResult:
@@ -67,6 +72,7 @@ async def _with_progress(
         task.cancel()
 
 
+@cache
 def _tool(spec: ToolSpec) -> types.Tool:
     return types.Tool(
         name=spec.name,
