@@ -10,23 +10,35 @@ from pathlib import Path
 
 import anyio
 import uvicorn
-from mcp.server.lowlevel import NotificationOptions
 from mcp.server.stdio import stdio_server
 
 from memx_mcp.callers import Callers, Credentials, OpenContext
-from memx_mcp.http import create_app
+from memx_mcp.http import LOOPBACK_HOSTS, LOOPBACK_ORIGINS, create_app
 from memx_mcp.server import create_server
 from memx_sdk import AsyncMemxContext
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.http and options.embedded is not None:
+        parser.error(
+            "--embedded keeps one person's own store, open to whoever connects: not for --http"
+        )
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="memx-mcp: %(message)s")
     open_context = _opener(options)
     try:
+        open_context(Credentials())
+    except ValueError as error:
+        parser.error(str(error))
+    try:
         if options.http:
-            app = create_app(open_context)
+            app = create_app(
+                open_context,
+                allowed_hosts=[*LOOPBACK_HOSTS, *_with_any_port(options.allow_host)],
+                allowed_origins=[*LOOPBACK_ORIGINS, *_pages_of(options.allow_host)],
+            )
             uvicorn.run(app, host=options.host, port=options.port, log_level="warning")
         else:
             anyio.run(_serve_stdio, open_context)
@@ -51,6 +63,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--agent", help="the name under which writes are attributed")
     parser.add_argument("--http", action="store_true", help="serve streamable HTTP, not stdio")
     parser.add_argument("--host", default="127.0.0.1", help="with --http (default: %(default)s)")
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="with --http: answer under this host name too, beside the names of this machine for itself",
+    )
     parser.add_argument("--port", type=int, default=8765, help="with --http (default: %(default)s)")
     return parser
 
@@ -68,8 +87,17 @@ def _opener(options: argparse.Namespace) -> OpenContext:
     return open_context
 
 
+def _with_any_port(names: Sequence[str]) -> list[str]:
+    return [host for name in names for host in (name, f"{name}:*")]
+
+
+def _pages_of(names: Sequence[str]) -> list[str]:
+    hosts = _with_any_port(names)
+    return [f"{scheme}://{host}" for scheme in ("http", "https") for host in hosts]
+
+
 async def _serve_stdio(open_context: OpenContext) -> None:
     server = create_server(Callers(open_context))
-    start = server.create_initialization_options(NotificationOptions(resources_changed=True))
+    start = server.create_initialization_options()
     async with stdio_server() as (incoming, outgoing):
         await server.run(incoming, outgoing, start)

@@ -1,0 +1,63 @@
+"""``memx-mcp`` as a program: what it refuses to start with, and standing alone over HTTP."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from memx_mcp.cli import main
+
+from tests.mcp.test_mounted import ACCEPT, INITIALIZE
+from tests.support.memx_server import Served
+from tests.support.redis_server import free_port
+
+
+def test_a_private_store_is_not_opened_to_whoever_connects(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--http", "--embedded", str(tmp_path)])
+    assert ended.value.code == 2
+    assert "not for --http" in capsys.readouterr().err
+
+
+def test_an_address_that_is_none_is_said_at_the_start(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--base-url", "127.0.0.1:8000"])
+    assert "base_url must be like http://" in capsys.readouterr().err
+
+
+@pytest.fixture
+def alone(served: Served, tmp_path: Path) -> Iterator[str]:
+    """The address of a ``memx-mcp --http``."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}/mcp"
+    options = ["--http", "--port", str(port), "--base-url", served.url, "--allow-host", "team.test"]
+    process = subprocess.Popen([sys.executable, "-m", "memx_mcp", *options], cwd=tmp_path)
+    try:
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                httpx.get(address)
+                break
+            except httpx.TransportError:
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def test_stands_alone_under_the_names_it_is_told(served: Served, alone: str) -> None:
+    mine = {**ACCEPT, "x-api-key": served.fresh_key()}
+    assert httpx.post(alone, json=INITIALIZE, headers=ACCEPT).status_code == 401
+    for host, status in (("team.test:80", 200), ("team.test", 200), ("evil.test", 421)):
+        answer = httpx.post(alone, json=INITIALIZE, headers={**mine, "Host": host})
+        assert answer.status_code == status, host
