@@ -16,6 +16,7 @@ from memx_mcp.uris import key_of, uri_of
 
 from memx_sdk import AsyncMemxContext
 from tests.mcp.conftest import Connect
+from tests.support.memx_server import Served
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,7 @@ def test_a_key_and_its_uri_name_each_other(key: str) -> None:
 def test_other_uris_name_no_key() -> None:
     assert key_of("https://example.com/a") is None
     assert key_of("memx://key/") is None
+    assert key_of("memx://key/%FF") is None
 
 
 async def test_keys_are_listed_by_pages_and_read(connect: Connect, memx: AsyncMemxContext) -> None:
@@ -127,3 +129,13 @@ async def test_prompts_and_completions_help_with_keys(
             types.PromptReference(name="resolve_conflict"), {"name": "key", "value": "pl"}
         )
         assert completed.completion.values == ["plan:a", "plan:b"]
+
+
+@pytest.mark.parametrize("mode", ["legacy"], indirect=True)
+async def test_who_may_not_read_a_key_is_told_so_and_not_left_waiting(
+    connect: Connect, served: Served
+) -> None:
+    async with connect(key=served.fresh_key(read=("plan:*",))) as client:
+        await client.subscribe_resource(uri_of("plan:of tomorrow"))
+        with pytest.raises(MCPError, match="may not read 'secret'"):
+            await client.subscribe_resource(uri_of("secret"))

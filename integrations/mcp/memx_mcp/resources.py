@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -23,8 +24,10 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from memx_mcp.callers import Callers
 from memx_mcp.uris import URI_TEMPLATE, key_of, uri_of
 from memx_mcp.watcher import Watcher
-from memx_sdk import Entry, MemxError
+from memx_sdk import Entry, MemxError, RequestError
 from memx_sdk.tools import explain_error
+
+log = logging.getLogger(__name__)
 
 _PAGE = 100
 _RESOURCE_NOT_FOUND = -32002
@@ -106,10 +109,17 @@ class Resources:
     async def subscribe(
         self, ctx: ServerRequestContext[Any, Any], params: types.SubscribeRequestParams
     ) -> types.EmptyResult:
-        """Begin to notify a session of the older protocol of one resource."""
+        """Begin to notify a session of the older protocol of one resource, also of one that is not there yet."""
         uri = str(params.uri)
-        _require_key(ctx, uri)
-        self._pusher(ctx).uris.add(uri)
+        key = _require_key(ctx, uri)
+        pusher = self._pusher(ctx)
+        try:
+            await self._callers.of(ctx).context.get(key)
+        except RequestError as error:  # it may not be read: better said than never notified
+            raise _as_mcp_error(error) from None
+        except MemxError:
+            log.info("subscribed to %s while memX is away", uri)
+        pusher.uris.add(uri)
         await self._callers.of(ctx).watcher.ready()
         return types.EmptyResult()
 

@@ -19,4 +19,7 @@ def key_of(uri: str) -> str | None:
     """Read the key out of a URI, however much of it the client encoded; None if it is not one of ours."""
     if not uri.startswith(_PREFIX) or uri == _PREFIX:
         return None
-    return unquote(uri[len(_PREFIX) :], errors="strict")
+    try:
+        return unquote(uri[len(_PREFIX) :], errors="strict")
+    except UnicodeDecodeError:
+        return None
