@@ -117,6 +117,13 @@ def test_foreign_hosts_and_origins_are_refused(served: Served, header: str) -> N
     assert answer.status_code in (403, 421)
 
 
+def test_what_is_announced_is_what_comes(served: Served, one_of_several: Served) -> None:
+    for server, comes in ((served, "true"), (one_of_several, "false")):
+        headers = {**ACCEPT, "x-api-key": server.fresh_key()}
+        answer = httpx.post(f"{server.url}/mcp", json=INITIALIZE, headers=headers)
+        assert f'"resources":{{"listChanged":{comes},"subscribe":{comes}}}' in answer.text
+
+
 @pytest.fixture
 def one_of_several(tmp_path: Path) -> Iterator[Served]:
     with serve_store(SqliteStore(tmp_path / "memx.db"), Settings(workers=2)) as served:
