@@ -1,4 +1,4 @@
-"""Processes that judge what may take long, and are killed when it does."""
+"""Processes that judge and compute what may take long, and are killed when it does."""
 
 from __future__ import annotations
 
@@ -15,15 +15,19 @@ import msgspec
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.domain.judging import TooSlow
+from memx_server.domain.requests import Computed
 from memx_server.domain.schema_rules import Schema, Violation
 from memx_server.judge_worker import Answer, Task, decode_answer, encode, receive, send
 from memx_server.settings import Limits
 
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
+_encode = msgspec.json.Encoder().encode
 
 _PROCESSES = 2
 _CHECK_SECONDS = 10.0
 """How long the check of a heavy schema may take; who registers one can wait."""
+_COMPUTE_SECONDS = 5.0
+"""How long an update of a large value may take."""
 _BANNED_SECONDS = 30.0
 """How long a schema that took too long is refused without another try."""
 _BANNED_KEPT = 1000
@@ -45,10 +49,7 @@ class JudgePool:
 
     async def check(self, text: bytes, limits: Limits) -> None:
         """See ``SlowJudge.check``."""
-        answer = await self._ask(Task("check", "", text, b"", limits.as_dict()), _CHECK_SECONDS)
-        if answer.refusal is not None:
-            refusal = _decode(answer.refusal)
-            raise ProtocolError(refusal.pop("error"), refusal.pop("detail"), **refusal)
+        await self._result(Task("check", "", text, b"", limits.as_dict()), _CHECK_SECONDS)
 
     async def violations(self, schema: Schema, value: bytes) -> list[Violation]:
         """See ``SlowJudge.violations``."""
@@ -62,8 +63,17 @@ class JudgePool:
                 self._banned.clear()
             self._banned[schema.text] = time.monotonic() + _BANNED_SECONDS
             raise
-        violations: list[Violation] = _decode(answer.violations)
+        violations: list[Violation] = _decode(answer.result)
         return violations
+
+    async def compute(self, operation: Computed, present: bytes | None, limits: Limits) -> bytes:
+        """See ``SlowJudge.compute``."""
+        task = Task("compute", "", _encode(operation), present or b"", limits.as_dict())
+        return await self._result(task, _COMPUTE_SECONDS)
+
+    async def same(self, one: bytes, other: bytes) -> bool:
+        """See ``SlowJudge.same``."""
+        return await self._result(Task("compare", "", one, other, {}), _COMPUTE_SECONDS) == b"true"
 
     def close(self) -> None:
         """End all processes."""
@@ -71,6 +81,13 @@ class JudgePool:
         for process in self._idle:
             process.kill()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _result(self, task: Task, deadline: float) -> bytes:
+        answer = await self._ask(task, deadline)
+        if answer.refusal is not None:
+            refusal = _decode(answer.refusal)
+            raise ProtocolError(refusal.pop("error"), refusal.pop("detail"), **refusal)
+        return answer.result
 
     async def _ask(self, task: Task, deadline: float) -> Answer:
         job = _Job(encode(task))

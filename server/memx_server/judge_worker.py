@@ -1,4 +1,4 @@
-"""The process that judges what may take long: ``python -m memx_server.judge_worker``.
+"""The process that judges and computes what may take long: ``python -m memx_server.judge_worker``.
 
 It takes tasks on standard input and answers on standard output, one after the other, and is killed
 when it takes too long. Each message is its length in four bytes, and that many bytes.
@@ -13,9 +13,12 @@ from typing import IO, Literal
 import msgspec
 
 from memx_sdk.protocol.errors import ProtocolError
-from memx_server.domain.answers import to_json
+from memx_server.domain.answers import boolean, to_json
+from memx_server.domain.requests import Computed
 from memx_server.domain.schema_registration import check_registration
 from memx_server.domain.schema_rules import Schema
+from memx_server.domain.updates import compute
+from memx_server.domain.values import same_json
 from memx_server.settings import Limits
 
 _MEMORY = 2 * 1024**3
@@ -23,26 +26,41 @@ _MEMORY = 2 * 1024**3
 
 
 class Task(msgspec.Struct, array_like=True):
-    """One task: check a schema, or judge a value by it."""
+    """One task.
 
-    kind: Literal["check", "judge"]
+    Attributes:
+        kind: Check a schema, judge a value by it, compute an update of it, or compare it.
+        pattern: The pattern of the schema.
+        text: The schema, the operation or the other value, as JSON text.
+        value: The value, as JSON text; empty where there is none.
+        limits: The server's limits.
+    """
+
+    kind: Literal["check", "judge", "compute", "compare"]
     pattern: str
-    schema: bytes
+    text: bytes
     value: bytes
     limits: dict[str, int]
 
 
 class Answer(msgspec.Struct, array_like=True):
-    """What came of a task, as JSON texts; one that is not final holds the first violation alone."""
+    """What came of a task, as JSON texts.
+
+    Attributes:
+        is_final: False where a better answer may follow.
+        result: Violations (the first alone where it is not final), the new value, or whether two are the same.
+        refusal: The error object, where there is no result.
+    """
 
     is_final: bool
-    violations: bytes = b"[]"
+    result: bytes = b"[]"
     refusal: bytes | None = None
 
 
 encode = msgspec.msgpack.Encoder().encode
 decode_task = msgspec.msgpack.Decoder(Task).decode
 decode_answer = msgspec.msgpack.Decoder(Answer).decode
+_decode_operation = msgspec.json.Decoder(Computed).decode
 
 
 def send(stream: IO[bytes], message: bytes) -> None:
@@ -66,27 +84,35 @@ def main() -> None:
     tasks, answers = sys.stdin.buffer, sys.stdout.buffer
     while (message := receive(tasks)) is not None:
         task = decode_task(message)
-        if task.kind == "check":
-            send(answers, encode(_check(task)))
-        else:
+        if task.kind == "judge":
             _judge(task, answers)
+        else:
+            send(answers, encode(_answer(task)))
 
 
-def _check(task: Task) -> Answer:
+def _answer(task: Task) -> Answer:
+    limits = Limits(**task.limits)
     try:
-        check_registration(task.schema, Limits(**task.limits))
+        match task.kind:
+            case "compute":
+                operation = _decode_operation(task.text)
+                return Answer(True, compute(operation, task.value or None, limits))
+            case "compare":
+                return Answer(True, boolean(same_json(task.value, task.text)))
+            case _:
+                check_registration(task.text, limits)
     except ProtocolError as refusal:
         return Answer(is_final=True, refusal=to_json(refusal.as_dict()))
     return Answer(is_final=True)
 
 
 def _judge(task: Task, answers: IO[bytes]) -> None:
-    schema = _schema(task.pattern, task.schema)
+    schema = _schema(task.pattern, task.text)
     first = schema.first_violation(task.value)
-    send(answers, encode(Answer(is_final=not first, violations=to_json(first))))
+    send(answers, encode(Answer(is_final=not first, result=to_json(first))))
     if first:
         every = schema.violations(task.value)
-        send(answers, encode(Answer(is_final=True, violations=to_json(every))))
+        send(answers, encode(Answer(is_final=True, result=to_json(every))))
 
 
 @lru_cache(maxsize=64)

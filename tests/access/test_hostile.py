@@ -169,6 +169,56 @@ def test_bodies_that_ask_too_much(
         api.get("/whoami")
 
 
+_TINY = b"[" + b",".join([b"[[[[[1]]]]]"] * 25_000) + b"]"
+_MEMBERS = b"{" + b",".join(b'"%x":1' % number for number in range(30_000)) + b"}"
+
+UPDATES: list[tuple[str, str, bytes, int]] = [
+    ("patch", "/update", b'{"key":"l0","patch":[{"op":"add","path":"/-","value":1}]}', 200),
+    ("append", "/update", b'{"key":"l0","append":[1]}', 200),
+    ("merge", "/update", b'{"key":"m0","merge":{"a":{"b":1}}}', 200),
+    ("moves", "/update", b'{"key":"l0","patch":[%b]}', 200),
+    ("compare", "/txn", b'{"if":[{"key":"l0","value":[1]},{"key":"m0","value":{}}]}', 200),
+    ("compares", "/txn", b'{"if":[%b]}', 413),
+    ("patches", "/txn", b'{"then":[%b]}', 200),
+]
+_MANY = {
+    "moves": [b'{"op":"move","from":"/0","path":"/-"}'] * 1000,
+    "compares": [b'{"key":"l0","value":[1]}'] * 128,
+    "patches": [
+        b'{"op":"patch","key":"l%d","patch":[{"op":"remove","path":"/0"}]}' % n for n in range(4)
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def tiny_parts(served: Served) -> str:
+    """The API key of a space that holds such values; some 150,000 parts each."""
+    key = served.fresh_key()
+    with client(served, key) as api:
+        for number in range(4):
+            api.raw("/set", b'{"key":"l%d","value":%b}' % (number, _TINY))
+        api.raw("/set", b'{"key":"m0","value":%b}' % _MEMBERS)
+    return key
+
+
+@pytest.mark.parametrize("case", UPDATES, ids=[each[0] for each in UPDATES])
+def test_updates_of_large_values_of_tiny_parts(
+    served: Served, tiny_parts: str, case: tuple[str, str, bytes, int]
+) -> None:
+    name, path, body, expected = case
+    if name in _MANY:
+        body %= b",".join(_MANY[name])
+    with client(served, tiny_parts) as api:
+        with Bystander(served) as others:
+            begun = time.monotonic()
+            answer = api.http.post(path, content=body)
+            took = time.monotonic() - begun
+            told = [(answer.status_code, answer.json().get("error", "ok"))]
+            others.report(told, took)
+        assert answer.status_code == expected, answer.text[:300]
+        assert took < BOUND
+
+
 class Bystander:
     """Another client, who reads a key all the while."""
 

@@ -1,4 +1,4 @@
-"""Judging values by schemas without holding anybody up."""
+"""Judging values by schemas, and computing new ones, without holding anybody up."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ import asyncio
 from typing import Protocol
 
 from memx_sdk.protocol.errors import ProtocolError
+from memx_server.domain.requests import Computed
 from memx_server.domain.schema_registration import check_registration, check_size
 from memx_server.domain.schema_rules import Schema, Violation
+from memx_server.domain.updates import compute, work_of
+from memx_server.domain.values import parts_of, same_json
 from memx_server.settings import Limits
 
 _QUICK_CHECK = 8 * 1024
 """Up to this length of a schema its check by the reference, in Python, takes little time."""
+
+_QUICK_WORK = 10_000
+"""Up to this much work (see ``work_of``) a few milliseconds do."""
 
 
 class TooSlow(Exception):  # noqa: N818 - it names what happened
@@ -35,9 +41,23 @@ class SlowJudge(Protocol):
             TooSlow: It took longer than the deadline.
         """
 
+    async def compute(self, operation: Computed, present: bytes | None, limits: Limits) -> bytes:
+        """Do as ``updates.compute``.
+
+        Raises:
+            TooSlow: It took longer than the deadline.
+        """
+
+    async def same(self, one: bytes, other: bytes) -> bool:
+        """Do as ``same_json``.
+
+        Raises:
+            TooSlow: It took longer than the deadline.
+        """
+
 
 class Judge:
-    """Decides where a schema is checked and a value is judged.
+    """Decides where a schema is checked, a value is judged and a new one is computed.
 
     Args:
         slow: Takes what would hold up the event loop.
@@ -87,3 +107,39 @@ class Judge:
                 schema=schema.pattern,
                 limit="validation_deadline",
             ) from None
+
+    async def compute(self, operation: Computed, present: bytes | None, limits: Limits) -> bytes:
+        """Return the value that ``operation`` makes of ``present`` (None: there is none).
+
+        Raises:
+            ProtocolError: ``invalid_update`` where it does not fit the present value; ``too_large``
+                where that takes too long.
+        """
+        if work_of(operation, present) <= _QUICK_WORK:
+            return compute(operation, present, limits)
+        try:
+            return await self._slow.compute(operation, present, limits)
+        except TooSlow:
+            raise _too_much(operation.key) from None
+
+    async def same(self, key: str, one: bytes, other: bytes) -> bool:
+        """Tell whether two values mean the same.
+
+        Raises:
+            ProtocolError: ``too_large`` where that takes too long.
+        """
+        if one == other or parts_of(one) + parts_of(other) <= _QUICK_WORK:
+            return same_json(one, other)
+        try:
+            return await self._slow.same(one, other)
+        except TooSlow:
+            raise _too_much(key) from None
+
+
+def _too_much(key: str) -> ProtocolError:
+    return ProtocolError(
+        "too_large",
+        f"this takes too long on the value of {key!r}; keep it in several keys, or ask for less at once",
+        key=key,
+        limit="update_deadline",
+    )

@@ -24,10 +24,8 @@ from memx_server.domain.requests import (
     TouchOperation,
     TxnRequest,
 )
-from memx_server.domain.txn_rules import check_txn, holds, keys_read
-from memx_server.domain.updates import compute
+from memx_server.domain.txn_rules import check_txn, check_work, holds, keys_read
 from memx_server.domain.writes import computed_put
-from memx_server.settings import Limits
 from memx_server.storage.base import (
     Committed,
     Compare,
@@ -103,12 +101,10 @@ class Transactions(Commits):
         idempotency: Idempotency | None,
     ) -> bytes | None:
         """Commit against what is ``present``; None where that has changed in between."""
-        branch: Literal["then", "else"] = (
-            "then" if all(holds(each, present[each.key]) for each in request.if_) else "else"
-        )
-        note = _Note(branch, [])
+        note = _Note("then", [])
         try:
-            plan = _plan(branch, request, present, self._limits)
+            check_work(request, present, self._limits)
+            plan = await self._plan(request, present)
             note = plan.note
             outcome = await self._try_commit(
                 caller, plan.writes, _compares(present), _noted(idempotency, note)
@@ -116,13 +112,51 @@ class Transactions(Commits):
         except StoreUnavailable:
             raise
         except ProtocolError as refusal:
-            refusal = _told(caller, refusal, _operations(request, branch))
+            refusal = _told(caller, refusal, (*request.then, *request.else_))
             outcome = await self._earlier_answer(caller, idempotency, refusal)
         if not isinstance(outcome, Committed):
             return None
         if outcome.replayed_note is not None:
             note = _decode_note(outcome.replayed_note)
         return _answer(caller, request, note, outcome)
+
+    async def _plan(self, request: TxnRequest, present: Present) -> _Plan:
+        branch: Literal["then", "else"] = "then"
+        for compare in request.if_:
+            if not await holds(compare, present[compare.key], self._judge):
+                branch = "else"
+                break
+        plan = _Plan([], _Note(branch, []))
+        for index, operation in enumerate(_operations(request, branch)):
+            try:
+                await self._add(plan, operation, present, request.reason)
+            except ProtocolError as refusal:
+                refusal.extra |= {"branch": branch, "operation": index, "key": operation.key}
+                raise
+        return plan
+
+    async def _add(
+        self, plan: _Plan, operation: AnyOperation, present: Present, reason: str | None
+    ) -> None:
+        key = operation.key
+        told: bytes | None = None
+        match operation:
+            case GetOperation():
+                told = present[key]
+            case SetOperation(ttl=ttl, history=logged):
+                value = bytes(operation.value)
+                put = Put(key, value, milliseconds(ttl), log_value=logged, reason=reason)
+                plan.writes.append(put)
+            case DeleteOperation():
+                plan.writes.append(Delete(key, reason))
+            case TouchOperation():
+                plan.writes.append(Touch(key, milliseconds(operation.touch)))
+            case _:
+                entry = present[key]
+                held = None if entry is None else bytes(decode_entry(entry).value)
+                told = await self._judge.compute(operation, held, self._limits)
+                plan.writes.append(computed_put(operation, told, reason))
+        plan.note.values.append([] if told is None else [msgspec.Raw(told)])
 
 
 def _told(
@@ -134,44 +168,6 @@ def _told(
     if key in computed and not caller.principal.may("read", key):
         return answers.unexplained(refusal, key)
     return refusal
-
-
-def _plan(
-    branch: Literal["then", "else"], request: TxnRequest, present: Present, limits: Limits
-) -> _Plan:
-    plan = _Plan([], _Note(branch, []))
-    for index, operation in enumerate(_operations(request, branch)):
-        try:
-            _add(plan, operation, present, request.reason, limits)
-        except ProtocolError as refusal:
-            refusal.extra |= {"branch": branch, "operation": index, "key": operation.key}
-            raise
-    return plan
-
-
-def _add(
-    plan: _Plan, operation: AnyOperation, present: Present, reason: str | None, limits: Limits
-) -> None:
-    key = operation.key
-    told: bytes | None = None
-    match operation:
-        case GetOperation():
-            told = present[key]
-        case SetOperation():
-            ttl = milliseconds(operation.ttl)
-            plan.writes.append(
-                Put(key, bytes(operation.value), ttl, log_value=operation.history, reason=reason)
-            )
-        case DeleteOperation():
-            plan.writes.append(Delete(key, reason))
-        case TouchOperation():
-            plan.writes.append(Touch(key, milliseconds(operation.touch)))
-        case _:
-            held = present[key]
-            value = None if held is None else bytes(decode_entry(held).value)
-            told = compute(operation, value, limits)
-            plan.writes.append(computed_put(operation, told, reason))
-    plan.note.values.append([] if told is None else [msgspec.Raw(told)])
 
 
 def _compares(present: Present) -> list[Compare]:

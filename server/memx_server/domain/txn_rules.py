@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import UNSET, UnsetType
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_sdk.protocol.keys import validate_key
 from memx_server.domain.caller import Caller
+from memx_server.domain.judging import Judge
 from memx_server.domain.request_forms import COMPARES
 from memx_server.domain.requests import (
     AnyOperation,
     CompareRequest,
+    ComputedOperation,
     DeleteOperation,
     GetOperation,
     SetOperation,
@@ -21,12 +23,14 @@ from memx_server.domain.requests import (
     TxnRequest,
 )
 from memx_server.domain.updates import looks
-from memx_server.domain.values import same_json
 from memx_server.settings import Limits
 from memx_server.storage.encoding import decode_entry
 
 _BLIND = SetOperation | DeleteOperation | TouchOperation
 """Operations that need not know what the key holds."""
+
+_VALUES_OF_WORK = 4
+"""How many values of the largest size one transaction may compare or update."""
 
 
 def check_txn(caller: Caller, request: TxnRequest, limits: Limits) -> None:
@@ -85,7 +89,25 @@ def keys_read(request: TxnRequest) -> list[str]:
     return list(keys)
 
 
-def holds(compare: CompareRequest, present: bytes | None) -> bool:
+def check_work(request: TxnRequest, present: Mapping[str, bytes | None], limits: Limits) -> None:
+    """Refuse a transaction that compares or updates too much of what is ``present``, by length."""
+    bound = _VALUES_OF_WORK * limits.value_bytes
+    compared = (each for each in request.if_ if each.value is not UNSET)
+    worked = 0
+    for part in (*compared, *request.then, *request.else_):
+        if isinstance(part, CompareRequest | ComputedOperation):
+            worked += len(present[part.key] or b"")
+            if worked > bound:
+                raise ProtocolError(
+                    "too_large",
+                    "the compares of values and the updates of one transaction take apart "
+                    f"{bound} bytes of what the keys hold at the most; make it several",
+                    key=part.key,
+                    limit="transaction_operations",
+                )
+
+
+async def holds(compare: CompareRequest, present: bytes | None, judge: Judge) -> bool:
     """Tell whether ``compare`` is true of the entry that is present (JSON text, or None)."""
     entry = None if present is None else decode_entry(present)
     if not isinstance(compare.revision, UnsetType):
@@ -95,4 +117,6 @@ def holds(compare: CompareRequest, present: bytes | None) -> bool:
     if not isinstance(compare.exists, UnsetType):
         return compare.exists == (entry is not None)
     assert not isinstance(compare.value, UnsetType)
-    return entry is not None and same_json(bytes(entry.value), bytes(compare.value))
+    return entry is not None and await judge.same(
+        compare.key, bytes(entry.value), bytes(compare.value)
+    )

@@ -24,13 +24,15 @@ from memx_server.domain.requests import (
     MergeOperation,
     PatchOperation,
 )
-from memx_server.domain.values import check_value
+from memx_server.domain.values import check_value, parts_of
 from memx_server.settings import Limits
 from memx_server.storage.encoding import quote
 
 _PATCH_OPERATIONS = 1000
 _COPIED_BYTES = 256 * 1024
 """What one patch may copy: enough copies of copies would outgrow the memory, and hold up others before."""
+_PARTS_PER_OPERATION = 30
+"""An operation of a patch, which is written in two or three parts, takes as long as a hundred parts of a value."""
 _to_json = msgspec.json.Encoder(decimal_format="number").encode
 _EXACT = Context(prec=2000, traps=[Inexact])
 _INTEGER = re.compile(rb"-?[0-9]+")
@@ -58,6 +60,20 @@ def compute(operation: Computed, present: bytes | None, limits: Limits) -> bytes
             return _incremented(operation, present)
         case AppendOperation():
             return _appended(present, bytes(operation.append), operation.cap)
+
+
+def work_of(operation: Computed, present: bytes | None) -> int:
+    """Estimate how much ``compute`` has to do, in parts of values that it takes apart and puts together."""
+    held = 0 if present is None else parts_of(present)
+    match operation:
+        case MergeOperation():
+            return 2 * (held + parts_of(bytes(operation.merge)))
+        case PatchOperation():
+            return held + _PARTS_PER_OPERATION * parts_of(bytes(operation.patch))
+        case AppendOperation():
+            return held + parts_of(bytes(operation.append))
+        case IncrementOperation():
+            return 0
 
 
 def looks(operation: object) -> bool:

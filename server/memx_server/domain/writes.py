@@ -22,8 +22,8 @@ from memx_server.domain.requests import (
 )
 from memx_server.domain.schemas import SchemaCache
 from memx_server.domain.update_requests import operation_of
-from memx_server.domain.updates import compute, looks
-from memx_server.settings import Limits, Settings
+from memx_server.domain.updates import looks
+from memx_server.settings import Settings
 from memx_server.storage.base import (
     Committed,
     Compare,
@@ -106,7 +106,7 @@ class Writes(Commits):
                 turn.read((await self._store.read(caller.space, (request.key,)))[0])
             value: bytes | None = None
             try:
-                put, base = _planned(caller, request, operation, turn.entry, self._limits)
+                put, base = await self._planned(caller, request, operation, turn.entry)
                 value = put.value
                 outcome = await self._try_commit(
                     caller, (put,), (base,), _noted(idempotency, value)
@@ -124,6 +124,18 @@ class Writes(Commits):
                 return await self._updated(caller, request.key, outcome, value, turn)
             turn.read(outcome.entry)
         raise StoreUnavailable("lost every race for a contended key")
+
+    async def _planned(
+        self, caller: Caller, request: UpdateRequest, operation: Computed, present: bytes | None
+    ) -> tuple[Put, Compare]:
+        """Compute the write, and the compare that ties it to what it was computed from."""
+        entry = None if present is None else decode_entry(present)
+        revision = 0 if entry is None else entry.revision
+        if request.if_revision not in (None, revision):
+            raise answers.conflict(caller, request.key, present)
+        held = None if entry is None else bytes(entry.value)
+        value = await self._judge.compute(operation, held, self._limits)
+        return computed_put(operation, value, request.reason), Compare(request.key, revision)
 
     async def _updated(
         self, caller: Caller, key: str, committed: Committed, value: bytes | None, turn: Turn
@@ -163,22 +175,6 @@ class Writes(Commits):
 def condition(key: str, revision: int | None) -> tuple[Compare, ...]:
     """The compare that ``if_revision`` asks for."""
     return () if revision is None else (Compare(key, revision),)
-
-
-def _planned(
-    caller: Caller,
-    request: UpdateRequest,
-    operation: Computed,
-    present: bytes | None,
-    limits: Limits,
-) -> tuple[Put, Compare]:
-    """Compute the write, and the compare that ties it to what it was computed from."""
-    entry = None if present is None else decode_entry(present)
-    revision = 0 if entry is None else entry.revision
-    if request.if_revision not in (None, revision):
-        raise answers.conflict(caller, request.key, present)
-    value = compute(operation, None if entry is None else bytes(entry.value), limits)
-    return computed_put(operation, value, request.reason), Compare(request.key, revision)
 
 
 def computed_put(operation: Computed, value: bytes, reason: str | None) -> Put:
