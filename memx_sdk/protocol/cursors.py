@@ -32,7 +32,7 @@ def decode_cursor(text: str) -> Position:
     if match is None or int(match[2]) >= 2**53:
         raise ProtocolError(
             "invalid_cursor",
-            "this is no cursor that memX gave out; leave it away to start from now",
+            "this is no cursor that memX gave out; take one from an answer or event, or begin without",
             field="since",
         )
     return Position(match[1], int(match[2]))

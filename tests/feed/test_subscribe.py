@@ -118,6 +118,7 @@ BAD_REQUESTS = [
     ("/subscribe/[a", "invalid_pattern", "pattern"),
     ("/subscribe/" + "k" * 513, "invalid_pattern", "pattern"),
     ("/subscribe/a%00b", "invalid_pattern", "pattern"),
+    ("/subscribe/%ff", "invalid_pattern", "pattern"),
 ]
 
 
@@ -125,6 +126,12 @@ async def test_what_cannot_be_is_refused(server: Served) -> None:
     for path, error, field in BAD_REQUESTS:
         status, answer = await refusal(server, path, additional_headers=api_key(server, None))
         assert (status, answer["error"], answer["field"]) == (400, error, field), path
+
+
+async def test_a_path_without_a_feed_is_said_to_be_none(server: Served) -> None:
+    for path in ("/subscribe", "/nowhere", "/set"):
+        status, answer = await refusal(server, path, additional_headers=api_key(server, None))
+        assert (status, answer["error"], answer["path"]) == (404, "not_found", path)
 
 
 async def test_who_may_not_is_refused(server: Served) -> None:

@@ -174,6 +174,15 @@ def test_a_bad_query_is_refused_and_named(
     assert (refused["error"], refused["field"]) == (error, field)
 
 
+def test_a_word_that_is_none_is_told_which_there_are(api: Api) -> None:
+    refused = api.call("GET", "/changes?event=everything", 400)
+    assert refused["detail"].endswith("; there are all, schema, value")
+    refused = api.post("/txn", {"then": [{"op": "swap", "key": "a"}]}, 400)
+    assert refused["field"] == "then[0].op"
+    for word in ("set", "delete", "get", "merge", "patch", "increment", "append", "touch"):
+        assert word in refused["detail"]
+
+
 def test_a_space_in_a_query_may_be_a_plus(api: Api) -> None:
     api.set("a b+c", 1)
     assert api.call("GET", "/get?key=a+b%2Bc")["value"] == 1

@@ -111,10 +111,12 @@ def violation_error(key: str, pattern: str, violations: list[Violation]) -> Prot
 
 def _describe(error: jsonschema_rs.ValidationError) -> dict[str, Any]:
     members = error.kind.as_dict()
+    # Of members that may not be there the library tells which those are; the message says that too.
+    expected = False if "unexpected" in members else next(iter(members.values()), None)
     return {
         "path": pointer(error.instance_path),
         "rule": error.kind.name,
-        "expected": _plain(next(iter(members.values()), None)),
+        "expected": _plain(expected),
         "found": _shortened(error.instance),
         "message": error.message[:1000],
     }

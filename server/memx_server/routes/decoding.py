@@ -15,6 +15,7 @@ from memx_server.domain.values import check_exact
 from memx_server.routes.operation import Operation
 
 _PATH = re.compile(r" - at `\$([^`]*)`")
+_NO_SUCH_WORD = re.compile("Invalid (enum )?value")
 _NAMED = re.compile(r"(?:unknown|required) field `([^`]*)`")
 
 
@@ -33,7 +34,7 @@ def decode_body(operation: Operation, body: bytes) -> Any:
     try:
         return _decoder(operation.request)(body)
     except msgspec.ValidationError as error:
-        raise explain(error) from None
+        raise explain(error, operation.request) from None
 
 
 def decode_query(operation: Operation, query: bytes) -> Any:
@@ -45,7 +46,7 @@ def decode_query(operation: Operation, query: bytes) -> Any:
     try:
         return msgspec.convert(read_query(query), operation.request, strict=False)
     except msgspec.ValidationError as error:
-        raise explain(error) from None
+        raise explain(error, operation.request) from None
 
 
 def read_query(query: bytes) -> dict[str, str]:
@@ -81,8 +82,13 @@ def _unquote(text: bytes) -> bytes:
     return unquote_to_bytes(text.replace(b"+", b" "))
 
 
-def explain(error: msgspec.ValidationError) -> ProtocolError:
-    """Say what msgspec found wrong in the API's words, naming the field."""
+def explain(error: msgspec.ValidationError, request: Any = None) -> ProtocolError:
+    """Say what msgspec found wrong in the API's words, naming the field.
+
+    Args:
+        error: What it found.
+        request: What was to be read, to tell which words it takes where one was none of them.
+    """
     text = str(error)
     path = _PATH.search(text)
     named = _NAMED.search(text)
@@ -91,6 +97,26 @@ def explain(error: msgspec.ValidationError) -> ProtocolError:
         steps.append(named[1])
     field = ".".join(steps) or "body"
     reason = _PATH.sub("", text).replace("`", "'")
+    if _NO_SUCH_WORD.match(text) and (words := _words(request, steps)):
+        reason += f"; there are {', '.join(words)}"
     return ProtocolError(
         "invalid_request", f"{field}: {reason[0].lower()}{reason[1:]}", field=field
     )
+
+
+def _bare(kind: msgspec.inspect.Type) -> msgspec.inspect.Type:
+    return kind.type if isinstance(kind, msgspec.inspect.Metadata) else kind
+
+
+def _words(request: Any, steps: list[str]) -> list[str]:
+    """Return the words that a place in a request may hold; none if it may hold others too."""
+    kind = msgspec.inspect.type_info(request)
+    for step in steps:
+        name, *indexes = step.split("[")
+        if isinstance(kind, msgspec.inspect.UnionType):  # of structs, which the name tells apart
+            return [str(each.tag) for each in kind.types if hasattr(each, "tag")]
+        fields = getattr(kind, "fields", ())
+        kind = _bare(next((each.type for each in fields if each.encode_name == name), kind))
+        for _ in indexes:
+            kind = _bare(getattr(kind, "item_type", kind))
+    return [str(word) for word in getattr(kind, "values", ())]

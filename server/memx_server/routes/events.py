@@ -150,7 +150,7 @@ def read_events_request(scope: Scope) -> SubscribeRequest:
     try:
         return msgspec.convert(parameters, SubscribeRequest, strict=False)
     except msgspec.ValidationError as error:
-        raise explain(error) from None
+        raise explain(error, SubscribeRequest) from None
 
 
 def _wants_events(scope: Scope) -> bool:

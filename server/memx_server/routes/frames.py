@@ -100,7 +100,8 @@ def read_request(head: Frame, text: bytes) -> Any:
     try:
         return decode(text)
     except msgspec.ValidationError as error:
-        raise explain(error) from None
+        request = BY_NAME[head.op].request if head.op in BY_NAME else CONTROLS[head.op]
+        raise explain(error, request) from None
 
 
 def without_envelope(request: msgspec.Struct) -> msgspec.Struct:

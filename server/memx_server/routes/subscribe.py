@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import aclosing
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
@@ -64,8 +65,23 @@ def read_subscribe_query(scope: Scope) -> tuple[SubscribeRequest, bool]:
     """
     query = read_query(scope["query_string"])
     controls = not _EXTENSIONS.isdisjoint(query)
-    parameters = {**query, "pattern": scope["path"].removeprefix(PREFIX)}
+    parameters = {**query, "pattern": _pattern(scope)}
     try:
         return msgspec.convert(parameters, SubscribeRequest, strict=False), controls
     except msgspec.ValidationError as error:
-        raise explain(error) from None
+        raise explain(error, SubscribeRequest) from None
+
+
+def _pattern(scope: Scope) -> str:
+    """Take the pattern from the path, in which the server has replaced what is not UTF-8."""
+    pattern: str = scope["path"].removeprefix(PREFIX)
+    if "\ufffd" in pattern:
+        try:
+            unquote_to_bytes(scope.get("raw_path", b"")).decode()
+        except UnicodeDecodeError:
+            raise ProtocolError(
+                "invalid_pattern",
+                "the path is not UTF-8 after percent-decoding",
+                field="pattern",
+            ) from None
+    return pattern

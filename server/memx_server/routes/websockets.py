@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from memx_server.routes import socket, subscribe
+from memx_server.routes.connection import Connection
+from memx_server.routes.errors import not_found
 from memx_server.routes.http import Receive, Scope, Send
 from memx_server.routes.socket import SocketEndpoint
 from memx_server.routes.subscribe import SubscribeEndpoint
@@ -18,7 +20,7 @@ class WebSockets:
     """Finds the endpoint of a path."""
 
     def __init__(self, services: Services) -> None:
-        pump = Pump()
+        pump = self._pump = Pump()
         self._exact: dict[str, Endpoint] = {socket.PATH: SocketEndpoint(services, pump)}
         self._below: dict[str, Endpoint] = {subscribe.PREFIX: SubscribeEndpoint(services, pump)}
 
@@ -27,9 +29,14 @@ class WebSockets:
         """The paths that are served; one that ends with a slash stands for all below it."""
         return frozenset({*self._exact, *self._below})
 
-    def find(self, path: str) -> Endpoint | None:
-        """Return what serves ``path``, or None."""
+    def find(self, path: str) -> Endpoint:
+        """Return what serves ``path``; where nothing does, what says so."""
         if endpoint := self._exact.get(path):
             return endpoint
         below = (each for prefix, each in self._below.items() if path.startswith(prefix))
-        return next(below, None)
+        return next(below, self._nowhere)
+
+    async def _nowhere(self, scope: Scope, receive: Receive, send: Send) -> None:
+        connection = Connection(scope, receive, send, self._pump, queue_bytes=0)
+        await connection.requested()
+        await connection.refuse(not_found(scope["path"]))
