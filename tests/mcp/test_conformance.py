@@ -2,8 +2,8 @@
 
 It runs every server scenario that needs no fixture of its own (tools, resources or prompts of fixed names), and those
 whose fixture memX can stand for (see ``conformance_fixtures.py``). The others ask for what memX does not do: images,
-sound, binary resources, logging, sampling, elicitation, and the later protocol's rounds of input. What a scenario reports
-as not testable without a fixture is listed here; a scenario in which nothing passed counts as failed.
+sound, binary resources, logging, sampling, elicitation, and the later protocol's rounds of input. What a scenario
+reports as not testable without a fixture is listed here; a scenario in which nothing passed counts as failed.
 """
 
 from __future__ import annotations
