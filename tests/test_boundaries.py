@@ -27,7 +27,7 @@ CLIENTS = {"httpx", "websockets"}
 NETWORK = DATABASES | CLIENTS | {"aiohttp", "fastapi", "http", "requests", "select", "selectors"}
 NETWORK |= {"smtplib", "socket", "ssl", "starlette", "subprocess", "supabase", "urllib3", "uvicorn"}
 HALVES = ("memx_sdk._async", "memx_sdk._sync")
-TRANSPORTS = ("transport", "websocket")
+TRANSPORTS = ("transport", "http_pools", "websocket")
 RUNTIMES = {"anyio", "asyncio", "threading", "time"}
 
 FRAMEWORKS = {
