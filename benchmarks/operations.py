@@ -87,7 +87,7 @@ OPERATIONS = (
 
 def prepare(server: Server) -> None:
     """Write what the operations read and are checked against."""
-    post(server, "/schema", {"key": "bench:checked", "schema": SCHEMA})
+    post(server, "/schema", {"key": "bench:checked*", "schema": SCHEMA})
     write(server, ["bench:plain", *_PAGE, *_MANY], VALUE)
 
 

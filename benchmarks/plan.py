@@ -10,7 +10,7 @@ from benchmarks.table import Row, Sample
 Measurement = Callable[[float], Sample]
 """Puts a running server under load for so many seconds."""
 
-_WARM_UP = 1.0
+_WARM_UP = 0.5
 
 
 @dataclass(frozen=True)

@@ -34,14 +34,16 @@ class Task:
 
     Attributes:
         fields: The request's members behind ``id``.
-        conditional: Whether each request writes a key of its own, under the revision that the
-            answer before told.
+        own_keys: Whether each request under way is about a key of its own: one key's reads would
+            be answered by one command, and its writes wait for each other.
+        conditional: Whether each names the revision that the answer before told.
         in_flight: Requests under way on each connection.
     """
 
     port: int
     api_key: str
     fields: dict[str, Any]
+    own_keys: bool
     conditional: bool
     connections: int
     in_flight: int
@@ -145,10 +147,12 @@ class Connection(asyncio.Protocol):
         self._pending = data[start:]
 
     def _frame(self, slot: int, revision: bytes) -> bytes:
-        fields = self._task.fields
+        fields = dict(self._task.fields)
+        if self._task.own_keys:
+            fields["key"] += f":{slot}"
         if self._task.conditional:
-            own = {"key": f"{fields['key']}:{self._name}:{slot}", "if_revision": int(revision)}
-            fields = {**fields, **own}
+            fields["key"] += f":{self._name}"
+            fields["if_revision"] = int(revision)
         payload = json.dumps({"id": slot, **fields}, separators=(",", ":")).encode()
         size = len(payload)
         length = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2, "big")

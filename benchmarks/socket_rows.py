@@ -8,12 +8,12 @@ from functools import partial
 
 from benchmarks import servers, socket_client
 from benchmarks.load import REVISION, drive
-from benchmarks.operations import GET, OPERATIONS, SET, Operation, prepare
+from benchmarks.operations import GET, OPERATIONS, SET, VALUE, Operation, prepare, write
 from benchmarks.plan import Plan
 from benchmarks.servers import API_KEY, Server
 from benchmarks.table import Row, Sample
 
-TITLE = "WS /ws, one worker on Redis, 32 in flight on each connection"
+TITLE = "WS /ws, one worker on Redis, 32 in flight on each socket"
 HTTP = "memX over HTTP, 32 clients"
 BARE = "a bare socket + the same Redis commands, batched"
 MANY = 32
@@ -30,6 +30,7 @@ def measure(plan: Plan) -> list[Row]:
         servers.python("benchmarks.http_floor", redis.url) as floor,
     ):
         prepare(memx)
+        write(memx, [f"{GET.fields['key']}:{slot}" for slot in range(_IN_FLIGHT)], VALUE)
         rows = [_beside_http(plan, memx, each, 1) for each in OPERATIONS]
         many = (GET, SET) if plan.quick else OPERATIONS
         rows += [_beside_http(plan, memx, each, MANY) for each in many]
@@ -51,6 +52,7 @@ def ask(server: Server, op: str, operation: Operation, connections: int, seconds
         port=server.port,
         api_key=API_KEY,
         fields={"op": op, **operation.fields},
+        own_keys=operation.op in ("get", "set"),
         conditional=operation.fields.get("if_revision") == REVISION,
         connections=connections,
         in_flight=_IN_FLIGHT,

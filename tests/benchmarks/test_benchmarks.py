@@ -93,7 +93,7 @@ def test_measuring_alternates_after_a_warm_up() -> None:
     made = Plan(rounds=2, seconds=3).alternate(Row("", ""), side("memx", 50), side("floor", 100))
     order = [name for name, _ in calls]
     assert order == ["memx", "floor"] * 3
-    assert [seconds for _, seconds in calls] == [1, 1, 3, 3, 3, 3]
+    assert [seconds for _, seconds in calls] == [0.5, 0.5, 3, 3, 3, 3]
     assert made.ratios == [0.5, 0.5]
 
 
