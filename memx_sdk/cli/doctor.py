@@ -67,13 +67,14 @@ async def _findings(connection: Connection) -> AsyncIterator[Finding]:
     for check in LOCAL_CHECKS:
         for finding in check():
             yield finding
-    is_served = address.state != "problem"
-    if is_served and is_network(url):
+    problems = {address.check} if address.state == "problem" else set()
+    if not problems and is_network(url):
         async for finding in _server_findings(over_http(url), connection.timeout):
             yield finding
-            is_served = is_served and (finding.check, finding.state) != ("server", "problem")
-    if is_served:
-        async for finding in _key_findings(connection):
+            if finding.state == "problem":
+                problems.add(finding.check)
+    if problems <= {"store"}:
+        async for finding in _key_findings(connection, with_push=not problems):
             yield finding
 
 
@@ -122,7 +123,7 @@ async def _store_findings(url: str, timeout: float) -> AsyncIterator[Finding]:
             yield Finding("store", "ok", "answers, and keeps what is written")
 
 
-async def _key_findings(connection: Connection) -> AsyncIterator[Finding]:
+async def _key_findings(connection: Connection, *, with_push: bool) -> AsyncIterator[Finding]:
     async with connection.open() as memory:
         try:
             me = await memory.whoami()
@@ -135,7 +136,7 @@ async def _key_findings(connection: Connection) -> AsyncIterator[Finding]:
         yield check_version(version("memx-sdk"), me.get("server", {}).get("version"))
         yield _judge_key(me)
         yield _judge_scopes(me["scopes"])
-        if me["scopes"]["read"]:
+        if with_push and me["scopes"]["read"]:
             yield await _push_finding(memory, me["scopes"]["read"][0], connection.timeout)
 
 

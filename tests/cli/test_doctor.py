@@ -134,6 +134,15 @@ def test_a_redis_that_is_away(memx: Memx) -> None:
     assert told.code == 1
     assert "cannot reach its store" in told.out
     assert "REDIS_URL" in told.out
+    assert "proxy" not in told.out, "no proxy is to blame for that"
+
+
+def test_a_redis_that_is_full(memx: Memx) -> None:
+    settings = {"maxmemory-policy": "noeviction", "maxmemory": "1kb"}
+    with RedisServer(newest_redis(), settings) as redis, serving(memx, redis.url) as (url, _):
+        told = memx("doctor", "--url", url, MEMX_API_KEY="local_dev_key")
+    assert "memory is full" in told.out
+    assert "raise maxmemory" in told.out
 
 
 def test_a_clock_that_is_off(memx: Memx) -> None:

@@ -188,7 +188,7 @@ async def test_a_lost_write_sent_again_under_its_token_is_applied_once(
 
 @pytest.mark.parametrize("writes", [[Put("new", b"1")], [Touch("old", 60_000)]])
 async def test_a_full_redis_refuses_a_transaction_whole(
-    redis: RedisServer, writes: list[Put | Touch]
+    redis: RedisServer, writes: list[Put | Touch], caplog: pytest.LogCaptureFixture
 ) -> None:
     async with opened(redis) as store:
         await put(store, "old", "x" * 1000)
@@ -198,6 +198,7 @@ async def test_a_full_redis_refuses_a_transaction_whole(
             with pytest.raises(StoreUnavailable):
                 await store.commit(SPACE, Transaction(WRITER, writes))
             client.config_set("maxmemory", 0)
+        assert "OOM" in caplog.text, "the log must say what clients are not told"
 
         assert await store.head(SPACE) == head
         assert await store.read(SPACE, ["new"]) == [None]

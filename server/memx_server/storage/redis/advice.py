@@ -15,6 +15,9 @@ def advice_from(info: str) -> Iterator[str]:
         )
     if "err" in (facts.get("aof_last_write_status"), facts.get("rdb_last_bgsave_status")):
         yield "Redis could not write to its disk the last time; look into its log"
+    limit = int(facts.get("maxmemory", 0))
+    if 0 < limit <= int(facts.get("used_memory", 0)):
+        yield "Redis's memory is full, so that it refuses writes; raise maxmemory, or delete keys"
     policy = facts.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         yield (

@@ -25,6 +25,9 @@ _ERROR_WORD = re.compile(r"(?:^|: -)(?!ERR )([A-Z]+) ")
 _FAILURE_STANDS = 0.05
 """Seconds for which a failed attempt to connect answers for those who ask next."""
 
+_TELL_AGAIN = 60.0
+"""Seconds in which the same trouble of a server is logged once."""
+
 _UNAVAILABLE = frozenset(
     {
         *("LOADING", "BUSY", "UNKILLABLE", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"),
@@ -56,6 +59,7 @@ class Link(Generic[C]):
         self._connecting: asyncio.Task[C | StoreUnavailable] | None = None
         self._failure: StoreUnavailable | None = None
         self._failure_stands_until = 0.0
+        self._told: dict[str, float] = {}
         self._closed = False
 
     async def call(self, *command: bytes | str | int) -> Any:
@@ -145,4 +149,14 @@ class Link(Generic[C]):
         word = found[1] if found else ""
         if word in _WRONG_SERVER and self._connection is not None:
             self._connection.close(f"this Redis is not the one to write to: {error}")
-        return StoreUnavailable(str(error)) if word in _UNAVAILABLE else error
+        if word not in _UNAVAILABLE:
+            return error
+        self._tell(word, error)
+        return StoreUnavailable(str(error))
+
+    def _tell(self, word: str, error: Exception) -> None:
+        """Log what keeps the server from its work: clients learn only that it is unavailable."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._told.get(word, 0.0):
+            log.warning("the store is unavailable: %s", error)
+            self._told[word] = now + _TELL_AGAIN
