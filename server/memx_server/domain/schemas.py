@@ -69,6 +69,10 @@ class Winners:
         return found
 
 
+_NEVER_ANY = SchemaSet(0, {})
+"""What most spaces share: small, and always in the processor's cache."""
+
+
 class SchemaCache:
     """The schema sets of the spaces in use.
 
@@ -120,5 +124,6 @@ class SchemaCache:
     def _keep(self, space: str, schemas: Schemas) -> SchemaSet:
         if len(self._sets) >= _SPACES_KEPT:
             del self._sets[next(iter(self._sets))]
-        found = self._sets[space] = SchemaSet(schemas.revision, schemas.by_pattern)
+        found = SchemaSet(schemas.revision, schemas.by_pattern) if schemas.revision else _NEVER_ANY
+        self._sets[space] = found
         return found
