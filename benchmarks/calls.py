@@ -6,21 +6,24 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
-from benchmarks.servers import Server
 from benchmarks.table import Sample
+
+if TYPE_CHECKING:  # the environment of the peers' clients has no Redis client to start servers with
+    from benchmarks.servers import Server
 
 
 class Stopwatch:
     """Times what happens from now on.
 
     Args:
-        server: Whose processor time counts.
+        server: Whose processor time counts; None where it is not known.
     """
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server | None) -> None:
         self._server = server
-        self._server_start = server.processor_time()
+        self._server_start = server.processor_time() if server else 0.0
         self._client_start = time.process_time()
         self._start = time.perf_counter()
 
@@ -31,11 +34,11 @@ class Stopwatch:
             latencies: Seconds that each call took.
         """
         elapsed = time.perf_counter() - self._start
-        calls = len(latencies)
+        calls, server = len(latencies), self._server
         return Sample(
             rate=calls / elapsed,
             p99=1000 * sorted(latencies)[int(0.99 * calls)],
-            cpu=1e6 * (self._server.processor_time() - self._server_start) / calls,
+            cpu=1e6 * (server.processor_time() - self._server_start) / calls if server else None,
             client=(time.process_time() - self._client_start) / elapsed,
         )
 
@@ -59,7 +62,7 @@ def by_threads(server: Server, call: Callable[[], object], count: int, seconds: 
 
 
 async def by_tasks(
-    server: Server, call: Callable[[], Awaitable[object]], count: int, seconds: float
+    server: Server | None, call: Callable[[], Awaitable[object]], count: int, seconds: float
 ) -> Sample:
     """Make ``call`` in ``count`` tasks, in each again as soon as it returns."""
     latencies: list[float] = []

@@ -10,7 +10,8 @@ from typing import Any
 from mcp import ClientSession, StdioServerParameters, types
 from mcp.client.stdio import stdio_client
 
-from benchmarks.calling import keep_calling
+from benchmarks.calls import by_tasks
+from benchmarks.load import CLIENTS
 from benchmarks.servers import API_KEY
 from benchmarks.table import Sample
 
@@ -38,15 +39,17 @@ async def _drive(
     async with stdio_client(server) as (read, write), ClientSession(read, write) as session:
         await session.initialize()
 
-        async def call() -> bool:
-            result = await session.call_tool(tool, arguments)
-            return isinstance(result, types.CallToolResult) and not _is_error(result)
+        async def call() -> None:
+            _check(await session.call_tool(tool, arguments))
 
         await call()  # the first one connects
-        return await keep_calling(call, seconds)
+        return await by_tasks(None, call, CLIENTS, seconds)
 
 
-def _is_error(result: types.CallToolResult) -> bool:
+def _check(result: object) -> None:
     """Redis's server tells its errors as text of a good result."""
+    if not isinstance(result, types.CallToolResult):
+        raise TypeError(f"the tool asks back: {result}")
     texts = [each.text for each in result.content if isinstance(each, types.TextContent)]
-    return result.is_error or any(text.startswith("Error") for text in texts)
+    if result.is_error or any(text.startswith("Error") for text in texts):
+        raise RuntimeError(f"the tool failed: {texts}")

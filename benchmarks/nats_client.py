@@ -14,8 +14,10 @@ import sys
 import nats  # type: ignore[import-not-found, unused-ignore]  # lives in the peers' own environment
 import uvloop
 
-from benchmarks.calling import keep_calling
+from benchmarks.calls import by_tasks
 from benchmarks.table import Sample
+
+_CALLERS = 32
 
 
 async def measure(url: str, verb: str, value: bytes, seconds: float) -> Sample:
@@ -24,14 +26,15 @@ async def measure(url: str, verb: str, value: bytes, seconds: float) -> Sample:
     bucket = await client.jetstream().create_key_value(bucket="bench", direct=True)
     await bucket.put("plain", value)
 
-    async def get() -> bool:
-        return bool((await bucket.get("plain")).value == value)
+    async def get() -> None:
+        if (await bucket.get("plain")).value != value:
+            raise RuntimeError("the bucket answers with something else")
 
-    async def put() -> bool:
-        return bool(await bucket.put("plain", value))
+    async def put() -> None:
+        await bucket.put("plain", value)
 
     try:
-        return await keep_calling(get if verb == "get" else put, seconds)
+        return await by_tasks(None, get if verb == "get" else put, _CALLERS, seconds)
     finally:
         await client.close()
 

@@ -14,7 +14,6 @@ import pytest
 
 from benchmarks import plot, report
 from benchmarks.__main__ import GROUPS
-from benchmarks.calling import keep_calling
 from benchmarks.load import REVISION, Call, wrk_script
 from benchmarks.plan import Plan
 from benchmarks.table import Row, Sample, render
@@ -95,17 +94,6 @@ def test_measuring_alternates_after_a_warm_up() -> None:
     assert order == ["memx", "floor"] * 3
     assert [seconds for _, seconds in calls] == [0.5, 0.5, 3, 3, 3, 3]
     assert made.ratios == [0.5, 0.5]
-
-
-async def test_callers_count_answers_and_failures() -> None:
-    answers = iter([True, False])
-
-    async def call() -> bool:
-        return next(answers, True)
-
-    found = await keep_calling(call, 0.02, callers=2)
-    assert found.failed == 1
-    assert found.rate > 0
 
 
 def test_a_conditional_call_names_the_revision_that_its_key_has() -> None:
