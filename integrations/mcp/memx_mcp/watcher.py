@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 
 _PATIENCE = 5.0
 
+TRY_AGAIN = 15.0
+"""Seconds until memX is asked again whether it permits what it refused: an API key may be renewed."""
+
 _GATHERING = 0.02
 """Seconds in which further changes of the same resource join one event."""
 
@@ -91,14 +94,23 @@ class Watcher:
             tasks.create_task(self._flush())
 
     async def _collect(self) -> None:
-        try:
-            async with self._context.subscribe("*") as changes:
-                await changes.ready()
-                self._live.set()
-                async for change in changes:
-                    self._note(change)
-        except MemxError as error:
-            log.warning("resources can no longer be watched: %s", error)
+        cursor: str | None = None
+        said = ""
+        while True:
+            changes = self._context.subscribe("*", since=cursor)
+            try:
+                async with changes:
+                    await changes.ready()
+                    self._live.set()
+                    async for change in changes:
+                        self._note(change)
+            except MemxError as error:
+                if said != str(error):
+                    log.warning("resources cannot be watched: %s", error)
+                said = str(error)
+            self._live.clear()
+            cursor = changes.cursor or cursor
+            await asyncio.sleep(TRY_AGAIN)
 
     def _note(self, change: Any) -> None:
         if isinstance(change, Reset):

@@ -1,0 +1,45 @@
+"""The feed behind MCP's notifications."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from mcp.server.subscriptions import ResourceUpdated, ServerEvent
+from memx_mcp import watcher
+from memx_mcp.uris import uri_of
+from memx_mcp.watcher import Watcher
+
+from memx_sdk import AsyncMemxContext
+from tests.support.memx_server import Served
+
+
+async def test_an_api_key_that_is_renewed_is_told_what_it_missed(
+    served: Served, api_key: str, memx: AsyncMemxContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher, "TRY_AGAIN", 0.1)
+    space = served.keys.space_of(api_key)
+    key = served.keys.add(space=space)
+    events: asyncio.Queue[ServerEvent] = asyncio.Queue()
+    async with AsyncMemxContext(key, served.url) as context, asyncio.timeout(20):
+        watching = Watcher(context)
+        leave = watching.subscribe(events.put_nowait)
+        await watching.ready()
+        await memx.set("plan", 1)
+        while await events.get() != ResourceUpdated(uri_of("plan")):
+            pass
+        served.keys.remove(key)
+        with pytest.raises(
+            TimeoutError
+        ):  # what is written once the feed has been cut does not come
+            async with asyncio.timeout(10):
+                while True:
+                    await memx.set("plan", 2)
+                    async with asyncio.timeout(1):
+                        await events.get()
+        await memx.set("missed", 3)
+        served.keys.add(key=key, space=space)
+        while await events.get() != ResourceUpdated(uri_of("missed")):
+            pass
+        leave()
+        await watching.close()
