@@ -103,6 +103,17 @@ def test_no_thread_is_confused_with_another(connection: MemxConnection) -> None:
     assert len(list(saver.list(None))) == len(threads) - 1
 
 
+def test_what_others_wrote_among_the_checkpoints_disturbs_nobody(
+    connection: MemxConnection,
+) -> None:
+    saver = MemxSaver(connection)
+    config: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
+    saver.put(config, empty_checkpoint(), {"source": "input", "step": 1}, {})
+    for stray in ("a note", {"place": None}, None):
+        connection.context.set("graph:u:c:~:zzz", stray)
+        assert len(list(saver.list(None))) == 1
+
+
 def test_the_newest_checkpoint_is_found_without_reading_the_others(
     connection: MemxConnection,
 ) -> None:

@@ -81,7 +81,8 @@ class Reading:
             if limit is not None and len(found) >= limit:
                 break
             checkpoint = _checkpoint_id(entry)
-            if not self._keys.is_checkpoint(entry.key) or (only and checkpoint != only):
+            is_none = not checkpoint or not self._keys.is_checkpoint(entry.key)
+            if is_none or (only and checkpoint != only):
                 continue
             if bound and checkpoint >= bound:
                 continue
@@ -144,7 +145,8 @@ class Reading:
 
 
 def _checkpoint_id(entry: Entry) -> str:
-    place = entry.value.get("place")
+    """Read a checkpoint's id; empty for what is none, by whomever it was put there."""
+    place = entry.value.get("place") if isinstance(entry.value, dict) else None
     return place[2] if place else ""
 
 
