@@ -94,6 +94,15 @@ def test_who_listens_to_all_that_they_may_read_is_found_by_their_scopes() -> Non
     assert audience.readable.patterns == ("mine:77:*", "ours:77")
 
 
+@given(patterns, keys)
+def test_scopes_of_many_patterns_permit_the_same_as_a_plain_search(
+    wanted: list[str], key: str
+) -> None:
+    scope = KeySet([*wanted, *(f"mine:{number}:*" for number in range(MANY // 100))])
+    assert (key in scope) == any(matches(pattern, key) for pattern in wanted)
+    assert "mine:77:note" in scope
+
+
 class _Deaf:
     def offer(self, packet: object) -> None: ...
 

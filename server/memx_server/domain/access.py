@@ -9,22 +9,27 @@ from typing import Literal
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_sdk.protocol.keys import compile_pattern, covers, is_pattern
+from memx_server.domain.pattern_index import PatternIndex
 
 Verb = Literal["read", "write", "admin"]
 
 DEFAULT_SPACE = "default"
 
+_Match = Callable[[str], object]
+
 
 class KeySet:
     """The keys that a list of patterns matches; answers are remembered."""
 
-    __slots__ = ("_known", "_matchers", "everything", "patterns")
+    __slots__ = ("_candidates", "_known", "everything", "patterns")
     _REMEMBERED = 4096
+    _TRIED_AT_ONCE = 16
+    """More patterns than these are looked up by their text, which takes as long as trying so many."""
 
     def __init__(self, patterns: Iterable[str]) -> None:
         self.patterns = tuple(patterns)
         self.everything = "*" in self.patterns
-        self._matchers: list[Callable[[str], object]] = [compile_pattern(p) for p in self.patterns]
+        self._candidates = self._find_candidates()
         self._known: dict[str, bool] = {}
 
     def __contains__(self, key: str) -> bool:
@@ -34,8 +39,18 @@ class KeySet:
         if known is None:
             if len(self._known) >= self._REMEMBERED:
                 self._known.clear()
-            known = self._known[key] = any(match(key) for match in self._matchers)
+            known = self._known[key] = any(match(key) for match in self._candidates(key))
         return known
+
+    def _find_candidates(self) -> Callable[[str], list[_Match]]:
+        """Make what finds, for a key, the patterns that may match it."""
+        matches = [compile_pattern(pattern) for pattern in self.patterns]
+        if len(matches) <= self._TRIED_AT_ONCE:
+            return lambda key: matches
+        index: PatternIndex[_Match] = PatternIndex()
+        for pattern, match in zip(self.patterns, matches, strict=True):
+            index.add(pattern, match)
+        return index.candidates
 
     def __bool__(self) -> bool:
         return bool(self.patterns)
