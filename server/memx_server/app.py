@@ -26,7 +26,7 @@ from memx_server.domain.presence_feed import PresenceFeed
 from memx_server.domain.rates import RateLimiter
 from memx_server.domain.schemas import SchemaCache
 from memx_server.judge_pool import JudgePool
-from memx_server.routes import events, health, home
+from memx_server.routes import events, health, home, metrics
 from memx_server.routes.documents import describe
 from memx_server.routes.errors import install_error_handlers
 from memx_server.routes.events import EventsEndpoint
@@ -136,6 +136,7 @@ def create_app(
         redoc_url=None,
     )
     app.include_router(health.router)
+    app.include_router(metrics.router)
     app.include_router(home.router)
     install_error_handlers(app)
     describe(app, settings.limits)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from memx_server.auth.base import Authenticator
 from memx_server.domain.feed import Feed
@@ -12,6 +12,7 @@ from memx_server.domain.presence import Presence
 from memx_server.domain.presence_feed import PresenceFeed
 from memx_server.domain.rates import RateLimiter
 from memx_server.domain.schemas import SchemaCache
+from memx_server.domain.tally import Requests
 from memx_server.judge_pool import JudgePool
 from memx_server.settings import Settings
 from memx_server.storage.base import Store
@@ -33,6 +34,7 @@ class Services:
         presence: Notes who is active, and tells.
         presence_feed: Shows it to those who ask.
         rates: Turns away who asks too often; None where everybody may.
+        requests: Counts them.
     """
 
     settings: Settings
@@ -46,3 +48,4 @@ class Services:
     presence: Presence
     presence_feed: PresenceFeed
     rates: RateLimiter | None = None
+    requests: Requests = field(default_factory=Requests)

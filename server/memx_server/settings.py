@@ -139,6 +139,8 @@ class Settings:
         allowed_origins: Origins of other pages that may connect and, by CORS, call; ``*`` for any.
         workers: Processes that share the port.
         rate_limit: How often one API key may ask; None for as often as it likes.
+        metrics: Who is told the figures of ``/metrics``: everybody (``open``), callers on this machine
+            (``local``), nobody (``off``).
         owns_process: Whether the process is the server's alone, to be tuned as it needs.
     """
 
@@ -152,6 +154,7 @@ class Settings:
     allowed_origins: tuple[str, ...] = ()
     workers: int = 1
     rate_limit: RateLimit | None = None
+    metrics: str = "local"
     owns_process: bool = False
 
     @classmethod
@@ -185,6 +188,7 @@ class Settings:
             ),
             workers=_whole(environ, "MEMX_WORKERS", 1),
             rate_limit=RateLimit.from_env(environ),
+            metrics=_one_of(environ, "MEMX_METRICS", ("local", "open", "off")),
             owns_process=True,
         )
 
@@ -206,6 +210,14 @@ def _whole(environ: Mapping[str, str], variable: str, default: int) -> int:
     if not _WHOLE.fullmatch(text) or int(text) == 0:
         raise ValueError(f"{variable} must be a whole number above 0, not {text!r}")
     return int(text)
+
+
+def _one_of(environ: Mapping[str, str], variable: str, choices: tuple[str, ...]) -> str:
+    """Read one of ``choices``, the first where the variable is not set."""
+    text = environ.get(variable, "").lower() or choices[0]
+    if text not in choices:
+        raise ValueError(f"{variable} must be {' or '.join(choices)}, not {text!r}")
+    return text
 
 
 def _flag(environ: Mapping[str, str], variable: str) -> bool:

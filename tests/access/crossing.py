@@ -169,6 +169,7 @@ PUBLIC: frozenset[str] = frozenset(
         "/docs/swagger-ui-bundle.js",
         "/docs/swagger-ui.css",
         "/healthz",
+        "/metrics",
         "/openapi.json",
         "/readyz",
     }

@@ -28,6 +28,7 @@ async def test_a_slow_one_holds_no_more_than_its_share_and_loses_nothing(
             assert slow.lane.outbox.size <= 20_000 + 1_300
     assert [key for key, _ in values(heard)] == [f"k{number}" for number in range(100)]
     assert kinds(heard).count("live") == 1
+    assert feed.tally.fell_behind > 0
 
 
 async def test_one_packet_larger_than_the_queue_still_passes(store: Store, feed: Feed) -> None:

@@ -48,8 +48,10 @@ async def test_a_gap_is_repaired_at_the_next_notice(faulty: FaultyStore, store: 
         await put(faulty, "a", 1)
         await put(faulty, "b", 2)
         faulty.lose = False
+        assert feed.tally.repairs == 0
         await put(faulty, "c", 3)
         assert values(await ear.until(key="c")) == [("a", 1), ("b", 2), ("c", 3)]
+        assert feed.tally.repairs == 1
     await feed.close()
 
 

@@ -49,6 +49,7 @@ def test_a_store_of_its_own_comes_before_redis() -> None:
         ("MEMX_WRITE_DEADLINE", "soon"),
         ("MEMX_WRITE_DEADLINE", "-1"),
         ("MEMX_VALIDATION_DEADLINE", "nan"),
+        ("MEMX_METRICS", "yes"),
         ("MEMX_MAX_VALUE_BYTES", "9" * 5000),
         ("MEMX_WORKERS", "-1"),
         ("MEMX_WORKERS", "two"),

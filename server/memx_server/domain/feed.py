@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_sdk.protocol.keys import validate_pattern
@@ -13,6 +14,7 @@ from memx_server.domain.feed_hub import FeedSettings, Hub
 from memx_server.domain.feed_messages import Packet
 from memx_server.domain.feed_outbox import Lane
 from memx_server.domain.feed_subscriber import EventName, Subscriber, Subscription, kinds_of
+from memx_server.domain.tally import FeedTally
 from memx_server.storage.base import Store
 
 
@@ -21,6 +23,7 @@ class Feed:
 
     def __init__(self, store: Store, settings: FeedSettings | None = None) -> None:
         self.settings = settings or FeedSettings()
+        self.tally = FeedTally()
         self._store = store
         self._hubs: dict[str, asyncio.Task[Hub]] = {}
         self._lingering: dict[str, asyncio.TimerHandle] = {}
@@ -67,6 +70,15 @@ class Feed:
         finally:
             hub.leave(audience, alarm)
 
+    def listened_to(self) -> tuple[int, int]:
+        """How many spaces are followed, and by how many listeners in all."""
+        hubs = [
+            task.result()
+            for task in self._hubs.values()
+            if task.done() and not task.cancelled() and task.exception() is None
+        ]
+        return len(hubs), sum(len(hub.index) for hub in hubs)
+
     async def close(self) -> None:
         """Close every hub; subscribers hear nothing more."""
         for timer in self._lingering.values():
@@ -92,7 +104,8 @@ class Feed:
         return hub
 
     async def _open(self, space: str) -> Hub:
-        hub = Hub(self._store, space, self.settings, emptied=lambda: self._linger(space))
+        emptied = partial(self._linger, space)
+        hub = Hub(self._store, space, self.settings, self.tally, emptied=emptied)
         await hub.open()
         return hub
 

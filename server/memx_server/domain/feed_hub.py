@@ -14,6 +14,7 @@ from memx_server.domain.feed_index import Audience, Index, Listener
 from memx_server.domain.feed_log import LogReader, patiently
 from memx_server.domain.feed_messages import Rendered
 from memx_server.domain.feed_snapshot import Snapshot, SnapshotBuilder
+from memx_server.domain.tally import FeedTally
 from memx_server.storage.base import Compacted, Diverged, Record, Store, StoreUnavailable
 
 _log = logging.getLogger("memx_server")
@@ -45,6 +46,7 @@ class Hub:
     there; so does a look at the head every few seconds, which covers a lost last notice.
 
     Args:
+        tally: Counts what goes wrong.
         emptied: Called when the last listener has left.
 
     Attributes:
@@ -55,7 +57,12 @@ class Hub:
     """
 
     def __init__(
-        self, store: Store, space: str, settings: FeedSettings, emptied: Callable[[], None]
+        self,
+        store: Store,
+        space: str,
+        settings: FeedSettings,
+        tally: FeedTally,
+        emptied: Callable[[], None],
     ) -> None:
         self.store = store
         self.space = space
@@ -63,6 +70,7 @@ class Hub:
         self.epoch = 0
         self.index = Index()
         self.log = LogReader(store, space)
+        self.tally = tally
         self._settings = settings
         self._open = False
         self._behind = False
@@ -129,6 +137,7 @@ class Hub:
         """Read the log from where the hub stands; many calls make one reader."""
         self._behind = True
         if self._open and self._repairing is None:
+            self.tally.repairs += 1
             self._repairing = asyncio.create_task(self._repair())
 
     async def check(self) -> None:
@@ -173,6 +182,7 @@ class Hub:
     async def _start_over(self, reason: str) -> None:
         self.position = await patiently(lambda: self.store.head(self.space))
         self.epoch += 1
+        self.tally.lost_histories += 1
         for listener in list(self.index):
             listener.reset(reason)
 

@@ -24,6 +24,10 @@ class Sessions:
         """The credentials that hold a connection open."""
         return set(self._by_credential)
 
+    def count(self) -> int:
+        """How many connections are open."""
+        return sum(map(len, self._by_credential.values()))
+
     def principals(self) -> list[Principal]:
         """Who holds a connection open, each as they were when their last one began."""
         return list(self._principals.values())

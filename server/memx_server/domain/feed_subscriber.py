@@ -140,6 +140,7 @@ class Subscriber:
             self._lane.put(packet)
         else:
             self._live = False
+            self._hub.tally.fell_behind += 1
             dropped = self._lane.drop_changes() or Dropped(packet.before, live=False)
             self._catch_up(partial(self._from_log, dropped.start, announce=dropped.live))
 

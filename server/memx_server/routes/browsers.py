@@ -43,6 +43,20 @@ def check_origin(scope: Scope, hosts: Sequence[str], origins: Sequence[str]) -> 
     )
 
 
+def check_host(scope: Scope) -> None:
+    """Let in who calls this server by a name of this machine: a page that made its own name point here does not.
+
+    Raises:
+        ProtocolError: ``forbidden``.
+    """
+    host = dict(scope["headers"]).get(b"host", b"localhost").decode("latin-1")
+    if _name(host) not in LOOPBACK:
+        raise ProtocolError(
+            "forbidden",
+            f"this is told on the server's own machine only, not to callers of {host!r}",
+        )
+
+
 def _name(host: str) -> str:
     try:
         return urlsplit(f"//{host}").hostname or ""

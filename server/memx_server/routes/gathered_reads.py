@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from time import perf_counter
 
 import msgspec
 
@@ -49,7 +50,7 @@ class GatheredReads:
 
     async def _answer(self) -> None:
         asked, self._asked = self._asked, []
-        call = self._call
+        call, begun = self._call, perf_counter()
         call.services.presence.seen(call)
         try:
             found = await call.memory.get_each(call, [key for _, key in asked])
@@ -59,7 +60,9 @@ class GatheredReads:
             found = [unexpected(error)] * len(asked)
         finally:
             self._done(len(asked))
+        count, seconds = call.services.requests.count, perf_counter() - begun
         for (id, _), answer in zip(asked, found, strict=True):
+            count(_GET.name, answer.code if isinstance(answer, ProtocolError) else "ok", seconds)
             if isinstance(answer, ProtocolError):
                 self._send(frames.error_answer(id, answer))
             else:

@@ -33,3 +33,13 @@ async def readyz(request: Request) -> JSONResponse:
     except (ProtocolError, TimeoutError):
         return JSONResponse({"ok": False, "store": "unavailable"}, 503, {"retry-after": "1"})
     return JSONResponse({"ok": True, "advice": list(advice)})
+
+
+async def store_answers(services: Services) -> bool:
+    """Tell whether the store answers in time."""
+    try:
+        async with asyncio.timeout(_READY_WITHIN):
+            await services.store.ping()
+    except (ProtocolError, TimeoutError):
+        return False
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from time import perf_counter
 from typing import Any
 
 from memx_sdk.protocol.errors import ProtocolError
@@ -53,21 +54,28 @@ class HttpOperations:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        begun, name, outcome = perf_counter(), "", "ok"
         try:
             operation = self._by_method.get(scope["method"])
             if operation is None:
                 await self._other_method(scope["method"], send)
                 return
+            name = operation.name
             answer = await self._answer(operation, scope, receive)
         except ProtocolError as error:
+            outcome = error.code
             await send_json(send, error.status, error_body(error), error_headers(error))
         except ClientGone:
-            return
+            outcome = "client_gone"
         except Exception as error:  # noqa: BLE001 - nobody else is there to turn it into an answer
+            outcome = "internal"
             hidden = unexpected(error)
             await send_json(send, hidden.status, error_body(hidden))
         else:
             await send_json(send, 200, answer)
+        finally:
+            if name:
+                self._services.requests.count(name, outcome, perf_counter() - begun)
 
     async def _answer(self, operation: Operation, scope: Scope, receive: Receive) -> bytes:
         presented = read_headers(scope["headers"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 import msgspec
@@ -169,14 +170,17 @@ class Session:
         self, id: frames.Id, operation: Operation, call: Call, request: msgspec.Struct
     ) -> bool:
         """Run a request and answer it; tell whether the store answered."""
+        begun, outcome = perf_counter(), "ok"
         call.services.presence.seen(call)
         try:
             await self._admit()
             answer = await operation.run(call, request)
         except ProtocolError as error:
+            outcome = error.code
             self._send(frames.error_answer(id, error))
             return error.code != "unavailable"
         except Exception as error:  # noqa: BLE001 - nobody else is there to turn it into an answer
+            outcome = "internal"
             self._send(frames.error_answer(id, unexpected(error)))
             return False
         else:
@@ -184,6 +188,7 @@ class Session:
             return True
         finally:
             self._release()
+            call.services.requests.count(operation.name, outcome, perf_counter() - begun)
 
     async def _admit(self) -> None:
         rates = self._call.services.rates
