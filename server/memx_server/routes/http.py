@@ -54,7 +54,7 @@ class HttpOperations:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        begun, name, outcome = perf_counter(), "", "ok"
+        begun, name, outcome = perf_counter(), "", "client_gone"
         try:
             operation = self._by_method.get(scope["method"])
             if operation is None:
@@ -66,12 +66,13 @@ class HttpOperations:
             outcome = error.code
             await send_json(send, error.status, error_body(error), error_headers(error))
         except ClientGone:
-            outcome = "client_gone"
+            return
         except Exception as error:  # noqa: BLE001 - nobody else is there to turn it into an answer
             outcome = "internal"
             hidden = unexpected(error)
             await send_json(send, hidden.status, error_body(hidden))
         else:
+            outcome = "ok"
             await send_json(send, 200, answer)
         finally:
             if name:

@@ -54,7 +54,6 @@ async def metrics(request: Request) -> Response:
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
     registry = CollectorRegistry(auto_describe=False)
     registry.register(figures)
-    ProcessCollector(registry=registry)
     return Response(encode(registry), headers={"content-type": content_type})
 
 
@@ -117,6 +116,12 @@ class _Figures(Collector):
             "Times that the history which a feed followed turned out to be lost.",
             tally.lost_histories,
         )
+        yield from self._process()
+
+    def _process(self) -> Iterator[Metric]:
+        for family in ProcessCollector(registry=None).collect():
+            family.samples = [each._replace(labels=dict(self._labels)) for each in family.samples]
+            yield family
 
     def _requests(self) -> Iterator[Metric]:
         names = list(self._labels)

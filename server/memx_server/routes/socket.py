@@ -170,7 +170,7 @@ class Session:
         self, id: frames.Id, operation: Operation, call: Call, request: msgspec.Struct
     ) -> bool:
         """Run a request and answer it; tell whether the store answered."""
-        begun, outcome = perf_counter(), "ok"
+        begun, outcome = perf_counter(), "client_gone"
         call.services.presence.seen(call)
         try:
             await self._admit()
@@ -184,6 +184,7 @@ class Session:
             self._send(frames.error_answer(id, unexpected(error)))
             return False
         else:
+            outcome = "ok"
             self._send(frames.answer(id, operation, answer))
             return True
         finally:
