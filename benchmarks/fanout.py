@@ -45,7 +45,7 @@ def measure(plan: Plan) -> list[Row]:
 
 
 def _row(plan: Plan, count: int, subscribers: int) -> Row:
-    name = f"{subscribers:,} sockets, {count} server{'s' if count > 1 else ''}"
+    name = f"{subscribers:,} socket{'s'[: subscribers > 1]}, {count} server{'s'[: count > 1]}"
     row = Row(TITLE, name, BARE, _AIMS.get(subscribers) if count == 1 else None)
     with memx_fleet(count) as memx, floor_fleet(count) as floor:
         return plan.alternate(

@@ -136,7 +136,7 @@ _COLUMNS = (
     _Column("memX/s", 11, "rate", ",.0f"),
     _Column("floor/s", 11, "floor_rate", ",.0f"),
     _Column("ratio", 7, "ratio", ".2f"),
-    _Spread("(spread)", 13, "ratio", ""),
+    _Spread("(spread)", 15, "ratio", ""),
     _Column("aim", 6, "aim", ".2f"),
     _Column("p50 ms", 8, "p50", ".1f"),
     _Column("floor", 7, "floor_p50", ".1f"),

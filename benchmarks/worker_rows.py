@@ -41,7 +41,7 @@ def _row(plan: Plan, operation: Operation, two: Server, one: Server) -> Row:
     found = row.as_dict()
     cores = len(os.sched_getaffinity(0))
     row.note = (
-        f"{cores} cores for workers, Redis and wrk; by processor time, on cores of their own: "
-        f"{2 * found['floor_cpu'] / found['cpu']:.2f}"
+        f"by processor time {2 * found['floor_cpu'] / found['cpu']:.2f}, on cores of their own; here {cores} "
+        "for workers, Redis and wrk"
     )
     return row
