@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, JsonValue
+from pydantic import BaseModel, Field
+
+from memx_sdk.tools.json_value import JsonValue
 
 Revision = Annotated[
     int, Field(description="Pass it as if_revision to write only if nobody else has.")

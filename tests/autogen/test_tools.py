@@ -37,6 +37,13 @@ async def test_a_tool_returns_typed_results(connection: MemxConnection) -> None:
     assert set(write.schema["parameters"]["required"]) == {"key", "value"}
 
 
+def test_a_model_is_told_what_each_argument_is_for() -> None:
+    for name in TOOLS:
+        parameters = MemxTool(name).schema["parameters"]
+        silent = [n for n, about in parameters["properties"].items() if "description" not in about]
+        assert not silent, (name, silent)
+
+
 async def test_a_tool_says_what_to_mend(connection: MemxConnection) -> None:
     token = CancellationToken()
     with pytest.raises(MemxToolError, match="key: Field required"):

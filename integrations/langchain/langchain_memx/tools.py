@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForToolRun, CallbackManagerForToolRun
 from langchain_core.tools import BaseTool, BaseToolkit, ToolException
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from langchain_memx.connection import MemxConnection
 from memx_sdk import MemxError
@@ -21,6 +21,7 @@ from memx_sdk.tools import (
     explain_bad_arguments,
     explain_error,
 )
+from memx_sdk.tools.json_value import JsonValue
 
 
 class _ConnectedTool(BaseTool):
