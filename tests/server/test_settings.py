@@ -83,7 +83,9 @@ def test_the_url_chooses_the_store() -> None:
     assert isinstance(open_store("redis://localhost"), RedisStore)
 
 
-@pytest.mark.parametrize("url", ["http://localhost", "nonsense", "redis://host:port/0", "sqlite:"])
+@pytest.mark.parametrize(
+    "url", ["http://localhost", "nonsense", "redis://host:port", "redis://host/memx", "sqlite:"]
+)
 def test_a_url_of_no_store_names_its_variable(url: str) -> None:
     with pytest.raises(ValueError, match="REDIS_URL"):
         open_store(url)

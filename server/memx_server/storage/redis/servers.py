@@ -169,10 +169,14 @@ def _seeds(scheme: str, rest: str) -> tuple[list[Endpoint], str]:
 
 
 def _endpoint(url: str) -> Endpoint:
+    parts = urlsplit(url)
+    if parts.scheme != "unix" and parts.path.strip("/") and not parts.path.strip("/").isdecimal():
+        # redis-py would take database 0.
+        raise ValueError(f"the database is a number, as in redis://host:6379/0, not {parts.path!r}")
     options: dict[str, Any] = dict(parse_url(url))
     known = {"host", "port", "path", "username", "password", "db"}
     endpoint = Endpoint(**{name: value for name, value in options.items() if name in known})
-    if urlsplit(url).scheme != "rediss":
+    if parts.scheme != "rediss":
         return endpoint
     tls = {
         name.removeprefix("ssl_"): value for name, value in options.items() if name[:4] == "ssl_"
