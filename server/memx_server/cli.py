@@ -147,6 +147,8 @@ def _start(
         if not _asks_supabase(environ) and (fault := acl_fault(settings.acl_file)):
             _fail(fault)
         app = create_app(settings)
+        if workers > 1 and isinstance(app.services.store, SqliteStore):
+            _fail("a SQLite store belongs to one process; leave --workers away, or use Redis")
         listener = serving.listen(host, port)
     except (ValueError, serving.CannotListenError) as error:
         _fail(str(error))

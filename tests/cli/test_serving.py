@@ -162,6 +162,15 @@ def test_a_setting_that_cannot_be_is_one_line(memx: Memx, variable: str, value: 
     assert "Traceback" not in refused.err
 
 
+def test_several_workers_on_sqlite_are_one_line(memx: Memx) -> None:
+    (memx.folder / "acl.json").write_text('{"key": ["*"]}')
+    command = ("serve", "--port", "0", "--acl", "acl.json", "--workers", "2")
+    refused = memx(*command, MEMX_STORE_URL="sqlite:memx.db")
+    assert refused.code == 1
+    (line,) = refused.err.splitlines()
+    assert "--workers" in line
+
+
 @pytest.mark.parametrize(("how", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_dev_ends_quickly_with_streams_open(memx: Memx, how: signal.Signals, code: int) -> None:
     with dev_server(memx) as server, streams_open(server.url):
