@@ -46,6 +46,10 @@ def _append(items: bytes) -> AppendOperation:
     return AppendOperation(key="k", append=Raw(items))
 
 
+def _copies(count: int) -> bytes:
+    return json.dumps([{"op": "copy", "from": "", "path": "/0"}] * count).encode()
+
+
 def _numbers(count: int) -> bytes:
     return json.dumps(list(range(count))).encode()
 
@@ -53,6 +57,8 @@ def _numbers(count: int) -> bytes:
 @pytest.mark.parametrize(
     ("operation", "present", "is_elsewhere"),
     [
+        (PatchOperation(key="k", patch=Raw(_copies(2))), b"[2]", False),
+        (PatchOperation(key="k", patch=Raw(_copies(10))), b"[2]", True),
         (_append(b"[1]"), b"[2]", False),
         (_append(b"[1]"), _numbers(500), False),
         (_append(b"[1]"), _numbers(MANY), True),
@@ -64,7 +70,16 @@ def _numbers(count: int) -> bytes:
             True,
         ),
     ],
-    ids=["small", "middling", "large", "much to add", "one long text", "many operations"],
+    ids=[
+        "few copies",
+        "many copies",
+        "small",
+        "middling",
+        "large",
+        "much to add",
+        "one long text",
+        "many operations",
+    ],
 )
 async def test_the_number_of_parts_decides_where(
     operation: Computed, present: bytes | None, is_elsewhere: bool

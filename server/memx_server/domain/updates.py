@@ -33,6 +33,10 @@ _COPIED_BYTES = 256 * 1024
 """What one patch may copy: enough copies of copies would outgrow the memory, and hold up others before."""
 _PARTS_PER_OPERATION = 30
 """An operation of a patch, which is written in two or three parts, takes as long as a hundred parts of a value."""
+_BYTES_PER_PART, _DEEPEST = 256, 64
+"""A merge reads a value once for each object on its way into it."""
+_PARTS_PER_COPY = 1500
+"""A few copies of copies may outgrow the value."""
 _to_json = msgspec.json.Encoder(decimal_format="number").encode
 _EXACT = Context(prec=2000, traps=[Inexact])
 _INTEGER = re.compile(rb"-?[0-9]+")
@@ -67,9 +71,13 @@ def work_of(operation: Computed, present: bytes | None) -> int:
     held = 0 if present is None else parts_of(present)
     match operation:
         case MergeOperation():
-            return 2 * (held + parts_of(bytes(operation.merge)))
+            merge = bytes(operation.merge)
+            read = len(present or b"") * min(merge.count(b"{"), _DEEPEST)
+            return 2 * (held + parts_of(merge)) + read // _BYTES_PER_PART
         case PatchOperation():
-            return held + _PARTS_PER_OPERATION * parts_of(bytes(operation.patch))
+            patch = bytes(operation.patch)
+            copies = patch.count(b"copy") + patch.count(b"\\u")  # it may be written with escapes
+            return held + _PARTS_PER_OPERATION * parts_of(patch) + copies * (held + _PARTS_PER_COPY)
         case AppendOperation():
             return held + parts_of(bytes(operation.append))
         case IncrementOperation():
