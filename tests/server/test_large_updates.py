@@ -8,7 +8,12 @@ from typing import Any
 
 import pytest
 from memx_server.domain.judging import Judge, TooSlow
-from memx_server.domain.requests import AppendOperation, Computed, PatchOperation
+from memx_server.domain.requests import (
+    AppendOperation,
+    Computed,
+    MergeOperation,
+    PatchOperation,
+)
 from memx_server.domain.updates import compute
 from memx_server.settings import Limits
 from msgspec import Raw
@@ -46,6 +51,13 @@ def _append(items: bytes) -> AppendOperation:
     return AppendOperation(key="k", append=Raw(items))
 
 
+_TEXT = json.dumps("a" * 900_000).encode()
+
+
+def _merge(depth: int) -> MergeOperation:
+    return MergeOperation(key="k", merge=Raw(b'{"a":' * depth + b"1" + b"}" * depth))
+
+
 def _copies(count: int) -> bytes:
     return json.dumps([{"op": "copy", "from": "", "path": "/0"}] * count).encode()
 
@@ -57,6 +69,8 @@ def _numbers(count: int) -> bytes:
 @pytest.mark.parametrize(
     ("operation", "present", "is_elsewhere"),
     [
+        (_merge(40), b'{"a":' * 40 + _TEXT + b"}" * 40, True),
+        (_merge(1), b'{"a":' + _TEXT + b"}", False),
         (PatchOperation(key="k", patch=Raw(_copies(2))), b"[2]", False),
         (PatchOperation(key="k", patch=Raw(_copies(10))), b"[2]", True),
         (_append(b"[1]"), b"[2]", False),
@@ -71,6 +85,8 @@ def _numbers(count: int) -> bytes:
         ),
     ],
     ids=[
+        "deep into a long text",
+        "into a long text",
         "few copies",
         "many copies",
         "small",
