@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 import subprocess
 import sys
 import time
@@ -10,8 +13,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from memx_mcp.cli import main
+from memx_mcp.cli import command_line, main
 
+from tests.docs.python_blocks import ROOT
 from tests.mcp.test_mounted import ACCEPT, INITIALIZE
 from tests.support.memx_server import Served
 from tests.support.redis_server import free_port
@@ -61,3 +65,23 @@ def test_stands_alone_under_the_names_it_is_told(served: Served, alone: str) -> 
     for host, status in (("team.test:80", 200), ("team.test", 200), ("evil.test", 421)):
         answer = httpx.post(alone, json=INITIALIZE, headers={**mine, "Host": host})
         assert answer.status_code == status, host
+
+
+def test_the_ready_configurations_start_it_as_they_are_written() -> None:
+    page = (ROOT / "integrations/mcp/README.md").read_text()
+    hosts = [json.loads(text) for text in re.findall(r"```json\n(.*?)```", page, re.DOTALL)]
+    entries = [one["memx"] for host in hosts for one in host.values()]
+    assert len(entries) == 2
+    commands = [[entry["command"], *entry["args"]] for entry in entries]
+    commands += [
+        shlex.split(line) for line in re.findall(r"^claude .* -- (.*)", page, re.MULTILINE)
+    ]
+    (private,) = re.findall(r'"args": (\[[^]]*\[embedded\].*?\])', page)
+    commands.append(["uvx", *json.loads(private)])
+    assert len(commands) == 4
+    for program, package, *arguments in commands:
+        assert (program, package.partition("[")[0]) == ("uvx", "memx-mcp")
+        given = vars(command_line().parse_args(arguments))
+        assert given["agent"] or given["embedded"]
+    for entry in entries:
+        assert entry["env"].keys() == {"MEMX_API_KEY", "MEMX_BASE_URL"}

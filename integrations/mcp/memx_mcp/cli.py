@@ -20,7 +20,7 @@ from memx_sdk import AsyncMemxContext
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
-    parser = _parser()
+    parser = command_line()
     options = parser.parse_args(arguments)
     if options.http and options.embedded is not None:
         parser.error(
@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """Describe the command line."""
     parser = argparse.ArgumentParser(
         prog="memx-mcp",
         description="memX, the shared memory of a team of agents, as an MCP server.",
