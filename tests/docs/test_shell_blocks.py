@@ -57,8 +57,9 @@ class Reader:
         }
 
     def copy(self, block: Block, stderr: int = subprocess.STDOUT) -> subprocess.Popen[str]:
-        """Start a block with this reader's server in place of the one it names."""
-        return self.start(ADDRESS.sub(self.url.removeprefix("http://"), block.script), stderr)
+        """Start a block with this reader's server and files in place of those it names."""
+        script = ADDRESS.sub(self.url.removeprefix("http://"), block.script)
+        return self.start(script.replace("keys.json", f"{self.home}/keys.json"), stderr)
 
     def start(self, script: str, stderr: int = subprocess.STDOUT) -> subprocess.Popen[str]:
         return subprocess.Popen(
