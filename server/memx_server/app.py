@@ -27,6 +27,7 @@ from memx_server.domain.rates import RateLimiter
 from memx_server.domain.schemas import SchemaCache
 from memx_server.judge_pool import JudgePool
 from memx_server.routes import events, health, home, metrics
+from memx_server.routes.browsers import HostGuard
 from memx_server.routes.documents import describe
 from memx_server.routes.errors import install_error_handlers
 from memx_server.routes.events import EventsEndpoint
@@ -75,6 +76,9 @@ class MemxApp(FastAPI):
                 allow_headers=["x-api-key", "authorization", "x-memx-agent", "idempotency-key"],
                 expose_headers=["Retry-After"],
             )
+
+        if services.settings.known_hosts_only:
+            self._entry = HostGuard(self._entry, services.settings.allowed_hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request or serve a socket."""

@@ -57,6 +57,7 @@ def dev(
     except OSError as error:
         _fail(f"cannot prepare {error.filename}: {error.strerror}")
     environ = {
+        "MEMX_KNOWN_HOSTS_ONLY": "1",
         **os.environ,
         "MEMX_STORE_URL": setup.store_url,
         "MEMX_ACL_FILE": str(setup.acl_file),

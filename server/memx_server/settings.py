@@ -141,6 +141,7 @@ class Settings:
         rate_limit: How often one API key may ask; None for as often as it likes.
         metrics: Who is told the figures of ``/metrics``: everybody (``open``), callers on this machine
             (``local``), nobody (``off``).
+        known_hosts_only: Whether every request must call the server by one of ``allowed_hosts``.
         owns_process: Whether the process is the server's alone, to be tuned as it needs.
     """
 
@@ -155,6 +156,7 @@ class Settings:
     workers: int = 1
     rate_limit: RateLimit | None = None
     metrics: str = "local"
+    known_hosts_only: bool = False
     owns_process: bool = False
 
     @classmethod
@@ -189,6 +191,7 @@ class Settings:
             workers=_whole(environ, "MEMX_WORKERS", 1),
             rate_limit=RateLimit.from_env(environ),
             metrics=_one_of(environ, "MEMX_METRICS", ("local", "open", "off")),
+            known_hosts_only=_flag(environ, "MEMX_KNOWN_HOSTS_ONLY"),
             owns_process=True,
         )
 

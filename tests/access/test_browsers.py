@@ -16,7 +16,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
 
 from memx_sdk import AsyncMemxContext
-from tests.support.memx_server import Served, serve_store
+from tests.support.memx_server import MemxServer, Served, serve_store
 
 
 def _ticket(served: Served, key: str, agent: str | None = None) -> str:
@@ -117,6 +117,32 @@ async def test_only_the_servers_own_pages_connect(
         with pytest.raises(InvalidStatus) as refused:
             await opening
         assert refused.value.response.status_code == status
+
+
+@pytest.mark.parametrize("path", ["/", "/dashboard/app.js"])
+def test_the_live_page_is_shown_under_the_servers_own_names(served: Served, path: str) -> None:
+    assert httpx.get(f"{served.url}{path}").status_code == 200
+    rebound = httpx.get(f"{served.url}{path}", headers={"host": "evil.example:8000"})
+    assert (rebound.status_code, rebound.json()["error"]) == (403, "forbidden")
+    assert "MEMX_ALLOWED_HOSTS" in rebound.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/whoami", "/openapi.json", "/metrics", "/mcp"])
+def test_a_developers_server_answers_to_its_own_names_alone(
+    developers: MemxServer, path: str
+) -> None:
+    """Its API key is known to everybody, and a page can make its own name point to this machine."""
+    headers = {"x-api-key": "local_dev_key"}
+    at_home = httpx.get(f"{developers.url}{path}", headers=headers)
+    rebound = httpx.get(f"{developers.url}{path}", headers={**headers, "host": "evil.example:8000"})
+    assert at_home.status_code != 403
+    assert rebound.status_code == 403
+
+
+@pytest.fixture(scope="module")
+def developers() -> Iterator[MemxServer]:
+    with MemxServer("dev") as server:
+        yield server
 
 
 @pytest.fixture

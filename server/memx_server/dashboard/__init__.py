@@ -9,6 +9,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from memx_server.routes.browsers import check_host
+from memx_server.services import Services
+
 _SWAGGER_UI = "fastapi_swagger.resources"
 """Swagger UI's own files, unchanged; from this server, not from another that would have to be trusted
 with the API keys that are typed in, and reached."""
@@ -48,7 +51,7 @@ _DOCS_HEADERS = {
 
 
 def routes() -> list[Route]:
-    """Make the routes of the pages."""
+    """Make the routes of the pages; the live one is shown under the server's own names only."""
     return [
         Route(path, _endpoint(path, *file), methods=["GET"], include_in_schema=False)
         for path, file in _FILES.items()
@@ -61,7 +64,10 @@ def _endpoint(
     content = files(package).joinpath(name).read_bytes()
     headers = _DOCS_HEADERS if path == "/docs" else _HEADERS
 
-    async def serve(_: Request) -> Response:
+    async def serve(request: Request) -> Response:
+        if not path.startswith("/docs"):
+            services: Services = request.app.state.services
+            check_host(request.scope, services.settings.allowed_hosts)
         return Response(content, media_type=media_type, headers=headers)
 
     return serve

@@ -6,11 +6,12 @@ across origins (RFC 6454; RFC 6455, section 10.2). Programs send none and are no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import urlsplit
 
 from memx_sdk.protocol.errors import ProtocolError
-from memx_server.routes.http import Scope
+from memx_server.routes.errors import error_body
+from memx_server.routes.http import Receive, Scope, Send, send_json
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -43,18 +44,57 @@ def check_origin(scope: Scope, hosts: Sequence[str], origins: Sequence[str]) -> 
     )
 
 
-def check_host(scope: Scope) -> None:
-    """Let in who calls this server by a name of this machine: a page that made its own name point here does not.
+def calls_by_name(scope: Scope, hosts: Sequence[str]) -> bool:
+    """Tell whether a request calls this server by one of its names.
+
+    That of a page which made its own name point here (DNS rebinding) does not, though to the browser this server is
+    the page's own.
+
+    Args:
+        scope: The request.
+        hosts: The server's names; ``*`` for any.
+    """
+    host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+    return not host or "*" in hosts or _name(host) in hosts
+
+
+def check_host(scope: Scope, hosts: Sequence[str]) -> None:
+    """Let in who ``calls_by_name``.
 
     Raises:
         ProtocolError: ``forbidden``.
     """
-    host = dict(scope["headers"]).get(b"host", b"localhost").decode("latin-1")
-    if _name(host) not in LOOPBACK:
+    if not calls_by_name(scope, hosts):
         raise ProtocolError(
             "forbidden",
-            f"this is told on the server's own machine only, not to callers of {host!r}",
+            "this server does not go by the name in the header Host; an operator gives it further names by "
+            "MEMX_ALLOWED_HOSTS",
         )
+
+
+class HostGuard:
+    """Answers only who calls this server by one of its names, whatever is asked.
+
+    The API key of a developer's server is known to everybody; this keeps the pages that they visit from using it.
+
+    Args:
+        app: What answers those.
+        hosts: The server's names; ``*`` for any.
+    """
+
+    def __init__(self, app: Callable[..., Awaitable[None]], hosts: Sequence[str]) -> None:
+        self._app = app
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or refuse."""
+        try:
+            if scope["type"] == "http":  # a WebSocket of a page names its origin, which is checked
+                check_host(scope, self._hosts)
+        except ProtocolError as error:
+            await send_json(send, error.status, error_body(error))
+            return
+        await self._app(scope, receive, send)
 
 
 def _name(host: str) -> str:

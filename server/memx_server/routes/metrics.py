@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server import __version__
 from memx_server.domain.tally import BOUNDS
-from memx_server.routes.browsers import check_host
+from memx_server.routes.browsers import LOOPBACK, calls_by_name
 from memx_server.routes.errors import not_found
 from memx_server.routes.health import store_answers
 from memx_server.routes.http import Scope
@@ -62,8 +62,7 @@ def _check_reader(scope: Scope, services: Services) -> None:
     if settings.metrics == "off":
         raise not_found(PATH)
     if settings.metrics == "local":
-        check_host(scope)
-        if not _is_local(scope.get("client")):
+        if not (calls_by_name(scope, LOOPBACK) and _is_local(scope.get("client"))):
             raise ProtocolError(
                 "forbidden",
                 "this server's figures are told on its own machine only; its operator tells them to everybody "
