@@ -61,13 +61,13 @@ def _check_reader(scope: Scope, services: Services) -> None:
     settings = services.settings
     if settings.metrics == "off":
         raise not_found(PATH)
-    if settings.metrics == "local":
-        if not (calls_by_name(scope, LOOPBACK) and _is_local(scope.get("client"))):
-            raise ProtocolError(
-                "forbidden",
-                "this server's figures are told on its own machine only; its operator tells them to everybody "
-                "who can reach it with MEMX_METRICS=open",
-            )
+    is_local = calls_by_name(scope, LOOPBACK) and _is_local(scope.get("client"))
+    if settings.metrics == "local" and not is_local:
+        raise ProtocolError(
+            "forbidden",
+            "this server's figures are told on its own machine only; its operator tells them to everybody "
+            "who can reach it with MEMX_METRICS=open",
+        )
 
 
 def _is_local(peer: tuple[str, int] | None) -> bool:
