@@ -73,7 +73,7 @@ class WriteOrder:
 
 def plain_key(operation: Operation, call: Call, request: Any) -> str | None:
     """The key of a write that goes straight to the store; None for every other write."""
-    if operation.name not in {"set", "delete"} or request.if_revision is not None:
+    if operation.name not in {"set", "delete"}:
         return None
     key: str = request.key
     if operation.name == "delete":
