@@ -72,7 +72,10 @@ def acl_fault(path: Path) -> str | None:
     except OSError as error:
         return f"cannot read the API keys in {path}: {error.strerror}"
     except (ValueError, ProtocolError) as error:
-        return f"{path} is no ACL file: {error}"
+        return (
+            f"{path} is no ACL file: {error}; it maps each API key to a list of patterns, "
+            "or to an object with read, write and more"
+        )
     return None if grants else f"{path} holds no API key"
 
 
