@@ -15,7 +15,7 @@ from benchmarks.load import drive
 from benchmarks.plan import Measurement, Plan
 from benchmarks.table import Row
 
-TITLE = "growth: requests spread over all there are; the floor has few"
+TITLE = "Growth: requests spread over all there are; the floor has few"
 
 _AIM = 0.95
 _AIMED_AT = 100_000

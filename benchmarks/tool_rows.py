@@ -23,7 +23,7 @@ from benchmarks.servers import API_KEY, Server
 from benchmarks.table import Row
 from memx_sdk import AsyncMemxContext
 
-TITLE = "tools of frameworks, one call at a time"
+TITLE = "Tools of frameworks, one call at a time"
 FLOOR = "the same operation by the asynchronous SDK"
 
 Arguments = dict[str, Any]
