@@ -8,6 +8,7 @@ of one write at a time, memory that of an idle subscriber.
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ EVENT = (
 _UNDER_WAY = 8
 _AIMS = {1_000: 0.8}
 _QUICK = ((1, 1_000),)
-_ALL = ((1, 1), (1, 100), (1, 1_000), (1, 5_000), (2, 1_000))
+_ALL = tuple(itertools.product((1, 2), (1, 100, 1_000, 5_000)))
 """Servers, and subscribers in all."""
 
 

@@ -17,7 +17,6 @@ from benchmarks.__main__ import GROUPS
 from benchmarks.load import REVISION, Call, wrk_script
 from benchmarks.plan import Plan
 from benchmarks.table import Row, Sample, render
-from tests.support.redis_server import redis_binaries
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAN = Plan(rounds=3, seconds=0.5)
@@ -135,7 +134,6 @@ def test_every_group_is_a_module_with_a_title_and_a_measure() -> None:
 
 @pytest.mark.timeout(180)
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk, which drives the load, is missing")
-@pytest.mark.skipif(not redis_binaries(), reason="no redis-server")
 def test_a_short_run_measures_every_row_and_no_request_fails(tmp_path: Path) -> None:
     results, chart = tmp_path / "run.json", tmp_path / "run.svg"
     command = [sys.executable, "-m", "benchmarks", "--only", "http", "--rounds", "1"]
