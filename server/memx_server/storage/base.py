@@ -252,6 +252,15 @@ class Store(Protocol):
         deletes is refused where that would leave more than the cap; what has expired does not count.
         """
 
+    async def commit_each(
+        self, space: str, transactions: Sequence[Transaction]
+    ) -> Sequence[Outcome | StoreUnavailable]:
+        """Apply each of ``transactions``, in this order, as ``commit`` does.
+
+        Each is all or nothing by itself, and what became of one is nothing to the next. It is not
+        raised but returned where the store does not answer for one of them.
+        """
+
     async def head(self, space: str) -> Position:
         """The position after the newest change; revision 0 in a space that never held anything.
 

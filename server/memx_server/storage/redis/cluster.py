@@ -11,7 +11,7 @@ from hiredis import ReplyError
 from memx_server.storage.base import StoreUnavailable
 from memx_server.storage.redis.connection import Connection, Endpoint
 from memx_server.storage.redis.link import Command, Link
-from memx_server.storage.redis.servers import Place, transact
+from memx_server.storage.redis.servers import Place, Sent, transact
 
 _REDIRECTIONS = 4
 _MAP_STANDS = 0.1
@@ -41,6 +41,26 @@ class Cluster:
     async def call(self, slot: int, *command: bytes | str | int) -> Any:
         """Send one command; as ``Link.call``."""
         return await self._follow(slot, lambda link: link.call(*command))
+
+    def begin(self, slot: int, *command: bytes | str | int) -> Sent | None:
+        """Send one command now; None where the map or the connection has to be made first."""
+        if self._doubtful:
+            return None
+        try:
+            link = self._link(self._owner(slot))
+        except StoreUnavailable:
+            return None
+        reply = link.begin(*command)
+        return None if reply is None else Sent(link, reply)
+
+    async def finish(self, slot: int, sent: Sent, *command: bytes | str | int) -> Any:
+        """Wait for the reply to a command that was begun; from there on as ``call``."""
+        begun: list[Sent] = [sent]
+
+        def go_on(link: Link[Connection]) -> Awaitable[Any]:
+            return sent.link.finish(begun.pop().reply) if begun else link.call(*command)
+
+        return await self._follow(slot, go_on)
 
     async def transact(self, slot: int, *commands: Command) -> list[Any]:
         """Run commands in MULTI and EXEC; return their replies."""

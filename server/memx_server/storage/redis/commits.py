@@ -1,44 +1,42 @@
-"""A transaction as arguments of the commit script, and the script's answer as an outcome."""
+"""Commits: those of one space that are asked for in one turn of the event loop are run together.
+
+One run of the script for several transactions shares what each would do alone: taking its arguments,
+reading the state of the space and writing it back.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from memx_sdk.protocol.cursors import Position
 from memx_server.storage.base import (
     IDEMPOTENCY_KEPT_MS,
-    Committed,
-    Conflicted,
-    Delete,
-    DeleteSchema,
-    IdempotencyMismatch,
     Outcome,
     Put,
-    PutSchema,
-    SchemaMoved,
-    SpaceFull,
-    Touch,
+    StoreUnavailable,
     Transaction,
-    Write,
-    Written,
 )
-from memx_server.storage.encoding import quote
 from memx_server.storage.redis.keyspace import Keyspace
 from memx_server.storage.redis.scripts import Script
-from memx_server.storage.redis.servers import Servers
+from memx_server.storage.redis.servers import Sent, Servers
+from memx_server.storage.redis.transactions import Argument, decode, encode
 
 NOTICE_MAX_BYTES = 64 * 1024
 """The most change text that a notice carries: Redis cuts off clients whose notices pile up."""
 
-_TTL_MAX_MS = 2**52
-_WRITES_MAX = 1000
-"""Lua's stack takes a few thousand values at once; the domain's own limit is far below."""
+_BATCH_BYTES = 4096
+"""With so much to write a batch leaves before the turn ends, so that Redis works while we do."""
 
-Argument = bytes | str | int
+_WRITE_BYTES = 256
+"""What a write counts for beside its value."""
+
+Reply = tuple[Sequence[Any], bool] | Exception
+"""What the script said of one transaction, and whether it left work for an empty one; or its error."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,37 @@ class LogLimits:
 
     records: int
     bytes: int
+
+
+class Batch:
+    """Transactions of one space that go to Redis together, in this order."""
+
+    __slots__ = ("arguments", "keys", "replies", "size", "space")
+
+    def __init__(self, space: Keyspace, *arguments: Argument) -> None:
+        self.space = space
+        self.keys: list[bytes] = list(space.shared)
+        self.arguments: list[Argument] = list(arguments)
+        self.replies: list[asyncio.Future[Reply]] = []
+        self.size = 0
+
+    def add(self, transaction: Transaction, reply: asyncio.Future[Reply]) -> None:
+        """Take one more."""
+        encode(self.space, transaction, self.keys, self.arguments)
+        self.replies.append(reply)
+        for write in transaction.writes:
+            self.size += _WRITE_BYTES + (len(write.value) if isinstance(write, Put) else 0)
+
+    def settle(self, said: Any) -> None:
+        """Tell everyone what the script said of theirs; or the error, which all then share."""
+        if isinstance(said, Exception):
+            each: list[Reply] = [said] * len(self.replies)
+        else:
+            more, outcomes = said
+            each = [(outcome, bool(more)) for outcome in outcomes]
+        for waiting, reply in zip(self.replies, each, strict=True):
+            if not waiting.done():  # else the caller has given up
+                waiting.set_result(reply)
 
 
 class Commits:
@@ -62,9 +91,11 @@ class Commits:
         self._servers = servers
         self._max_keys = max_keys
         self._lineages = secrets.token_hex(9).encode()
-        self._commits = itertools.count()
+        self._batches = itertools.count()
+        self._open: dict[bytes, Batch] = {}
+        self._waiting: set[asyncio.Task[None]] = set()
         self._script = Script(
-            *("space", "checks", "plan", "write"),
+            "commit",
             MAX_RECORDS=limits.records,
             MAX_BYTES=limits.bytes,
             MAX_KEYS=max_keys,
@@ -79,89 +110,71 @@ class Commits:
             What came of it, and whether work is left for an empty transaction to go on with:
             expiries to log or records to trim.
         """
-        if len(transaction.writes) + len(transaction.compares) > _WRITES_MAX:
-            raise ValueError(f"a transaction has at most {_WRITES_MAX} writes and compares")
-        keys, arguments = self._encode(space, transaction)
-        reply = await self._script.run(self._servers, space.slot, keys, arguments)
-        if reply[0] == b"full":
-            return SpaceFull(self._max_keys), False
-        return _decode(reply, transaction)
+        return await self.finish(transaction, self.begin(space, transaction))
 
-    def _encode(
-        self, space: Keyspace, transaction: Transaction
-    ) -> tuple[list[bytes], list[Argument]]:
-        idempotency, schemas = transaction.idempotency, transaction.schema_revision
-        keys = [
-            *space.shared,
-            space.answer(idempotency.token) if idempotency else space.meta,
-            *[space.entry(part.key) for part in (*transaction.compares, *transaction.writes)],
-        ]
-        arguments: list[Argument] = [
-            b"%b%x" % (self._lineages, next(self._commits)),  # the lineage, should this open one
-            quote(transaction.writer),
-            b"" if schemas is None else schemas,
-            quote(idempotency.digest) if idempotency else b"",
-            idempotency.note if idempotency else b"",
-            b"SPUBLISH" if self._servers.sharded else b"PUBLISH",
-            len(transaction.compares),
-        ]
-        for compare in transaction.compares:
-            arguments += (compare.key, compare.revision)
-        for write in transaction.writes:
-            arguments += _write_arguments(write)
-        return keys, arguments
+    def begin(self, space: Keyspace, transaction: Transaction) -> asyncio.Future[Reply]:
+        """Commit behind all that was begun before in the same space.
 
+        Returns:
+            For ``finish``. An error is a result too, so that nobody has to look at it.
+        """
+        loop = asyncio.get_running_loop()
+        batch = self._open.get(space.meta)
+        if batch is None:
+            if not self._open:
+                loop.call_soon(self._send_all)
+            lineage = b"%b%x" % (self._lineages, next(self._batches))  # should the batch open one
+            publish = b"SPUBLISH" if self._servers.sharded else b"PUBLISH"
+            batch = self._open[space.meta] = Batch(space, lineage, publish)
+        reply: asyncio.Future[Reply] = loop.create_future()
+        batch.add(transaction, reply)
+        if batch.size >= _BATCH_BYTES:
+            del self._open[space.meta]
+            self._send(batch)
+        return reply
 
-def _write_arguments(write: Write) -> Sequence[Argument]:
-    """Kind, key, key as JSON, reason as a member of the change, expiry, whether logged, value."""
-    key, quoted = write.key, quote(write.key)
-    match write:
-        case Put():
-            ttl = b"keep" if write.keep_expiry else _ttl(write.ttl_ms)
-            logged = b"1" if write.log_value else b""
-            return (b"put", key, quoted, _reason(write.reason), ttl, logged, write.value)
-        case Delete():
-            return (b"delete", key, quoted, _reason(write.reason), b"", b"1", b"")
-        case Touch():
-            return (b"touch", key, quoted, b"", _ttl(write.ttl_ms), b"1", b"")
-        case PutSchema():
-            return (b"put_schema", key, quoted, _reason(write.reason), b"", b"1", write.schema)
-        case DeleteSchema():
-            return (b"delete_schema", key, quoted, _reason(write.reason), b"", b"1", b"null")
+    async def finish(
+        self, transaction: Transaction, begun: asyncio.Future[Reply]
+    ) -> tuple[Outcome, bool]:
+        """Wait for what came of a transaction that was begun; as ``run``."""
+        reply = await begun
+        if isinstance(reply, Exception):
+            raise type(reply)(*reply.args)  # its own: an exception gathers where it was raised
+        return decode(reply[0], transaction, self._max_keys), reply[1]
 
+    def _send_all(self) -> None:
+        batches, self._open = self._open, {}
+        for batch in batches.values():
+            if batch.replies:
+                self._send(batch)
 
-def _ttl(ttl_ms: int | None) -> Argument:
-    if ttl_ms is None:
-        return b""
-    if not 0 < ttl_ms < _TTL_MAX_MS:
-        raise ValueError(f"a time to live is above 0 and below 2^52 ms: {ttl_ms}")
-    return ttl_ms
+    def _send(self, batch: Batch) -> None:
+        sent = self._script.begin(self._servers, batch.space.slot, batch.keys, batch.arguments)
+        if sent is None:
+            self._wait(batch, None)
+        else:
+            sent.reply.add_done_callback(partial(self._replied, batch, sent))
 
+    def _replied(self, batch: Batch, sent: Sent, reply: asyncio.Future[Any]) -> None:
+        said = reply.result()
+        if isinstance(said, Exception):
+            self._wait(batch, sent)
+        else:
+            batch.settle(said)
 
-def _reason(reason: str | None) -> bytes:
-    return b"" if reason is None else b',"reason":' + quote(reason)
+    def _wait(self, batch: Batch, sent: Sent | None) -> None:
+        """Go the long way: a connection has to be made, or there was an error."""
+        task = asyncio.get_running_loop().create_task(self._run(batch, sent))
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
 
-
-def _decode(reply: Sequence[Any], transaction: Transaction) -> tuple[Outcome, bool]:
-    outcome = reply[0]
-    if outcome == b"committed":
-        return _committed(reply[1:], None), bool(reply[4])
-    if outcome == b"repeated":
-        words, _, note = reply[1].partition(b"\n")
-        lineage, *numbers = words.split(b" ")
-        return _committed([lineage, *map(int, numbers)], note), False
-    if outcome == b"conflict":
-        key = transaction.compares[reply[1]].key
-        return Conflicted(key, reply[2] if len(reply) > 2 else None), False
-    if outcome == b"schemas":
-        return SchemaMoved(reply[1]), False
-    return IdempotencyMismatch(), False
-
-
-def _committed(reply: Sequence[Any], note: bytes | None) -> Committed:
-    """Read lineage, revision, ts, a flag, and for each write: changed, version, expiry or -1."""
-    written = [
-        Written(reply[i] == 1, reply[i + 1], None if reply[i + 2] < 0 else reply[i + 2] / 1000)
-        for i in range(4, len(reply), 3)
-    ]
-    return Committed(Position(reply[0].decode(), reply[1]), reply[2] / 1_000_000, written, note)
+    async def _run(self, batch: Batch, sent: Sent | None) -> None:
+        said: Any = StoreUnavailable("the store is closed")
+        try:
+            said = await self._script.run(
+                self._servers, batch.space.slot, batch.keys, batch.arguments, sent
+            )
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
+            said = error
+        finally:
+            batch.settle(said)

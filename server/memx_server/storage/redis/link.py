@@ -77,6 +77,25 @@ class Link(Generic[C]):
             raise self._judged(reply)
         return reply
 
+    def begin(self, *command: bytes | str | int) -> asyncio.Future[Any] | None:
+        """Send a command now.
+
+        Returns:
+            What becomes the reply, which may be an error, for ``finish``; None where a connection
+            has to be made first.
+        """
+        connection = self._connection
+        if connection is None or connection.closed:
+            return None
+        return connection.send(*command)
+
+    async def finish(self, begun: asyncio.Future[Any]) -> Any:
+        """Wait for the reply to a command that was begun; as ``call``."""
+        reply = await begun
+        if isinstance(reply, Exception):
+            raise self._judged(reply)
+        return reply
+
     async def calls(self, *commands: Command) -> list[Any]:
         """Send commands in a row, with nothing of ours in between; return their replies."""
         connection = await self.connection()

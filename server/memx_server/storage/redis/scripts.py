@@ -3,41 +3,57 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from importlib import resources
-from typing import Any, Protocol
+from typing import Any
 
 from hiredis import ReplyError
 
+from memx_server.storage.redis.servers import Sent, Servers
 
-class Caller(Protocol):
-    """Sends a command to the server that holds ``slot``."""
-
-    async def call(self, slot: int, *command: bytes | str | int) -> Any:
-        """Return the reply; raises ``ReplyError`` where it is an error."""
+_PART = re.compile(r"^--> (\w+)$", re.MULTILINE)
+"""A line that stands for another file."""
 
 
 class Script:
-    """One Lua script, joined from the files of ``lua/`` that are named.
+    """One Lua script of ``lua/``; a line ``--> name`` in it stands for the file of that name.
 
     Args:
-        parts: The files' names without ending.
+        name: The file's name without ending.
         constants: Numbers that the script knows by name.
     """
 
-    def __init__(self, *parts: str, **constants: int) -> None:
-        folder = resources.files(__package__) / "lua"
+    def __init__(self, name: str, **constants: int) -> None:
         known = "".join(f"local {name} = {value}\n" for name, value in constants.items())
-        source = [(folder / f"{part}.lua").read_bytes() for part in parts]
-        self.source = b"\n".join([known.encode(), *source])
+        self.source = (known + _source(name)).encode()
         self._digest = hashlib.sha1(self.source, usedforsecurity=False).hexdigest().encode()
 
     async def run(
-        self, caller: Caller, slot: int, keys: list[bytes], arguments: list[bytes | str | int]
+        self,
+        servers: Servers,
+        slot: int,
+        keys: list[bytes],
+        arguments: list[bytes | str | int],
+        sent: Sent | None = None,
     ) -> Any:
-        """Run it and return its reply."""
+        """Run it and return its reply; ``sent`` is what ``begin`` returned, if that came first."""
+        command = (b"EVALSHA", self._digest, len(keys), *keys, *arguments)
         try:
-            return await caller.call(slot, b"EVALSHA", self._digest, len(keys), *keys, *arguments)
+            if sent is None:
+                return await servers.call(slot, *command)
+            return await servers.finish(slot, sent, *command)
         except ReplyError as error:
             if not str(error).startswith("NOSCRIPT"):
                 raise
-        return await caller.call(slot, b"EVAL", self.source, len(keys), *keys, *arguments)
+        return await servers.call(slot, b"EVAL", self.source, len(keys), *keys, *arguments)
+
+    def begin(
+        self, servers: Servers, slot: int, keys: list[bytes], arguments: list[bytes | str | int]
+    ) -> Sent | None:
+        """Have it run; as ``Servers.begin``."""
+        return servers.begin(slot, b"EVALSHA", self._digest, len(keys), *keys, *arguments)
+
+
+def _source(name: str) -> str:
+    text = (resources.files(__package__) / "lua" / f"{name}.lua").read_text()
+    return _PART.sub(lambda part: _source(part[1]), text)

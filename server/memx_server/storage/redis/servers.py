@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from redis.asyncio.connection import RedisSSLContext, parse_url
@@ -14,6 +15,13 @@ from memx_server.storage.redis.link import Command, Link
 
 Place = tuple[str, int]
 """What tells the servers of a cluster apart: host and port."""
+
+
+class Sent(NamedTuple):
+    """A command on its way, and the link that it went by."""
+
+    link: Link[Connection]
+    reply: asyncio.Future[Any]
 
 
 class Servers(Protocol):
@@ -27,6 +35,12 @@ class Servers(Protocol):
 
     async def call(self, slot: int, *command: bytes | str | int) -> Any:
         """Send one command; as ``Link.call``."""
+
+    def begin(self, slot: int, *command: bytes | str | int) -> Sent | None:
+        """Send one command now; None where something has to be waited for first."""
+
+    async def finish(self, slot: int, sent: Sent, *command: bytes | str | int) -> Any:
+        """Wait for the reply to a command that was begun; from there on as ``call``."""
 
     async def transact(self, slot: int, *commands: Command) -> list[Any]:
         """Run commands in MULTI and EXEC; return their replies."""
@@ -53,6 +67,15 @@ class Standalone:
     async def call(self, slot: int, *command: bytes | str | int) -> Any:
         """Send one command; as ``Link.call``."""
         return await self._link.call(*command)
+
+    def begin(self, slot: int, *command: bytes | str | int) -> Sent | None:
+        """Send one command now; None where there is no connection."""
+        reply = self._link.begin(*command)
+        return None if reply is None else Sent(self._link, reply)
+
+    async def finish(self, slot: int, sent: Sent, *command: bytes | str | int) -> Any:
+        """Wait for the reply to a command that was begun."""
+        return await sent.link.finish(sent.reply)
 
     async def transact(self, slot: int, *commands: Command) -> list[Any]:
         """Run commands in MULTI and EXEC; return their replies."""

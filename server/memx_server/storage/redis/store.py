@@ -109,16 +109,32 @@ class RedisStore:
 
     async def commit(self, space: str, transaction: Transaction) -> Outcome:
         """Apply ``transaction`` atomically, in the total order of the space."""
-        keyspace = self._keyspaces.space(space)
-        if any(
-            isinstance(write, Put | Touch) and write.ttl_ms is not None
-            for write in transaction.writes
-        ):
+        if _gives_expiry(transaction):
             await self._sweeper.before_expiry(space)
-        outcome, unfinished = await self._commits.run(keyspace, transaction)
+        outcome, unfinished = await self._commits.run(self._keyspaces.space(space), transaction)
         if unfinished:
             self._sweeper.finish(space)
         return outcome
+
+    async def commit_each(
+        self, space: str, transactions: Sequence[Transaction]
+    ) -> Sequence[Outcome | StoreUnavailable]:
+        """Apply each of ``transactions``, in this order."""
+        if any(map(_gives_expiry, transactions)):
+            await self._sweeper.before_expiry(space)
+        keyspace = self._keyspaces.space(space)
+        begun = [self._commits.begin(keyspace, transaction) for transaction in transactions]
+        outcomes: list[Outcome | StoreUnavailable] = []
+        for transaction, reply in zip(transactions, begun, strict=True):
+            try:
+                outcome, unfinished = await self._commits.finish(transaction, reply)
+            except StoreUnavailable as error:
+                outcomes.append(error)
+            else:
+                outcomes.append(outcome)
+                if unfinished:
+                    self._sweeper.finish(space)
+        return outcomes
 
     async def head(self, space: str) -> Position:
         """The position after the newest change; revision 0 in a space that never held anything."""
@@ -150,3 +166,9 @@ class RedisStore:
     async def _commit_nothing(self, space: Keyspace) -> bool:
         _, unfinished = await self._commits.run(space, _NOTHING)
         return unfinished
+
+
+def _gives_expiry(transaction: Transaction) -> bool:
+    return any(
+        isinstance(write, Put | Touch) and write.ttl_ms is not None for write in transaction.writes
+    )

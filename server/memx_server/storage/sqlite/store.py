@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +120,19 @@ class SqliteStore(Store):
     async def commit(self, space: str, transaction: Transaction) -> Outcome:
         """Apply ``transaction`` atomically; it is on the disk when this returns."""
         session = self._session()
-        return await session.writer.submit(lambda: session.ledger.commit(space, transaction))
+        return await session.writer.submit(partial(session.ledger.commit, space, transaction))
+
+    async def commit_each(
+        self, space: str, transactions: Sequence[Transaction]
+    ) -> Sequence[Outcome | StoreUnavailable]:
+        """Apply each of ``transactions``, in this order."""
+        session = self._session()
+        begun = [
+            session.writer.begin(partial(session.ledger.commit, space, transaction))
+            for transaction in transactions
+        ]
+        finished = await asyncio.gather(*map(session.writer.finish, begun), return_exceptions=True)
+        return list(map(_outcome, finished))
 
     async def head(self, space: str) -> Position:
         """The position after the newest change; revision 0 in a space that never held anything."""
@@ -172,3 +186,9 @@ class SqliteStore(Store):
                     listener.on_record(record)
                 except Exception:  # one bad listener must not cost the others a record
                     log.exception("a listener of the space's tail failed")
+
+
+def _outcome(finished: Outcome | BaseException) -> Outcome | StoreUnavailable:
+    if isinstance(finished, BaseException) and not isinstance(finished, StoreUnavailable):
+        raise finished
+    return finished

@@ -105,15 +105,26 @@ class Writer:
             StoreUnavailable: The disk refused or did not answer in time; in the latter case the
                 write may still happen.
         """
+        return await self.finish(self.begin(run))
+
+    def begin(self, run: Callable[[], T]) -> asyncio.Future[T]:
+        """Have ``run`` called behind all that was begun before; returns what ``finish`` takes.
+
+        Raises:
+            StoreUnavailable: The store is closed.
+        """
         if self._closing:
             raise StoreUnavailable("the store is closed")
         job = Job(run, self._loop.create_future())
         self._jobs.append(job)
         self._wake.set()
+        return job.done
+
+    async def finish(self, begun: asyncio.Future[T]) -> T:
+        """Wait for the result of what was begun; as ``submit``."""
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                result: T = await job.done
-                return result
+                return await begun
         except TimeoutError:
             raise StoreUnavailable(f"the disk gave no answer in {ANSWER_SECONDS:g} s") from None
 

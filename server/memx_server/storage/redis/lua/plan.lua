@@ -1,13 +1,13 @@
--- The commit script, part 3: what is to be written, worked out before anything is.
+-- The commit script: what is to be written, worked out before anything is.
 
 -- The writes, and of their keys those that have expired without a record of it: an entry that Redis does
 -- not have is gone, even if this clock (a new primary's, perhaps) is behind the one that ended it.
 local writes, at_hand, expired, added = {}, {}, {}, 0
-for at = FIRST_WRITE, #ARGV, WRITE_ARGS do
-  local kind, name, quoted, reason, ttl, logged, value = unpack(ARGV, at, at + WRITE_ARGS - 1)
+for at = FIRST_WRITE, next_arg - 1, WRITE_ARGS do
+  local kind, name, quoted, reason, ttl, in_log, value = unpack(ARGV, at, at + WRITE_ARGS - 1)
   local write = {
     kind = kind, name = name, quoted = quoted, reason = reason, value = value,
-    logged = logged == '1', entry = KEYS[FIRST_ENTRY + COMPARES + #writes],
+    in_log = in_log == '1', entry = KEYS[FIRST_ENTRY + COMPARES + #writes],
     version_before = false, version = 0, expires = false, text = false, changed = false,
   }
   if kind ~= 'put_schema' and kind ~= 'delete_schema' then
@@ -38,13 +38,15 @@ if MAX_KEYS > 0 and added > 0 then
       if expires and expires < now_ms and write.version_before then kept = kept + 1 end
       if expires and expires >= now_ms and not write.version_before then kept = kept - 1 end
     end
-    if kept > MAX_KEYS then return {'full'} end
+    if kept > MAX_KEYS then outcome = {'full'} end
   end
 end
+if outcome then break end
 
 -- Other entries that have expired. Those at hand that Redis still shows are alive in this transaction.
-local due = expiring and call('ZRANGEBYSCORE', EXPIRIES, '-inf', format('%.0f', now_ms - 1),
-  'LIMIT', 0, EXPIRED_AT_ONCE) or {}
+local due = expiring and not swept and call('ZRANGEBYSCORE', EXPIRIES, '-inf',
+  format('%.0f', now_ms - 1), 'LIMIT', 0, EXPIRED_AT_ONCE) or {}
+swept, more = true, more or #due == EXPIRED_AT_ONCE
 if #due > 0 then
   for i = 0, COMPARES - 1 do
     if standing(KEYS[FIRST_ENTRY + i]) then at_hand[ARGV[FIRST_COMPARE + i * COMPARE_ARGS]] = true end
@@ -56,20 +58,17 @@ end
 
 -- The revision. A replication id stands for an unbroken history: a restart and a promotion, which may
 -- both have lost writes, give the server another one, and that opens a new lineage.
-local server_replid, counted_from = replid, tonumber(head)
+local counted_from = tonumber(head)
 if #writes > 0 or #expired > 0 then
-  local info = call('INFO', 'replication')
-  local _, before = info:find('master_replid:', 1, true)
-  server_replid = before and info:sub(before + 1, before + 40) or ''
+  if not server_replid then
+    local info = call('INFO', 'replication')
+    local _, before = info:find('master_replid:', 1, true)
+    server_replid = before and info:sub(before + 1, before + 40) or ''
+  end
   if server_replid ~= replid then counted_from = math.max(counted_from, now - 1) end
 end
 local expiry_revision = #expired > 0 and format('%.0f', counted_from + 1)
 local revision = format('%.0f', counted_from + (expiry_revision and 2 or 1))
-
-local function removal(action, quoted, removed_at, writer, reason)
-  return '{"event":"value","action":"' .. action .. '","key":' .. quoted .. ',"revision":' .. removed_at
-    .. ',"version":0,"ts":' .. ts .. ',"writer":' .. writer .. reason .. ',"value":null}'
-end
 
 local changes = {}
 for _, write in ipairs(writes) do
@@ -84,7 +83,7 @@ for _, write in ipairs(writes) do
       .. ',"value":' .. write.value .. '}'
     action, change = 'set', '{"event":"value","action":"set","key":' .. write.quoted .. ',' .. stamp
       .. (expires and ',"expires_at":' .. expires or '') .. write.reason
-      .. (write.logged and ',"value":' or '') .. (write.logged and write.value or '') .. '}'
+      .. (write.in_log and ',"value":' or '') .. (write.in_log and write.value or '') .. '}'
 
   elseif kind == 'delete' and write.version_before then
     action, change = 'delete', removal('delete', write.quoted, revision, WRITER, write.reason)

@@ -1,31 +1,4 @@
--- The commit script, part 1: its arguments, the clock, the state of the space.
---
--- It commits one transaction of a space, or says what stood in its way. Its parts are joined in this
--- order: space, checks, plan, write. Before them stand the constants MAX_RECORDS, MAX_BYTES, MAX_KEYS,
--- NOTICE_MAX and ANSWER_MS (commits.py).
---
--- Redis does not roll back a script that fails half-way, so every check comes before the first write,
--- and the first write (XADD) is one that Redis refuses when it is out of memory or is a replica. Values
--- are bytes that are only ever joined, never parsed. Revisions are text throughout, as Lua's own
--- conversion of numbers rounds them.
---
--- It reads from top to bottom and has few functions: Lua would make each of them anew at every run,
--- which costs as much as a command of Redis.
-
-local META, LOG, NAMES, EXPIRIES, NEWEST, SCHEMAS, ANSWER = unpack(KEYS, 1, 7)
-local FIRST_ENTRY = 8
-
-local NEW_LINEAGE, WRITER, SCHEMA_REVISION, DIGEST, NOTE, PUBLISH = unpack(ARGV, 1, 6)
-local COMPARES = tonumber(ARGV[7])
-local FIRST_COMPARE, COMPARE_ARGS, WRITE_ARGS = 8, 2, 7
-local FIRST_WRITE = FIRST_COMPARE + COMPARES * COMPARE_ARGS
-
--- The most that one commit does for others.
-local EXPIRED_AT_ONCE, TRIMMED_AT_ONCE = 100, 100
--- Ended lineages that a cursor may still come from.
-local CUTS_KEPT = 32
-
-local call, format = redis.call, string.format
+-- The commit script: the clock, and the state of the space.
 
 local clock = call('TIME')
 local now = clock[1] * 1000000 + clock[2]
@@ -40,7 +13,13 @@ local floor = held[4] or '0'
 local bytes = tonumber(held[5] or 0)
 local schema_revision = held[6] or '0'
 local cuts = held[7] or ''
+local records = call('XLEN', LOG)
 local expiring = call('EXISTS', EXPIRIES) == 1
+local server_replid
+
+-- Whether the log has grown, whether more than its head and size has changed, whether a transaction was
+-- empty, whether other entries' expiries have been looked for, and whether work is left for an empty one.
+local logged, moved, empty, swept, more = false, false, false, false, false
 
 -- Returns the revision and the version of an entry, nil where there is none.
 --
@@ -51,4 +30,40 @@ local function standing(entry)
   if start ~= '' then
     return start:match('^{"revision":(%d+),"version":(%d+)')
   end
+end
+
+local function removal(action, quoted, removed_at, writer, reason)
+  return '{"event":"value","action":"' .. action .. '","key":' .. quoted .. ',"revision":' .. removed_at
+    .. ',"version":0,"ts":' .. ts .. ',"writer":' .. writer .. reason .. ',"value":null}'
+end
+
+-- Logs changes as one record and tells those who tail the space.
+--
+-- A record of the log is a stream entry `<revision>-0` with the fields `previous` (the revision of the
+-- record before it) and, for each change, `<action>:<before>:<key>` with the change's text. `before` is
+-- the revision of the change of this key before, ? where there was none or none is known. So the changes
+-- of a key are a chain; NEWEST holds `<newest revision> <first revision> <changes>` for each key that
+-- the log knows, ? for a first revision that may not have been the key's first.
+local function append(changes, at)
+  local fields, notice, size = {'previous', head}, {lineage .. ' ' .. at .. ' ' .. head .. '\n'}, 0
+  for i, change in ipairs(changes) do
+    local before, first, count = '?', floor == '0' and at or '?', '0'
+    if change.action ~= 'schema' then
+      local newest = call('HGET', NEWEST, change.name)
+      if newest then before, first, count = newest:match('^(%d+) (%S+) (%d+)$') end
+      change.newest = at .. ' ' .. first .. ' ' .. format('%.0f', count + 1)
+    end
+    fields[2 * i + 1] = change.action .. ':' .. before .. ':' .. change.name
+    fields[2 * i + 2] = change.text
+    notice[2 * i], notice[2 * i + 1] = i == 1 and '[' or ',', change.text
+    size = size + #change.text
+  end
+  call('XADD', LOG, at .. '-0', unpack(fields))
+  -- A notice that would be too big names the revision only.
+  notice[#notice + 1] = ']'
+  call(PUBLISH, LOG, size <= NOTICE_MAX and table.concat(notice) or notice[1])
+  for _, change in ipairs(changes) do
+    if change.newest then call('HSET', NEWEST, change.name, change.newest) end
+  end
+  head, bytes, records, logged = at, bytes + size, records + 1, true
 end

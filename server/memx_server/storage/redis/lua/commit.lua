@@ -1,0 +1,50 @@
+-- The commit script: it commits transactions of one space, one behind the other, or says of each what
+-- stood in its way. The constants MAX_RECORDS, MAX_BYTES, MAX_KEYS, NOTICE_MAX and ANSWER_MS stand
+-- before it (commits.py); a line `--> name` stands for the file of that name (scripts.py).
+--
+-- Redis does not roll back a script that fails half-way, so every check of a transaction comes before its
+-- first write, and the first write (XADD) is one that Redis refuses when it is out of memory or is a
+-- replica; once one has been let through, Redis refuses none of the same script. Values are bytes that
+-- are only ever joined, never parsed. Revisions are text throughout, as Lua's own conversion of numbers
+-- rounds them.
+--
+-- It has few functions and makes none for each transaction: Lua would build them anew at every run, which
+-- costs as much as a command of Redis. `break` ends the transaction at hand.
+
+local META, LOG, NAMES, EXPIRIES, NEWEST, SCHEMAS = unpack(KEYS, 1, 6)
+local NEW_LINEAGE, PUBLISH = unpack(ARGV, 1, 2)
+local HEADER_ARGS, COMPARE_ARGS, WRITE_ARGS = 6, 2, 7
+
+-- The most that one run does for others.
+local EXPIRED_AT_ONCE, TRIMMED_AT_ONCE, READ_AT_ONCE = 100, 100, 16
+-- Ended lineages that a cursor may still come from.
+local CUTS_KEPT = 32
+
+local call, format = redis.call, string.format
+
+--> space
+
+local outcomes, next_key, next_arg = {}, 7, 3
+while next_arg <= #ARGV do
+  local WRITER, SCHEMA_REVISION, DIGEST, NOTE, COMPARES, WRITES =
+    unpack(ARGV, next_arg, next_arg + HEADER_ARGS - 1)
+  local ANSWER = DIGEST ~= '' and KEYS[next_key]
+  local FIRST_ENTRY = next_key + (ANSWER and 1 or 0)
+  local FIRST_COMPARE = next_arg + HEADER_ARGS
+  local FIRST_WRITE = FIRST_COMPARE + COMPARES * COMPARE_ARGS
+  next_key, next_arg = FIRST_ENTRY + COMPARES + WRITES, FIRST_WRITE + WRITES * WRITE_ARGS
+
+  local outcome
+  repeat
+--> checks
+
+--> plan
+
+--> write
+  until true
+  outcomes[#outcomes + 1] = outcome
+end
+
+--> trim
+
+return {more and 1 or 0, outcomes}

@@ -1,0 +1,30 @@
+-- The commit script: trimming the log, and the new state of the space. A run that logs nothing (an empty
+-- transaction) is there to go on with what others left.
+
+if logged or empty then
+  local from, budget = '-', TRIMMED_AT_ONCE
+  local too_big = records > 1 and (records > MAX_RECORDS or bytes > MAX_BYTES)
+  while too_big and budget > 0 do
+    local surplus = math.min(math.max(records - MAX_RECORDS, 1), budget, READ_AT_ONCE)
+    for _, record in ipairs(call('XRANGE', LOG, from, '+', 'COUNT', surplus)) do
+      local id, fields = unpack(record)
+      floor, moved = id:match('^%d+'), true
+      for i = 3, #fields, 2 do
+        local action, name = fields[i]:match('^(%a+):[^:]*:(.*)$')
+        local newest = action ~= 'schema' and call('HGET', NEWEST, name)
+        if newest and newest:match('^%d+') == floor then call('HDEL', NEWEST, name) end
+        bytes = bytes - #fields[i + 1]
+      end
+      from, records, budget = '(' .. id, records - 1, budget - 1
+    end
+    too_big = records > 1 and (records > MAX_RECORDS or bytes > MAX_BYTES)
+  end
+  if from ~= '-' then call('XTRIM', LOG, 'MINID', '=', floor .. '-1') end
+  more = more or too_big
+end
+
+if logged or moved then call('HSET', META, 'head', head, 'bytes', format('%.0f', bytes)) end
+if moved then
+  call('HSET', META, 'lineage', lineage, 'replid', replid, 'cuts', cuts,
+    'floor', floor, 'schemas', schema_revision)
+end
