@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
-from memx_server.routes.write_order import WriteOrder
+from memx_server.routes.write_order import Straight, WriteOrder
 
 
 class Journal:
-    """Works that note when they begin and end, and end when they are told to."""
+    """Writes that note when they begin and end, and end when they are told to.
+
+    A name tells what a write is: ``set a`` is a straight one of the key ``a`` that may be run with
+    others, ``txn a b`` a straight one that runs by itself, everything else is not straight.
+    """
 
     def __init__(self) -> None:
         self.notes: list[str] = []
+        self.basis = "the first"
+        self.order = WriteOrder(self._run, self._straight)
         self._ends: dict[str, asyncio.Event] = {}
+        self._failing: set[str] = set()
 
-    async def work(self, name: str, answered: bool = True) -> bool:
-        end = self._ends.setdefault(name, asyncio.Event())
-        self.notes.append(f"{name} begins")
-        await end.wait()
-        self.notes.append(f"{name} ends")
-        return answered
+    def add(self, *names: str) -> None:
+        for name in names:
+            self.order.add(name)
 
-    async def end(self, name: str) -> None:
+    async def end(self, name: str, *, answered: bool = True) -> None:
+        if not answered:
+            self._failing.add(name)
         self._ends.setdefault(name, asyncio.Event()).set()
         await self.settle()
 
@@ -29,64 +36,120 @@ class Journal:
         for _ in range(10):
             await asyncio.sleep(0)
 
+    async def _run(self, writes: Sequence[str]) -> bool:
+        name = ", ".join(writes)
+        self.notes.append(f"{name} begins")
+        await self._ends.setdefault(name, asyncio.Event()).wait()
+        self.notes.append(f"{name} ends")
+        return name not in self._failing
 
-async def _warm() -> tuple[Journal, WriteOrder]:
-    journal, order = Journal(), WriteOrder()
-    order.add(journal.work("first of all"), "k")
-    await journal.end("first of all")
+    def _straight(self, name: str) -> Straight | None:
+        kind, *keys = name.split()
+        return Straight(keys, kind == "set", self.basis) if kind in ("set", "txn") else None
+
+
+async def _warm() -> Journal:
+    journal = Journal()
+    journal.add("set first")
+    await journal.end("set first")
     journal.notes.clear()
-    return journal, order
+    return journal
 
 
-async def test_plain_writes_of_different_keys_begin_in_order_without_waiting() -> None:
-    journal, order = await _warm()
-    for name in "abc":
-        order.add(journal.work(name), name)
+async def test_straight_writes_of_different_keys_are_run_together() -> None:
+    journal = await _warm()
+    journal.add("set a", "set b", "set c")
     await journal.settle()
-    assert journal.notes == ["a begins", "b begins", "c begins"]
-    for name in "cba":
+    assert journal.notes == ["set a, set b, set c begins"]
+    journal.add("set d")
+    await journal.settle()
+    assert journal.notes[1:] == ["set d begins"]
+    await journal.end("set d")
+    await journal.end("set a, set b, set c")
+
+
+async def test_no_more_are_run_together_than_keep_the_peer_busy() -> None:
+    journal = await _warm()
+    names = [f"set k{number}" for number in range(40)]
+    journal.add(*names)
+    await journal.settle()
+    runs = [note.removesuffix(" begins").split(", ") for note in journal.notes]
+    assert [len(run) for run in runs] == [16, 16, 8]
+    assert [name for run in runs for name in run] == names
+    for run in runs:
+        await journal.end(", ".join(run))
+
+
+async def test_those_that_run_by_themselves_begin_in_their_turn() -> None:
+    journal = await _warm()
+    journal.add("set a", "set b", "txn c d", "txn e", "set f")
+    await journal.settle()
+    assert journal.notes == [
+        *("set a, set b begins", "txn c d begins", "txn e begins", "set f begins")
+    ]
+    for name in ("set f", "txn e", "txn c d", "set a, set b"):
         await journal.end(name)
-    assert journal.notes[3:] == ["c ends", "b ends", "a ends"]
 
 
 async def test_a_second_write_of_a_key_waits_and_what_follows_waits_too() -> None:
-    journal, order = await _warm()
-    order.add(journal.work("first"), "k")
-    order.add(journal.work("second"), "k")
-    order.add(journal.work("other"), "j")
+    journal = await _warm()
+    journal.add("set a", "set k", "set k", "set b", "txn b j", "set c")
     await journal.settle()
-    assert journal.notes == ["first begins"]
-    await journal.end("first")
-    assert journal.notes == ["first begins", "first ends", "second begins", "other begins"]
-    await journal.end("second")
-    await journal.end("other")
+    assert journal.notes == ["set a, set k begins"]
+    await journal.end("set a, set k")
+    assert journal.notes[2:] == ["set k, set b begins"]
+    await journal.end("set k, set b")
+    assert journal.notes[4:] == ["txn b j begins", "set c begins"]
+    journal.add("set j")
+    await journal.settle()
+    assert len(journal.notes) == 6
+    await journal.end("txn b j")
+    assert journal.notes[6:] == ["txn b j ends", "set j begins"]
+    await journal.end("set j")
+    await journal.end("set c")
 
 
-async def test_a_write_that_is_not_plain_has_the_socket_to_itself() -> None:
-    journal, order = await _warm()
-    order.add(journal.work("before"), "k")
-    order.add(journal.work("alone"), None)
-    order.add(journal.work("after"), "j")
+async def test_a_write_that_is_not_straight_has_the_socket_to_itself() -> None:
+    journal = await _warm()
+    journal.add("set a", "alone", "set b", "set c")
     await journal.settle()
-    assert journal.notes == ["before begins"]
-    await journal.end("before")
+    assert journal.notes == ["set a begins"]
+    await journal.end("set a")
     assert journal.notes[2:] == ["alone begins"]
     await journal.end("alone")
-    assert journal.notes[3:] == ["alone ends", "after begins"]
-    await journal.end("after")
+    assert journal.notes[3:] == ["alone ends", "set b, set c begins"]
+    await journal.end("set b, set c")
 
 
 async def test_after_a_pause_or_a_failure_one_goes_ahead_alone() -> None:
-    journal, order = Journal(), WriteOrder()
-    order.add(journal.work("scout", answered=False), "a")
-    order.add(journal.work("second scout"), "b")
-    order.add(journal.work("third"), "c")
-    order.add(journal.work("fourth"), "d")
+    journal = Journal()
+    journal.add("set a", "set b", "set c", "set d")
     await journal.settle()
-    assert journal.notes == ["scout begins"]
-    await journal.end("scout")
-    assert journal.notes[2:] == ["second scout begins"]
-    await journal.end("second scout")
-    assert journal.notes[4:] == ["third begins", "fourth begins"]
-    await journal.end("third")
-    await journal.end("fourth")
+    assert journal.notes == ["set a begins"]
+    await journal.end("set a", answered=False)
+    assert journal.notes[2:] == ["set b begins"]
+    await journal.end("set b")
+    assert journal.notes[4:] == ["set c, set d begins"]
+    journal.add("set e", "set f")
+    await journal.settle()
+    await journal.end("set c, set d", answered=False)
+    assert journal.notes[5:] == ["set e, set f begins", "set c, set d ends"]
+    journal.add("set g")
+    await journal.settle()
+    assert len(journal.notes) == 7
+    await journal.end("set e, set f")
+
+
+async def test_nothing_with_a_new_basis_passes_what_was_begun_with_the_old_one() -> None:
+    journal = await _warm()
+    journal.add("set a", "set b")
+    await journal.settle()
+    journal.basis = "the second"
+    journal.add("set c", "set d", "set e")
+    await journal.settle()
+    assert journal.notes == ["set a, set b begins"]
+    await journal.end("set a, set b")
+    assert journal.notes[2:] == ["set c begins"]
+    await journal.end("set c")
+    assert journal.notes[4:] == ["set d, set e begins"]
+    await journal.end("set d, set e")

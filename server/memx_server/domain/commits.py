@@ -11,7 +11,6 @@ import time
 from collections.abc import Sequence
 
 import msgspec
-from msgspec.structs import replace
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.domain import answers
@@ -46,6 +45,15 @@ _IMPOSSIBLE = (Compare("-", 2**53 - 1),)
 _encode = msgspec.json.Encoder().encode
 
 
+class Draft(msgspec.Struct, frozen=True):
+    """A transaction that is asked for, before its values are checked."""
+
+    caller: Caller
+    writes: Sequence[Write]
+    compares: Sequence[Compare] = ()
+    idempotency: Idempotency | None = None
+
+
 class Commits:
     """Base of all that reads and writes a store: what they share, and the one way to commit."""
 
@@ -58,58 +66,78 @@ class Commits:
         self._limits = settings.limits
         self._deadline = settings.write_deadline
 
-    async def _commit(
-        self,
-        caller: Caller,
-        writes: Sequence[Write],
-        compares: Sequence[Compare] = (),
-        idempotency: Idempotency | None = None,
-    ) -> Committed:
-        """Check the values of ``writes`` and commit them.
+    async def _commit(self, draft: Draft) -> Committed:
+        """Check the values and commit them.
 
         Raises:
             ProtocolError: ``conflict`` where a compare fails, and as ``_try_commit``.
         """
-        outcome = await self._try_commit(caller, writes, compares, idempotency)
+        outcome = await self._try_commit(draft)
         if isinstance(outcome, Conflicted):
-            raise answers.conflict(caller, outcome.key, outcome.entry)
+            raise answers.conflict(draft.caller, outcome.key, outcome.entry)
         return outcome
 
-    async def _try_commit(
-        self,
-        caller: Caller,
-        writes: Sequence[Write],
-        compares: Sequence[Compare] = (),
-        idempotency: Idempotency | None = None,
-    ) -> Committed | Conflicted:
-        """Check the values of ``writes`` and commit them.
+    async def _try_commit(self, draft: Draft) -> Committed | Conflicted:
+        """Check the values and commit them.
 
         Raises:
             ProtocolError: A value is too large or its schema refuses it, the idempotency key was
                 used for another request, the space has no room for more keys, or the store does
                 not answer within the deadline.
         """
-        space = caller.principal.space
+        space = draft.caller.principal.space
         while True:
             schemas = self._schemas.cached(space) or await self._schemas.of(space)
-            transaction = Transaction(
-                caller.writer, writes, compares, schemas.revision, idempotency
-            )
-            refusal = await self._refusal(schemas, writes)
-            if refusal is not None:
-                # The store still has to say that these are the schemas and that it is no repetition.
-                transaction = replace(transaction, writes=(), compares=_IMPOSSIBLE)
+            transaction, refusal = await self._checked(schemas, draft)
             outcome = await self._send(space, transaction)
             if isinstance(outcome, SchemaMoved):
                 self._schemas.moved(space, outcome.revision)
-            elif isinstance(outcome, IdempotencyMismatch):
-                raise _mismatch()
-            elif isinstance(outcome, SpaceFull):
-                raise _space_full(outcome)
-            elif refusal is not None and isinstance(outcome, Conflicted):
-                raise refusal
-            else:
-                return outcome
+                continue
+            result = _result(outcome, refusal)
+            if isinstance(result, ProtocolError):
+                raise result
+            return result
+
+    async def _commit_each(self, drafts: Sequence[Draft]) -> list[Committed | ProtocolError]:
+        """Do as so many calls of ``_commit`` that need not wait for each other, in this order.
+
+        They are of one space and write distinct keys: one that is sent again passes others.
+        """
+        space = drafts[0].caller.principal.space
+        results: list[Committed | ProtocolError | None] = [None] * len(drafts)
+        give_up = time.monotonic() + self._deadline
+        while waiting := [at for at, result in enumerate(results) if result is None]:
+            try:
+                schemas = self._schemas.cached(space) or await self._schemas.of(space)
+            except StoreUnavailable as error:
+                return [result or error for result in results]
+            checked = [await self._checked(schemas, drafts[at]) for at in waiting]
+            outcomes = await self._store.commit_each(space, [each[0] for each in checked])
+            late = time.monotonic() + _PAUSE > give_up
+            for at, (_, refusal), outcome in zip(waiting, checked, outcomes, strict=True):
+                results[at] = self._result_of(drafts[at], outcome, refusal, late=late)
+            if not late and any(isinstance(outcome, StoreUnavailable) for outcome in outcomes):
+                await asyncio.sleep(_PAUSE)
+        return [result for result in results if result is not None]
+
+    def _result_of(
+        self,
+        draft: Draft,
+        outcome: Outcome | StoreUnavailable,
+        refusal: ProtocolError | None,
+        *,
+        late: bool,
+    ) -> Committed | ProtocolError | None:
+        """What came of one of several; None where it is to be sent again."""
+        if isinstance(outcome, SchemaMoved):
+            self._schemas.moved(draft.caller.space, outcome.revision)
+            return None
+        if isinstance(outcome, StoreUnavailable):
+            return outcome if draft.idempotency is None or late else None
+        result = _result(outcome, refusal)
+        if isinstance(result, Conflicted):
+            return answers.conflict(draft.caller, result.key, result.entry)
+        return result
 
     async def _earlier_answer(
         self, caller: Caller, idempotency: Idempotency | None, refusal: ProtocolError
@@ -125,6 +153,18 @@ class Commits:
         if isinstance(outcome, Committed):
             return outcome
         raise _mismatch() if isinstance(outcome, IdempotencyMismatch) else refusal
+
+    async def _checked(
+        self, schemas: SchemaSet, draft: Draft
+    ) -> tuple[Transaction, ProtocolError | None]:
+        """The transaction to send, and why none of it may happen, if so."""
+        refusal = await self._refusal(schemas, draft.writes)
+        writes, compares = draft.writes, draft.compares
+        if refusal is not None:
+            # The store still has to say that these are the schemas and that it is no repetition.
+            writes, compares = (), _IMPOSSIBLE
+        writer, revision = draft.caller.writer, schemas.revision
+        return Transaction(writer, writes, compares, revision, draft.idempotency), refusal
 
     async def _refusal(self, schemas: SchemaSet, writes: Sequence[Write]) -> ProtocolError | None:
         """Why one of the values cannot be written; None where all can."""
@@ -186,6 +226,20 @@ def idempotency_of(
     return Idempotency(
         f"{caller.principal.name}\n{caller.idempotency_key}", content.hexdigest(), note
     )
+
+
+def _result(
+    outcome: Committed | Conflicted | IdempotencyMismatch | SpaceFull,
+    refusal: ProtocolError | None,
+) -> Committed | Conflicted | ProtocolError:
+    """What the caller is to hear, given why none of it may happen."""
+    if isinstance(outcome, IdempotencyMismatch):
+        return _mismatch()
+    if isinstance(outcome, SpaceFull):
+        return _space_full(outcome)
+    if refusal is not None and isinstance(outcome, Conflicted):
+        return refusal
+    return outcome
 
 
 def _mismatch() -> ProtocolError:

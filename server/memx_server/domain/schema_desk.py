@@ -7,7 +7,7 @@ from memx_sdk.protocol.keys import is_pattern, validate_key, validate_pattern
 from memx_server.domain import answers
 from memx_server.domain.access import forbidden
 from memx_server.domain.caller import Caller
-from memx_server.domain.commits import Commits, idempotency_of
+from memx_server.domain.commits import Commits, Draft, idempotency_of
 from memx_server.domain.requests import (
     EmptyRequest,
     SchemaRequest,
@@ -43,8 +43,9 @@ class SchemaDesk(Commits):
         caller.principal.require_schema_admin(key)
         text = bytes(request.schema)
         await self._judge.check(key, text, self._limits)
+        idempotency = idempotency_of(caller, "set_schema", request)
         committed = await self._commit(
-            caller, (PutSchema(key, text),), (), idempotency_of(caller, "set_schema", request)
+            Draft(caller, (PutSchema(key, text),), idempotency=idempotency)
         )
         return b'{"ok":true,"key":%b,"revision":%d}' % (quote(key), committed.position.revision)
 
@@ -62,9 +63,8 @@ class SchemaDesk(Commits):
         """Remove the schema of exactly this key or pattern."""
         key = _validate(request.key)
         caller.principal.require_schema_admin(key)
-        committed = await self._commit(
-            caller, (DeleteSchema(key),), (), idempotency_of(caller, "delete_schema", request)
-        )
+        idempotency = idempotency_of(caller, "delete_schema", request)
+        committed = await self._commit(Draft(caller, (DeleteSchema(key),), idempotency=idempotency))
         if not committed.written[0].changed:
             raise _no_schema(key)
         return b'{"ok":true,"key":%b}' % quote(key)

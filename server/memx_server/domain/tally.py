@@ -35,15 +35,15 @@ class Requests:
         self.by_outcome: dict[tuple[str, str], int] = {}
         self.times: dict[str, Times] = {}
 
-    def count(self, operation: str, outcome: str, seconds: float) -> None:
-        """Count a request that was answered."""
+    def count(self, operation: str, outcome: str, seconds: float, number: int = 1) -> None:
+        """Count a request that was answered, or a number of them that took the same time."""
         place = (operation, outcome)
-        self.by_outcome[place] = self.by_outcome.get(place, 0) + 1
+        self.by_outcome[place] = self.by_outcome.get(place, 0) + number
         times = self.times.get(operation)
         if times is None:
             times = self.times[operation] = Times()
-        times.counts[bisect_left(BOUNDS, seconds)] += 1
-        times.seconds += seconds
+        times.counts[bisect_left(BOUNDS, seconds)] += number
+        times.seconds += seconds * number
 
 
 @dataclass(slots=True)

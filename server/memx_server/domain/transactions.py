@@ -14,7 +14,7 @@ from memx_sdk.protocol.cursors import encode_cursor
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.domain import answers
 from memx_server.domain.caller import Caller
-from memx_server.domain.commits import Commits, idempotency_of, milliseconds
+from memx_server.domain.commits import Commits, Draft, idempotency_of, milliseconds
 from memx_server.domain.requests import (
     AnyOperation,
     ComputedOperation,
@@ -107,7 +107,7 @@ class Transactions(Commits):
             plan = await self._plan(request, present)
             note = plan.note
             outcome = await self._try_commit(
-                caller, plan.writes, _compares(present), _noted(idempotency, note)
+                Draft(caller, plan.writes, _compares(present), _noted(idempotency, note))
             )
         except StoreUnavailable:
             raise

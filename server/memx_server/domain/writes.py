@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
@@ -10,7 +11,7 @@ from memx_sdk.protocol.errors import ProtocolError
 from memx_sdk.protocol.keys import validate_key
 from memx_server.domain import answers
 from memx_server.domain.caller import Caller
-from memx_server.domain.commits import Commits, idempotency_of, milliseconds
+from memx_server.domain.commits import Commits, Draft, idempotency_of, milliseconds
 from memx_server.domain.judging import Judge
 from memx_server.domain.queues import KeyQueues, Turn
 from memx_server.domain.requests import (
@@ -51,6 +52,40 @@ class Writes(Commits):
 
     async def set(self, caller: Caller, request: SetRequest) -> bytes:
         """Set an entry; without ``ttl`` it never expires."""
+        return answers.written(request.key, await self._commit(self._setting(caller, request)))
+
+    async def delete(self, caller: Caller, request: DeleteRequest) -> bytes:
+        """Remove an entry."""
+        return answers.deleted(request.key, await self._commit(self._removal(caller, request)))
+
+    async def write_each(
+        self, asked: Sequence[tuple[Caller, SetRequest | DeleteRequest]]
+    ) -> list[bytes | ProtocolError]:
+        """Do as so many calls of ``set`` and ``delete`` that need not wait for each other, in this order.
+
+        They are of one space and about distinct keys; what one of them may not do is its own error.
+        """
+        found: dict[int, bytes | ProtocolError] = {}
+        drafts: dict[int, Draft] = {}
+        for at, (caller, request) in enumerate(asked):
+            try:
+                if isinstance(request, SetRequest):
+                    drafts[at] = self._setting(caller, request)
+                else:
+                    drafts[at] = self._removal(caller, request)
+            except ProtocolError as refusal:
+                found[at] = refusal
+        results = await self._commit_each(list(drafts.values())) if drafts else []
+        for at, result in zip(drafts, results, strict=True):
+            if isinstance(result, ProtocolError):
+                found[at] = result
+            else:
+                request = asked[at][1]
+                tell = answers.written if isinstance(request, SetRequest) else answers.deleted
+                found[at] = tell(request.key, result)
+        return [found[at] for at in range(len(asked))]
+
+    def _setting(self, caller: Caller, request: SetRequest) -> Draft:
         key = validate_key(request.key)
         caller.principal.require("write", key)
         put = Put(
@@ -60,25 +95,19 @@ class Writes(Commits):
             log_value=request.history,
             reason=self._checked_reason(request.reason),
         )
-        committed = await self._commit(
-            caller,
-            (put,),
-            condition(key, request.if_revision),
+        return Draft(
+            *(caller, (put,), condition(key, request.if_revision)),
             idempotency_of(caller, "set", request),
         )
-        return answers.written(key, committed)
 
-    async def delete(self, caller: Caller, request: DeleteRequest) -> bytes:
-        """Remove an entry."""
+    def _removal(self, caller: Caller, request: DeleteRequest) -> Draft:
         key = validate_key(request.key)
         caller.principal.require("write", key)
-        committed = await self._commit(
-            caller,
-            (Delete(key, self._checked_reason(request.reason)),),
-            condition(key, request.if_revision),
+        delete = Delete(key, self._checked_reason(request.reason))
+        return Draft(
+            *(caller, (delete,), condition(key, request.if_revision)),
             idempotency_of(caller, "delete", request),
         )
-        return answers.deleted(key, committed)
 
     async def update(self, caller: Caller, request: UpdateRequest) -> bytes:
         """Change an entry by what it holds, however many others do the same."""
@@ -109,7 +138,7 @@ class Writes(Commits):
                 put, base = await self._planned(caller, request, operation, turn.entry)
                 value = put.value
                 outcome = await self._try_commit(
-                    caller, (put,), (base,), _noted(idempotency, value)
+                    Draft(caller, (put,), (base,), _noted(idempotency, value))
                 )
             except StoreUnavailable:
                 raise
@@ -158,11 +187,10 @@ class Writes(Commits):
         self, caller: Caller, request: UpdateRequest, operation: TouchOperation
     ) -> bytes:
         key = request.key
+        touch = Touch(key, milliseconds(operation.touch))
+        idempotency = idempotency_of(caller, "update", request)
         committed = await self._commit(
-            caller,
-            (Touch(key, milliseconds(operation.touch)),),
-            condition(key, request.if_revision),
-            idempotency_of(caller, "update", request),
+            Draft(caller, (touch,), condition(key, request.if_revision), idempotency)
         )
         (entry,) = await self._store.read(caller.space, (key,))
         if entry is None or not committed.written[0].changed:

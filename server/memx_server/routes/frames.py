@@ -48,6 +48,7 @@ CONTROLS: dict[str, type[msgspec.Struct]] = {
     "ping": PingRequest,
 }
 
+_encode = msgspec.json.Encoder().encode
 _read_head = msgspec.json.Decoder(Frame).decode
 
 
@@ -112,7 +113,7 @@ def without_envelope(request: msgspec.Struct) -> msgspec.Struct:
 
 def answer(id: Id, operation: Operation, text: bytes) -> bytes:
     """Write the frame that answers request ``id``; ``text`` is the operation's answer."""
-    prefix = b'{"id":%b,' % msgspec.json.encode(id)
+    prefix = b'{"id":%b,' % _encode(id)
     if operation.member is not None:
         return b'%b"ok":true,"%b":%b}' % (prefix, operation.member.encode(), text)
     if text.startswith(b'{"ok":true'):
@@ -122,12 +123,12 @@ def answer(id: Id, operation: Operation, text: bytes) -> bytes:
 
 def plain_answer(id: Id, **members: Any) -> bytes:
     """Write the frame that answers a request that is about the socket itself."""
-    return msgspec.json.encode({"id": id, "ok": True, **members})
+    return _encode({"id": id, "ok": True, **members})
 
 
 def error_answer(id: Id | None, error: ProtocolError) -> bytes:
     """Write the frame that refuses request ``id`` (None: a frame in which none could be read)."""
-    return b'{"id":%b,"ok":false,%b' % (msgspec.json.encode(id), error_body(error)[1:])
+    return b'{"id":%b,"ok":false,%b' % (_encode(id), error_body(error)[1:])
 
 
 def end_of(error: ProtocolError) -> bytes:

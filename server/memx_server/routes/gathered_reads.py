@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 
 import msgspec
@@ -22,12 +22,12 @@ class GatheredReads:
 
     Args:
         call: Who reads.
-        send: Takes each answer.
+        send: Takes the answers.
         done: Called when so many reads have been answered.
     """
 
     def __init__(
-        self, call: Call, send: Callable[[bytes], None], done: Callable[[int], None]
+        self, call: Call, send: Callable[[Sequence[bytes]], None], done: Callable[[int], None]
     ) -> None:
         self._call = call
         self._send = send
@@ -61,12 +61,14 @@ class GatheredReads:
         finally:
             self._done(len(asked))
         count, seconds = call.services.requests.count, perf_counter() - begun
+        texts = []
         for (id, _), answer in zip(asked, found, strict=True):
             count(_GET.name, answer.code if isinstance(answer, ProtocolError) else "ok", seconds)
             if isinstance(answer, ProtocolError):
-                self._send(frames.error_answer(id, answer))
+                texts.append(frames.error_answer(id, answer))
             else:
-                self._send(frames.answer(id, _GET, answer))
+                texts.append(frames.answer(id, _GET, answer))
+        self._send(texts)
 
 
 _GET = frames.BY_NAME["get"]

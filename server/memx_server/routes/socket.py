@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Sequence
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -23,9 +24,10 @@ from memx_server.routes.gathered_reads import GatheredReads
 from memx_server.routes.http import Receive, Scope, Send
 from memx_server.routes.identity import identify
 from memx_server.routes.operation import Call, Operation
+from memx_server.routes.straight_writes import Asked, run_together, straight
 from memx_server.routes.streams import Stream, open_stream
 from memx_server.routes.subscriptions import SubscribeRequest
-from memx_server.routes.write_order import WriteOrder, plain_key
+from memx_server.routes.write_order import WriteOrder
 from memx_server.routes.writers import Pump
 from memx_server.services import Services
 
@@ -33,6 +35,9 @@ PATH = "/ws"
 
 IN_FLIGHT = 64
 """Requests of one socket that are worked on at the same time; more wait unread."""
+
+_PACKET_BYTES = 32 * 1024
+"""Up to this length answers that are ready together are queued as one."""
 
 _NOWHERE = Position("", 0)
 
@@ -76,8 +81,8 @@ class Session:
         self._call = call
         self._answers = Lane(connection.outbox, urgent=True)
         self._in_flight = asyncio.Semaphore(IN_FLIGHT)
-        self._writes = WriteOrder()
-        self._gathered = GatheredReads(call, self._send, self._release)
+        self._writes = WriteOrder(self._write, straight)
+        self._gathered = GatheredReads(call, self._send_all, self._release)
         self._reads: set[asyncio.Task[Any]] = set()
         self._numbers = itertools.count(1)
         self._streams: dict[int, Stream] = {}
@@ -150,12 +155,13 @@ class Session:
         except ProtocolError:
             self._release()
             raise
-        bare = frames.without_envelope(request)
-        work = self._answered(id, operation, call, bare)
+        if call.idempotency_key is not None:
+            request = frames.without_envelope(request)
+        asked = Asked(id, operation, call, request)
         if operation.writes:
-            self._writes.add(work, plain_key(operation, call, bare))
+            self._writes.add(asked)
         else:
-            self._keep(asyncio.create_task(work))
+            self._keep(asyncio.create_task(self._answered(*asked)))
 
     def _keep(self, task: asyncio.Task[Any] | None) -> None:
         if task is not None:
@@ -165,6 +171,15 @@ class Session:
     def _release(self, count: int = 1) -> None:
         for _ in range(count):
             self._in_flight.release()
+
+    async def _write(self, asked: Sequence[Asked]) -> bool:
+        """Run writes and answer them; tell whether the store answered."""
+        if len(asked) == 1:
+            return await self._answered(*asked[0])
+        try:
+            return await run_together(asked, self._send_all)
+        finally:
+            self._release(len(asked))
 
     async def _answered(
         self, id: frames.Id, operation: Operation, call: Call, request: msgspec.Struct
@@ -228,7 +243,15 @@ class Session:
         lane.put(Packet([event], _NOWHERE, _NOWHERE))
 
     def _send(self, text: bytes) -> None:
-        self._answers.put(Packet([Event("answer", text)], _NOWHERE, _NOWHERE))
+        self._send_all([text])
+
+    def _send_all(self, texts: Sequence[bytes]) -> None:
+        events = [Event("answer", text) for text in texts]
+        if sum(map(len, texts)) > _PACKET_BYTES:
+            for event in events:
+                self._answers.put(Packet([event], _NOWHERE, _NOWHERE))
+        else:
+            self._answers.put(Packet(events, _NOWHERE, _NOWHERE))
 
     def _hello(self) -> bytes:
         principal = self._call.principal

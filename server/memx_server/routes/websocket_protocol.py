@@ -8,6 +8,7 @@ uses ASGI's own ``send``.
 
 from __future__ import annotations
 
+import struct
 from asyncio import TimerHandle
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -17,6 +18,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from memx_server.domain.feed_messages import Message
 
 EXTENSION = "memx.wire"
+
+_WHOLE_TEXT = 0x81
 
 _LAST_WORDS = 1.0
 """Seconds that a peer gets to read what was sent before its connection was closed."""
@@ -49,10 +52,10 @@ class WireProtocol(WebSocketsSansIOProtocol):
             self.transport.write(b"".join([self._framed(message) for message in messages]))
         return self.writable.is_set()
 
-    def _framed(self, message: Message) -> bytes:
+    @staticmethod
+    def _framed(message: Message) -> bytes:
         if message.framed is None:
-            self.conn.send_text(message.text)
-            message.framed = b"".join(self.conn.data_to_send())
+            message.framed = _header(len(message.text)) + message.text
         return message.framed
 
     def abort(self) -> None:
@@ -86,3 +89,12 @@ class WireProtocol(WebSocketsSansIOProtocol):
         # A transport that is closed waits for its peer to read; this one may never do so.
         if self._dropping is None:
             self._dropping = self.loop.call_later(_LAST_WORDS, self.transport.abort)
+
+
+def _header(length: int) -> bytes:
+    """The header of a text frame that is whole and not masked (RFC 6455, section 5.2)."""
+    if length < 126:
+        return bytes((_WHOLE_TEXT, length))
+    if length < 1 << 16:
+        return struct.pack("!BBH", _WHOLE_TEXT, 126, length)
+    return struct.pack("!BBQ", _WHOLE_TEXT, 127, length)

@@ -5,81 +5,121 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from memx_server.routes.operation import Call, Operation
-
-Work = Coroutine[Any, Any, bool]
+_TOGETHER = 16
+"""Writes that are run together at the most: the peer is to send the next while the store has these."""
 
 _WARM_SECONDS = 1.0
 """How long after a write that went well the next ones are taken to go straight to the store."""
 
 
-class WriteOrder:
-    """Lets writes happen in the order in which they were sent.
+Asked = TypeVar("Asked")
+"""A write as it was asked for."""
 
-    A store applies commits in the order in which it gets them. So plain writes, which go to it
-    straight away, are begun one behind the other without waiting for answers; but two of the same
-    key wait for each other, since a store that failed in between is asked again. All other writes
-    (those that read first, or wait for something, or come first after a pause or a failure, when
-    the store may have to be prepared) have the socket's writes to themselves.
+
+class Straight(NamedTuple):
+    """What lets a write go to the store at once.
+
+    Attributes:
+        keys: Those that it writes.
+        together: Whether it may be run with others.
+        basis: What its value will be checked against.
     """
 
-    def __init__(self) -> None:
-        self._waiting: deque[tuple[str | None, Work]] = deque()
+    keys: Collection[str]
+    together: bool
+    basis: object
+
+
+class WriteOrder(Generic[Asked]):
+    """Lets writes happen in the order in which they were sent.
+
+    A store applies commits in the order in which it gets them. So straight writes, which go to it
+    at once, are begun one behind the other without waiting for answers; but two of the same key
+    wait for each other, since a store that failed in between is asked again. All other writes
+    (those that read first, or wait for something, or come first after a pause or a failure, when
+    the store may have to be prepared) have the socket's writes to themselves. So has the first one
+    with a new basis: what was begun with the old one may have to be checked and sent again.
+
+    Args:
+        run: Runs a write, or several that may be run together, and answers them. It never raises;
+            it returns whether the store answered.
+        straight: Tells what a write that can go straight to the store needs; None of every other.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[Asked]], Coroutine[Any, Any, bool]],
+        straight: Callable[[Asked], Straight | None],
+    ) -> None:
+        self._run = run
+        self._straight = straight
+        self._waiting: deque[Asked] = deque()
+        self._gathered: list[Asked] = []
+        self._gathered_keys: set[str] = set()
         self._running: dict[str, asyncio.Task[bool]] = {}
         self._starting: asyncio.Task[None] | None = None
+        self._basis: object = None
         self._warm_until = 0.0
 
-    def add(self, work: Work, plain_key: str | None) -> None:
-        """Let ``work`` have its turn.
-
-        Args:
-            work: Never raises; returns whether the store answered.
-            plain_key: The key that it writes if that is a plain write, else None.
-        """
-        self._waiting.append((plain_key, work))
+    def add(self, asked: Asked) -> None:
+        """Let a write have its turn."""
+        self._waiting.append(asked)
         if self._starting is None:
             self._starting = asyncio.create_task(self._start())
 
     async def _start(self) -> None:
         while self._waiting:
-            key, work = self._waiting.popleft()
-            if key is None or time.monotonic() > self._warm_until:
-                await self._settle(*self._running.values())
-                self._note(await work)
+            asked = self._waiting.popleft()
+            straight = self._straight(asked)
+            if straight is None or straight.basis is not self._basis or self._is_cold():
+                self._basis = self._basis if straight is None else straight.basis
+                self._begin()
+                await self._settle(self._running.keys())
+                self._note(await self._run([asked]))
             else:
-                if key in self._running:
-                    await self._settle(self._running[key])
-                task = self._running[key] = asyncio.create_task(work)
-                task.add_done_callback(partial(self._ended, key))
+                await self._settle(straight.keys)
+                self._gather(asked, straight)
+        self._begin()
         self._starting = None
 
-    def _ended(self, key: str, task: asyncio.Task[bool]) -> None:
-        if self._running.get(key) is task:
-            del self._running[key]
+    def _gather(self, asked: Asked, straight: Straight) -> None:
+        if not straight.together:
+            self._begin()
+        self._gathered.append(asked)
+        self._gathered_keys.update(straight.keys)
+        if not straight.together or len(self._gathered) >= _TOGETHER:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Run what has been gathered."""
+        if not self._gathered:
+            return
+        keys = self._gathered_keys
+        task = asyncio.create_task(self._run(self._gathered))
+        self._gathered, self._gathered_keys = [], set()
+        self._running.update(dict.fromkeys(keys, task))
+        task.add_done_callback(partial(self._ended, keys))
+
+    def _ended(self, keys: Collection[str], task: asyncio.Task[bool]) -> None:
+        for key in keys:
+            if self._running.get(key) is task:
+                del self._running[key]
         self._note(not task.cancelled() and task.result())
+
+    def _is_cold(self) -> bool:
+        return time.monotonic() > self._warm_until
 
     def _note(self, answered: bool) -> None:
         self._warm_until = time.monotonic() + _WARM_SECONDS if answered else 0.0
 
-    @staticmethod
-    async def _settle(*tasks: asyncio.Task[bool]) -> None:
-        if tasks:
+    async def _settle(self, keys: Collection[str]) -> None:
+        """Wait for the writes of ``keys`` that have been gathered or begun."""
+        if not self._gathered_keys.isdisjoint(keys):
+            self._begin()
+        if tasks := {self._running[key] for key in keys if key in self._running}:
+            self._begin()
             await asyncio.wait(tasks)
-
-
-def plain_key(operation: Operation, call: Call, request: Any) -> str | None:
-    """The key of a write that goes straight to the store; None for every other write."""
-    if operation.name not in {"set", "delete"}:
-        return None
-    key: str = request.key
-    if operation.name == "delete":
-        return key
-    schemas = call.services.schemas.cached(call.space)
-    if schemas is None or request.ttl is not None:
-        return None
-    schema = schemas.winner(key)
-    return key if schema is None or schema.is_quick_with(len(bytes(request.value))) else None
