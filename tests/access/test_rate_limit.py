@@ -81,6 +81,21 @@ def test_frames_of_a_socket_count_too(limited: Served) -> None:
         assert "retry-after" in refused.value.response.headers
 
 
+def test_a_burst_of_writes_over_a_socket_counts_one_by_one(limited: Served) -> None:
+    headers = {"x-api-key": limited.fresh_key()}
+    address = limited.url.replace("http", "ws", 1)
+    with connect(f"{address}/ws", additional_headers=headers) as socket:  # which is the first
+        socket.recv(timeout=5)
+        for number in range(BURST + 6):
+            frame = {"id": number, "op": "set", "key": f"k{number}", "value": number}
+            socket.send(json.dumps(frame))
+        answers = [json.loads(socket.recv(timeout=5)) for _ in range(BURST + 6)]
+    codes = {answer["id"]: answer.get("error", "ok") for answer in answers}
+    assert [codes[number] for number in range(BURST + 6)] == ["ok"] * (BURST - 1) + [
+        "rate_limited"
+    ] * 7
+
+
 def test_workers_count_together(redis_any: RedisServer, tmp_path: Path) -> None:
     with ExitStack() as stack:
         workers = [

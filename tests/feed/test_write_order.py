@@ -17,8 +17,8 @@ class Journal:
 
     def __init__(self) -> None:
         self.notes: list[str] = []
-        self.basis = "the first"
-        self.order = WriteOrder(self._run, self._straight)
+        self.rules = "the first"
+        self.order = WriteOrder(self._run, self._straight, lambda: self.rules)
         self._ends: dict[str, asyncio.Event] = {}
         self._failing: set[str] = set()
 
@@ -45,7 +45,7 @@ class Journal:
 
     def _straight(self, name: str) -> Straight | None:
         kind, *keys = name.split()
-        return Straight(keys, kind == "set", self.basis) if kind in ("set", "txn") else None
+        return Straight(keys, together=kind == "set") if kind in ("set", "txn") else None
 
 
 async def _warm() -> Journal:
@@ -70,11 +70,11 @@ async def test_straight_writes_of_different_keys_are_run_together() -> None:
 
 async def test_no_more_are_run_together_than_keep_the_peer_busy() -> None:
     journal = await _warm()
-    names = [f"set k{number}" for number in range(40)]
+    names = [f"set k{number}" for number in range(80)]
     journal.add(*names)
     await journal.settle()
     runs = [note.removesuffix(" begins").split(", ") for note in journal.notes]
-    assert [len(run) for run in runs] == [16, 16, 8]
+    assert [len(run) for run in runs] == [32, 32, 16]
     assert [name for run in runs for name in run] == names
     for run in runs:
         await journal.end(", ".join(run))
@@ -140,11 +140,11 @@ async def test_after_a_pause_or_a_failure_one_goes_ahead_alone() -> None:
     await journal.end("set e, set f")
 
 
-async def test_nothing_with_a_new_basis_passes_what_was_begun_with_the_old_one() -> None:
+async def test_nothing_checked_by_new_rules_passes_what_was_begun_with_others() -> None:
     journal = await _warm()
     journal.add("set a", "set b")
     await journal.settle()
-    journal.basis = "the second"
+    journal.rules = "the second"
     journal.add("set c", "set d", "set e")
     await journal.settle()
     assert journal.notes == ["set a, set b begins"]
@@ -153,3 +153,17 @@ async def test_nothing_with_a_new_basis_passes_what_was_begun_with_the_old_one()
     await journal.end("set c")
     assert journal.notes[4:] == ["set d, set e begins"]
     await journal.end("set d, set e")
+
+
+async def test_rules_that_come_after_the_gathering_are_waited_for_too() -> None:
+    journal = await _warm()
+    journal.add("set a")
+    await journal.settle()
+    journal.add("set b")
+    await asyncio.sleep(0)  # gathered, and not begun yet
+    journal.rules = "the second"
+    await journal.settle()
+    assert journal.notes == ["set a begins"]
+    await journal.end("set a")
+    assert journal.notes[2:] == ["set b begins"]
+    await journal.end("set b")

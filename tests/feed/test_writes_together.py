@@ -54,6 +54,12 @@ async def test_each_is_answered_for_itself(server: Served) -> None:
                 {"op": "delete", "key": "open:missing"},
                 {"op": "txn", "then": [_set("open:x"), _set("open:y")]},
                 {"op": "update", "key": "open:sum", "increment": 3},
+                _set("open:before"),
+                {
+                    "op": "txn",
+                    "if": [{"key": "open:x", "exists": False}],
+                    "else": [_set("open:z"), {"op": "delete", "key": "open:y"}],
+                },
                 _set("open:last", history=False, reason="the end"),
             ],
         )
@@ -62,10 +68,10 @@ async def test_each_is_answered_for_itself(server: Served) -> None:
     codes = [answer.get("error", "ok") for answer in answers]
     assert codes == [
         *("ok", "schema_violation", "ok", "forbidden", "invalid_key", "ok", "conflict"),
-        *("ok", "ok", "ok", "ok", "ok"),
+        *("ok", "ok", "ok", "ok", "ok", "ok", "ok"),
     ]
     assert [answers[7]["deleted"], answers[8]["deleted"]] == [True, False]
-    revisions = [answers[at]["revision"] for at in (0, 2, 5, 7, 9, 10, 11)]
+    revisions = [answers[at]["revision"] for at in (0, 2, 5, 7, 9, 10, 11, 12, 13)]
     assert revisions == list(range(revisions[0], revisions[0] + len(revisions)))
     values = {name: entry["value"] for name, entry in found["entries"].items()}
     assert values == {"open:first": {"a": 1.0}, "open:held": 2, "open:x": 1, "open:last": 1}
@@ -117,6 +123,25 @@ async def test_a_schema_that_another_server_registers_is_met_by_all_behind_it() 
     assert {answer["error"] for answer in answers[::3]} == {"schema_violation"}
     revisions = [answer["revision"] for answer in answers if answer["ok"]]
     assert revisions == sorted(revisions)
+
+
+async def test_writes_keep_their_order_while_schemas_change() -> None:
+    with (
+        RedisServer(newest_redis()) as redis,
+        serve_store(RedisStore(redis.url)) as server,
+        serve_store(RedisStore(redis.url)) as other,
+    ):
+        async with multiplexed(server) as socket, client(other) as http:
+            await _warmed(socket)
+            for turn in range(10):
+                schema = {"key": "*", "schema": {"type": "integer", "title": str(turn)}}
+                writes = [_set(f"k{number}", number) for number in range(200)]
+                answers, registered = await asyncio.gather(
+                    _answers(socket, writes), http.post("/schema", json=schema)
+                )
+                assert registered.status_code == 200
+                revisions = [answer["revision"] for answer in answers]
+                assert revisions == sorted(revisions)
 
 
 async def test_they_meet_an_outage_together_and_go_on_after_it() -> None:

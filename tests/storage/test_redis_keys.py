@@ -104,6 +104,18 @@ async def test_a_trim_too_long_for_one_commit_is_finished_later(
         await eventually(trimmed)
 
 
+async def test_one_commit_trims_no_more_than_others_can_wait_for(
+    redis_any: RedisServer, prefix: str
+) -> None:
+    async with opened(redis_any, prefix=prefix) as store:
+        for number in range(30):
+            await commit(store, *(Put(f"{number}:{each}", b"1") for each in range(128)))
+    async with opened(redis_any, prefix=prefix, log_max_records=2) as store:
+        await put(store, "a")
+        left = sum(len(record.changes or ()) for record in await whole_log(store))
+        assert 28 * 128 < left < 30 * 128
+
+
 async def test_nothing_is_left_of_keys_that_are_gone(redis_any: RedisServer, prefix: str) -> None:
     async with opened(redis_any, prefix=prefix, log_max_records=4) as store:
         for number in range(30):

@@ -87,7 +87,7 @@ class Commits:
         """
         space = draft.caller.principal.space
         while True:
-            schemas = self._schemas.cached(space) or await self._schemas.of(space)
+            schemas = await self._schemas.of(space)
             transaction, refusal = await self._checked(schemas, draft)
             outcome = await self._send(space, transaction)
             if isinstance(outcome, SchemaMoved):
@@ -108,7 +108,7 @@ class Commits:
         give_up = time.monotonic() + self._deadline
         while waiting := [at for at, result in enumerate(results) if result is None]:
             try:
-                schemas = self._schemas.cached(space) or await self._schemas.of(space)
+                schemas = await self._schemas.of(space)
             except StoreUnavailable as error:
                 return [result or error for result in results]
             checked = [await self._checked(schemas, drafts[at]) for at in waiting]

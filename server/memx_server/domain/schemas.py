@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 from memx_sdk.protocol.keys import compile_pattern, specificity
@@ -84,22 +85,29 @@ class SchemaCache:
         self._store = store
         self._sets: dict[str, SchemaSet] = {}
         self._loading: dict[str, asyncio.Lock] = {}
+        self._asking: Counter[str] = Counter()
 
     def cached(self, space: str) -> SchemaSet | None:
         """Return the set that is at hand, without waiting."""
         return self._sets.get(space)
 
     async def of(self, space: str) -> SchemaSet:
-        """Return the set of ``space``, read from the store if need be."""
+        """Return the set of ``space``, read from the store if need be.
+
+        Those who ask go on in the order in which they asked.
+        """
         found = self._sets.get(space)
-        if found is not None:
+        if found is not None and space not in self._loading:
             return found
         lock = self._loading.setdefault(space, asyncio.Lock())
+        self._asking[space] += 1
         try:
             async with lock:
                 return self._sets.get(space) or await self._load(space)
         finally:
-            self._loading.pop(space, None)
+            self._asking[space] -= 1
+            if not self._asking[space]:
+                del self._asking[space], self._loading[space]
 
     async def fresh(self, space: str) -> SchemaSet:
         """Return the set of ``space`` as the store has it now."""

@@ -33,7 +33,7 @@ from memx_server.services import Services
 
 PATH = "/ws"
 
-IN_FLIGHT = 64
+IN_FLIGHT = 128
 """Requests of one socket that are worked on at the same time; more wait unread."""
 
 _PACKET_BYTES = 32 * 1024
@@ -81,7 +81,8 @@ class Session:
         self._call = call
         self._answers = Lane(connection.outbox, urgent=True)
         self._in_flight = asyncio.Semaphore(IN_FLIGHT)
-        self._writes = WriteOrder(self._write, straight)
+        schemas = call.services.schemas
+        self._writes = WriteOrder(self._write, straight, partial(schemas.cached, call.space))
         self._gathered = GatheredReads(call, self._send_all, self._release)
         self._reads: set[asyncio.Task[Any]] = set()
         self._numbers = itertools.count(1)

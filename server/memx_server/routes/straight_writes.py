@@ -44,10 +44,10 @@ def straight(asked: Asked) -> Straight | None:
         operations = (*request.then, *request.else_)
         if request.if_ or not all(_is_straight(each, schemas) for each in operations):
             return None
-        return Straight([each.key for each in operations], together=False, basis=schemas)
+        return Straight([each.key for each in operations], together=False)
     if not _is_straight(request, schemas):
         return None
-    return Straight((request.key,), together=call.services.rates is None, basis=schemas)
+    return Straight((request.key,), together=call.services.rates is None)
 
 
 def _is_straight(write: Any, schemas: SchemaSet) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Coroutine, Sequence
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
-_TOGETHER = 16
+_TOGETHER = 32
 """Writes that are run together at the most: the peer is to send the next while the store has these."""
 
 _WARM_SECONDS = 1.0
@@ -26,12 +26,10 @@ class Straight(NamedTuple):
     Attributes:
         keys: Those that it writes.
         together: Whether it may be run with others.
-        basis: What its value will be checked against.
     """
 
     keys: Collection[str]
     together: bool
-    basis: object
 
 
 class WriteOrder(Generic[Asked]):
@@ -41,28 +39,31 @@ class WriteOrder(Generic[Asked]):
     at once, are begun one behind the other without waiting for answers; but two of the same key
     wait for each other, since a store that failed in between is asked again. All other writes
     (those that read first, or wait for something, or come first after a pause or a failure, when
-    the store may have to be prepared) have the socket's writes to themselves. So has the first one
-    with a new basis: what was begun with the old one may have to be checked and sent again.
+    the store may have to be prepared) have the socket's writes to themselves. And none that is checked
+    by new rules passes one that was checked by others, and may have to be checked and sent again.
 
     Args:
         run: Runs a write, or several that may be run together, and answers them. It never raises;
             it returns whether the store answered.
         straight: Tells what a write that can go straight to the store needs; None of every other.
+        rules: What writes are checked by at the moment; the same object as long as they are the same.
     """
 
     def __init__(
         self,
         run: Callable[[Sequence[Asked]], Coroutine[Any, Any, bool]],
         straight: Callable[[Asked], Straight | None],
+        rules: Callable[[], object],
     ) -> None:
         self._run = run
         self._straight = straight
+        self._rules = rules
+        self._known_rules: object = None
         self._waiting: deque[Asked] = deque()
         self._gathered: list[Asked] = []
         self._gathered_keys: set[str] = set()
         self._running: dict[str, asyncio.Task[bool]] = {}
         self._starting: asyncio.Task[None] | None = None
-        self._basis: object = None
         self._warm_until = 0.0
 
     def add(self, asked: Asked) -> None:
@@ -75,11 +76,11 @@ class WriteOrder(Generic[Asked]):
         while self._waiting:
             asked = self._waiting.popleft()
             straight = self._straight(asked)
-            if straight is None or straight.basis is not self._basis or self._is_cold():
-                self._basis = self._basis if straight is None else straight.basis
+            if straight is None or self._is_cold() or self._rules() is not self._known_rules:
                 self._begin()
                 await self._settle(self._running.keys())
                 self._note(await self._run([asked]))
+                self._known_rules = self._rules()
             else:
                 await self._settle(straight.keys)
                 self._gather(asked, straight)
@@ -99,10 +100,18 @@ class WriteOrder(Generic[Asked]):
         if not self._gathered:
             return
         keys = self._gathered_keys
-        task = asyncio.create_task(self._run(self._gathered))
+        turn = self._turn(self._gathered, set(self._running.values()), self._known_rules)
+        task = asyncio.create_task(turn)
         self._gathered, self._gathered_keys = [], set()
         self._running.update(dict.fromkeys(keys, task))
         task.add_done_callback(partial(self._ended, keys))
+
+    async def _turn(
+        self, asked: Sequence[Asked], before: Collection[asyncio.Task[bool]], rules: object
+    ) -> bool:
+        if before and self._rules() is not rules:
+            await asyncio.wait(before)
+        return await self._run(asked)
 
     def _ended(self, keys: Collection[str], task: asyncio.Task[bool]) -> None:
         for key in keys:

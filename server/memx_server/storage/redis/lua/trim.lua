@@ -2,11 +2,13 @@
 -- transaction) is there to go on with what others left.
 
 if logged or empty then
-  local from, budget = '-', TRIMMED_AT_ONCE
+  -- Counted in changes, since a record may hold many.
+  local from, budget, some = '-', TRIMMED_AT_ONCE, 1
   local too_big = records > 1 and (records > MAX_RECORDS or bytes > MAX_BYTES)
   while too_big and budget > 0 do
-    local surplus = math.min(math.max(records - MAX_RECORDS, 1), budget, READ_AT_ONCE)
-    for _, record in ipairs(call('XRANGE', LOG, from, '+', 'COUNT', surplus)) do
+    local surplus = math.max(records - MAX_RECORDS, 1)
+    for _, record in ipairs(call('XRANGE', LOG, from, '+', 'COUNT', math.min(surplus, some))) do
+      if budget <= 0 then break end
       local id, fields = unpack(record)
       floor, moved = id:match('^%d+'), true
       for i = 3, #fields, 2 do
@@ -15,8 +17,9 @@ if logged or empty then
         if newest and newest:match('^%d+') == floor then call('HDEL', NEWEST, name) end
         bytes = bytes - #fields[i + 1]
       end
-      from, records, budget = '(' .. id, records - 1, budget - 1
+      from, records, budget = '(' .. id, records - 1, budget - #fields / 2 + 1
     end
+    some = math.min(2 * some, READ_AT_ONCE)
     too_big = records > 1 and (records > MAX_RECORDS or bytes > MAX_BYTES)
   end
   if from ~= '-' then call('XTRIM', LOG, 'MINID', '=', floor .. '-1') end
