@@ -83,6 +83,16 @@ class Connection(asyncio.Protocol):
         self._waiting.append(reply)
         return reply
 
+    def flush(self) -> None:
+        """Let what is queued leave now."""
+        if self.closed or self._transport is None or not self._outgoing:
+            return
+        self._transport.writelines(self._outgoing)
+        self._outgoing = []
+        self._outgoing_bytes = 0
+        if self._watchdog is None:
+            self._watchdog = self._loop.call_later(self._timeout, self._watch)
+
     def close(self, reason: str = "the connection to Redis is closed") -> None:
         """Close at once; whoever waits for a reply gets ``StoreUnavailable``."""
         if self.closed:
@@ -124,20 +134,11 @@ class Connection(asyncio.Protocol):
 
     def _write(self, packed: bytes) -> None:
         if not self._outgoing:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._outgoing.append(packed)
         self._outgoing_bytes += len(packed)
         if self._outgoing_bytes >= _PART_BYTES:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self.closed or self._transport is None or not self._outgoing:
-            return
-        self._transport.writelines(self._outgoing)
-        self._outgoing = []
-        self._outgoing_bytes = 0
-        if self._watchdog is None:
-            self._watchdog = self._loop.call_later(self._timeout, self._watch)
+            self.flush()
 
     def _watch(self) -> None:
         self._watchdog = None

@@ -87,7 +87,9 @@ class Link(Generic[C]):
         connection = self._connection
         if connection is None or connection.closed:
             return None
-        return connection.send(*command)
+        reply = connection.send(*command)
+        connection.flush()
+        return reply
 
     async def finish(self, begun: asyncio.Future[Any]) -> Any:
         """Wait for the reply to a command that was begun; as ``call``."""
