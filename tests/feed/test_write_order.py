@@ -70,11 +70,11 @@ async def test_straight_writes_of_different_keys_are_run_together() -> None:
 
 async def test_no_more_are_run_together_than_keep_the_peer_busy() -> None:
     journal = await _warm()
-    names = [f"set k{number}" for number in range(80)]
+    names = [f"set k{number}" for number in range(120)]
     journal.add(*names)
     await journal.settle()
     runs = [note.removesuffix(" begins").split(", ") for note in journal.notes]
-    assert [len(run) for run in runs] == [32, 32, 16]
+    assert [len(run) for run in runs] == [48, 48, 24]
     assert [name for run in runs for name in run] == names
     for run in runs:
         await journal.end(", ".join(run))

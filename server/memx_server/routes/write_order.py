@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Coroutine, Sequence
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
-_TOGETHER = 32
+_TOGETHER = 48
 """Writes that are run together at the most: the peer is to send the next while the store has these."""
 
 _WARM_SECONDS = 1.0

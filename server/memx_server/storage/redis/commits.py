@@ -32,6 +32,9 @@ NOTICE_MAX_BYTES = 64 * 1024
 _BATCH_BYTES = 4096
 """With so much to write a batch leaves before the turn ends, so that Redis works while we do."""
 
+_LONG_BATCH_BYTES = 16 * 1024
+"""The same where one caller waits for all, so that Redis's first answers are of no use to anybody."""
+
 _WRITE_BYTES = 256
 """What a write counts for beside its value."""
 
@@ -59,12 +62,14 @@ class Batch:
         self.replies: list[asyncio.Future[Reply]] = []
         self.size = 0
 
-    def add(self, transaction: Transaction, reply: asyncio.Future[Reply]) -> None:
-        """Take one more."""
+    def add(self, transaction: Transaction) -> asyncio.Future[Reply]:
+        """Take one more; returns what becomes the reply."""
         encode(self.space, transaction, self.keys, self.arguments)
+        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self.replies.append(reply)
         for write in transaction.writes:
             self.size += _WRITE_BYTES + (len(write.value) if isinstance(write, Put) else 0)
+        return reply
 
     def settle(self, said: Any) -> None:
         """Tell everyone what the script said of theirs; or the error, which all then share."""
@@ -118,20 +123,29 @@ class Commits:
         Returns:
             For ``finish``. An error is a result too, so that nobody has to look at it.
         """
-        loop = asyncio.get_running_loop()
         batch = self._open.get(space.meta)
         if batch is None:
             if not self._open:
-                loop.call_soon(self._send_all)
-            lineage = b"%b%x" % (self._lineages, next(self._batches))  # should the batch open one
-            publish = b"SPUBLISH" if self._servers.sharded else b"PUBLISH"
-            batch = self._open[space.meta] = Batch(space, lineage, publish)
-        reply: asyncio.Future[Reply] = loop.create_future()
-        batch.add(transaction, reply)
+                asyncio.get_running_loop().call_soon(self._send_all)
+            batch = self._open[space.meta] = self._new_batch(space)
+        reply = batch.add(transaction)
         if batch.size >= _BATCH_BYTES:
-            del self._open[space.meta]
-            self._send(batch)
+            self._send(self._open.pop(space.meta))
         return reply
+
+    def begin_each(
+        self, space: Keyspace, transactions: Sequence[Transaction]
+    ) -> list[asyncio.Future[Reply]]:
+        """Commit each, in this order, behind all that was begun before; as ``begin``."""
+        batch = self._open.pop(space.meta, None) or self._new_batch(space)
+        replies = []
+        for transaction in transactions:
+            if batch.size >= _LONG_BATCH_BYTES:
+                self._send(batch)
+                batch = self._new_batch(space)
+            replies.append(batch.add(transaction))
+        self._send(batch)
+        return replies
 
     async def finish(
         self, transaction: Transaction, begun: asyncio.Future[Reply]
@@ -142,13 +156,18 @@ class Commits:
             raise type(reply)(*reply.args)  # its own: an exception gathers where it was raised
         return decode(reply[0], transaction, self._max_keys), reply[1]
 
+    def _new_batch(self, space: Keyspace) -> Batch:
+        lineage = b"%b%x" % (self._lineages, next(self._batches))  # should the batch open one
+        return Batch(space, lineage, b"SPUBLISH" if self._servers.sharded else b"PUBLISH")
+
     def _send_all(self) -> None:
         batches, self._open = self._open, {}
         for batch in batches.values():
-            if batch.replies:
-                self._send(batch)
+            self._send(batch)
 
     def _send(self, batch: Batch) -> None:
+        if not batch.replies:
+            return
         sent = self._script.begin(self._servers, batch.space.slot, batch.keys, batch.arguments)
         if sent is None:
             self._wait(batch, None)

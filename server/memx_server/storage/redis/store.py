@@ -123,7 +123,7 @@ class RedisStore:
         if any(map(_gives_expiry, transactions)):
             await self._sweeper.before_expiry(space)
         keyspace = self._keyspaces.space(space)
-        begun = [self._commits.begin(keyspace, transaction) for transaction in transactions]
+        begun = self._commits.begin_each(keyspace, transactions)
         outcomes: list[Outcome | StoreUnavailable] = []
         for transaction, reply in zip(transactions, begun, strict=True):
             try:
