@@ -12,7 +12,8 @@ class Journal:
     """Writes that note when they begin and end, and end when they are told to.
 
     A name tells what a write is: ``set a`` is a straight one of the key ``a`` that may be run with
-    others, ``txn a b`` a straight one that runs by itself, everything else is not straight.
+    others, ``txn a b`` a straight one that runs by itself, everything else is not straight. With an
+    exclamation mark it may be sent again.
     """
 
     def __init__(self) -> None:
@@ -44,8 +45,9 @@ class Journal:
         return name not in self._failing
 
     def _straight(self, name: str) -> Straight | None:
-        kind, *keys = name.split()
-        return Straight(keys, together=kind == "set") if kind in ("set", "txn") else None
+        kind, *keys = name.removesuffix("!").split()
+        again = name.endswith("!")
+        return Straight(keys, kind == "set", again) if kind in ("set", "txn") else None
 
 
 async def _warm() -> Journal:
@@ -91,22 +93,31 @@ async def test_those_that_run_by_themselves_begin_in_their_turn() -> None:
         await journal.end(name)
 
 
-async def test_a_second_write_of_a_key_waits_and_what_follows_waits_too() -> None:
+async def test_what_passes_nothing_that_may_be_sent_again_waits_and_so_does_what_follows() -> None:
     journal = await _warm()
-    journal.add("set a", "set k", "set k", "set b", "txn b j", "set c")
+    journal.add("set a!", "set k!", "set k", "set b!", "txn b j", "set c")
     await journal.settle()
-    assert journal.notes == ["set a, set k begins"]
-    await journal.end("set a, set k")
-    assert journal.notes[2:] == ["set k, set b begins"]
-    await journal.end("set k, set b")
+    assert journal.notes == ["set a!, set k! begins"]
+    await journal.end("set a!, set k!")
+    assert journal.notes[2:] == ["set k, set b! begins"]
+    await journal.end("set k, set b!")
     assert journal.notes[4:] == ["txn b j begins", "set c begins"]
-    journal.add("set j")
-    await journal.settle()
-    assert len(journal.notes) == 6
     await journal.end("txn b j")
-    assert journal.notes[6:] == ["txn b j ends", "set j begins"]
-    await journal.end("set j")
     await journal.end("set c")
+
+
+async def test_writes_of_one_key_that_are_sent_once_do_not_wait() -> None:
+    journal = await _warm()
+    journal.add("set k", "set k", "txn k", "set k!", "set j")
+    await journal.settle()
+    assert journal.notes == ["set k, set k begins", "txn k begins", "set k!, set j begins"]
+    journal.add("set k")
+    await journal.settle()
+    assert len(journal.notes) == 3
+    await journal.end("set k!, set j")
+    assert journal.notes[4:] == ["set k begins"]
+    for name in ("set k", "txn k", "set k, set k"):
+        await journal.end(name)
 
 
 async def test_a_write_that_is_not_straight_has_the_socket_to_itself() -> None:

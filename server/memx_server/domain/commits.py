@@ -101,7 +101,8 @@ class Commits:
     async def _commit_each(self, drafts: Sequence[Draft]) -> list[Committed | ProtocolError]:
         """Do as so many calls of ``_commit`` that need not wait for each other, in this order.
 
-        They are of one space and write distinct keys: one that is sent again passes others.
+        They are of one space. One that is sent again since it has a token must be the only one of its
+        key: it may pass others.
         """
         space = drafts[0].caller.principal.space
         results: list[Committed | ProtocolError | None] = [None] * len(drafts)

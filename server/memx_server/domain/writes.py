@@ -63,7 +63,8 @@ class Writes(Commits):
     ) -> list[bytes | ProtocolError]:
         """Do as so many calls of ``set`` and ``delete`` that need not wait for each other, in this order.
 
-        They are of one space and about distinct keys; what one of them may not do is its own error.
+        They are of one space, and one with an idempotency key is the only one of its key. What one of them
+        may not do is its own error.
         """
         found: dict[int, bytes | ProtocolError] = {}
         drafts: dict[int, Draft] = {}

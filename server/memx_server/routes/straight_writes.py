@@ -37,6 +37,7 @@ class Asked(NamedTuple):
 def straight(asked: Asked) -> Straight | None:
     """Tell what a write that goes straight to the store needs; None of every other write."""
     call, request = asked.call, asked.request
+    again = call.idempotency_key is not None
     schemas = call.services.schemas.cached(call.space)
     if schemas is None:
         return None
@@ -44,10 +45,10 @@ def straight(asked: Asked) -> Straight | None:
         operations = (*request.then, *request.else_)
         if request.if_ or not all(_is_straight(each, schemas) for each in operations):
             return None
-        return Straight([each.key for each in operations], together=False)
+        return Straight([each.key for each in operations], together=False, again=again)
     if not _is_straight(request, schemas):
         return None
-    return Straight((request.key,), together=call.services.rates is None)
+    return Straight((request.key,), call.services.rates is None, again)
 
 
 def _is_straight(write: Any, schemas: SchemaSet) -> bool:

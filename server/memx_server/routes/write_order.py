@@ -26,18 +26,20 @@ class Straight(NamedTuple):
     Attributes:
         keys: Those that it writes.
         together: Whether it may be run with others.
+        again: Whether it may be sent again after the store has failed.
     """
 
     keys: Collection[str]
     together: bool
+    again: bool
 
 
 class WriteOrder(Generic[Asked]):
     """Lets writes happen in the order in which they were sent.
 
     A store applies commits in the order in which it gets them. So straight writes, which go to it
-    at once, are begun one behind the other without waiting for answers; but two of the same key
-    wait for each other, since a store that failed in between is asked again. All other writes
+    at once, are begun one behind the other without waiting for answers; but none passes one of the
+    same key that may be sent again when the store has failed. All other writes
     (those that read first, or wait for something, or come first after a pause or a failure, when
     the store may have to be prepared) have the socket's writes to themselves. And none that is checked
     by new rules passes one that was checked by others, and may have to be checked and sent again.
@@ -62,7 +64,8 @@ class WriteOrder(Generic[Asked]):
         self._waiting: deque[Asked] = deque()
         self._gathered: list[Asked] = []
         self._gathered_keys: set[str] = set()
-        self._running: dict[str, asyncio.Task[bool]] = {}
+        self._running: set[asyncio.Task[bool]] = set()
+        self._running_keys: dict[str, asyncio.Task[bool]] = {}
         self._starting: asyncio.Task[None] | None = None
         self._warm_until = 0.0
 
@@ -77,8 +80,7 @@ class WriteOrder(Generic[Asked]):
             asked = self._waiting.popleft()
             straight = self._straight(asked)
             if straight is None or self._is_cold() or self._rules() is not self._known_rules:
-                self._begin()
-                await self._settle(self._running.keys())
+                await self._settle_all()
                 self._note(await self._run([asked]))
                 self._known_rules = self._rules()
             else:
@@ -91,7 +93,8 @@ class WriteOrder(Generic[Asked]):
         if not straight.together:
             self._begin()
         self._gathered.append(asked)
-        self._gathered_keys.update(straight.keys)
+        if straight.again:
+            self._gathered_keys.update(straight.keys)
         if not straight.together or len(self._gathered) >= _TOGETHER:
             self._begin()
 
@@ -100,10 +103,11 @@ class WriteOrder(Generic[Asked]):
         if not self._gathered:
             return
         keys = self._gathered_keys
-        turn = self._turn(self._gathered, set(self._running.values()), self._known_rules)
+        turn = self._turn(self._gathered, set(self._running), self._known_rules)
         task = asyncio.create_task(turn)
         self._gathered, self._gathered_keys = [], set()
-        self._running.update(dict.fromkeys(keys, task))
+        self._running.add(task)
+        self._running_keys.update(dict.fromkeys(keys, task))
         task.add_done_callback(partial(self._ended, keys))
 
     async def _turn(
@@ -114,9 +118,10 @@ class WriteOrder(Generic[Asked]):
         return await self._run(asked)
 
     def _ended(self, keys: Collection[str], task: asyncio.Task[bool]) -> None:
+        self._running.discard(task)
         for key in keys:
-            if self._running.get(key) is task:
-                del self._running[key]
+            if self._running_keys.get(key) is task:
+                del self._running_keys[key]
         self._note(not task.cancelled() and task.result())
 
     def _is_cold(self) -> bool:
@@ -126,9 +131,14 @@ class WriteOrder(Generic[Asked]):
         self._warm_until = time.monotonic() + _WARM_SECONDS if answered else 0.0
 
     async def _settle(self, keys: Collection[str]) -> None:
-        """Wait for the writes of ``keys`` that have been gathered or begun."""
+        """Wait for the writes of ``keys`` that may be sent again."""
         if not self._gathered_keys.isdisjoint(keys):
             self._begin()
-        if tasks := {self._running[key] for key in keys if key in self._running}:
+        if tasks := {self._running_keys[key] for key in keys if key in self._running_keys}:
             self._begin()
             await asyncio.wait(tasks)
+
+    async def _settle_all(self) -> None:
+        self._begin()
+        if self._running:
+            await asyncio.wait(self._running)

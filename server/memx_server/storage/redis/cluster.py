@@ -43,7 +43,7 @@ class Cluster:
         return await self._follow(slot, lambda link: link.call(*command))
 
     def begin(self, slot: int, *command: bytes | str | int) -> Sent | None:
-        """Send one command now; None where the map or the connection has to be made first."""
+        """Send one command without waiting; None where map or connection have to be made first."""
         if self._doubtful:
             return None
         try:

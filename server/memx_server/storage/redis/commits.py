@@ -21,7 +21,9 @@ from memx_server.storage.base import (
     StoreUnavailable,
     Transaction,
 )
+from memx_server.storage.redis.connection import Connection
 from memx_server.storage.redis.keyspace import Keyspace
+from memx_server.storage.redis.link import Link
 from memx_server.storage.redis.scripts import Script
 from memx_server.storage.redis.servers import Sent, Servers
 from memx_server.storage.redis.transactions import Argument, decode, encode
@@ -162,17 +164,22 @@ class Commits:
 
     def _send_all(self) -> None:
         batches, self._open = self._open, {}
-        for batch in batches.values():
-            self._send(batch)
+        self._send(*batches.values())
 
-    def _send(self, batch: Batch) -> None:
-        if not batch.replies:
-            return
+    def _send(self, *batches: Batch) -> None:
+        """Let batches leave at once, with one system call where they go to one server."""
+        links = {self._send_one(batch) for batch in batches if batch.replies}
+        for link in links:
+            if link is not None:
+                link.flush()
+
+    def _send_one(self, batch: Batch) -> Link[Connection] | None:
         sent = self._script.begin(self._servers, batch.space.slot, batch.keys, batch.arguments)
         if sent is None:
             self._wait(batch, None)
-        else:
-            sent.reply.add_done_callback(partial(self._replied, batch, sent))
+            return None
+        sent.reply.add_done_callback(partial(self._replied, batch, sent))
+        return sent.link
 
     def _replied(self, batch: Batch, sent: Sent, reply: asyncio.Future[Any]) -> None:
         said = reply.result()

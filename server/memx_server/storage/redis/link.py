@@ -78,7 +78,7 @@ class Link(Generic[C]):
         return reply
 
     def begin(self, *command: bytes | str | int) -> asyncio.Future[Any] | None:
-        """Send a command now.
+        """Send a command without waiting.
 
         Returns:
             What becomes the reply, which may be an error, for ``finish``; None where a connection
@@ -87,9 +87,12 @@ class Link(Generic[C]):
         connection = self._connection
         if connection is None or connection.closed:
             return None
-        reply = connection.send(*command)
-        connection.flush()
-        return reply
+        return connection.send(*command)
+
+    def flush(self) -> None:
+        """Let what was sent leave now, and not at the end of the event loop's turn."""
+        if self._connection is not None:
+            self._connection.flush()
 
     async def finish(self, begun: asyncio.Future[Any]) -> Any:
         """Wait for the reply to a command that was begun; as ``call``."""

@@ -37,7 +37,7 @@ class Servers(Protocol):
         """Send one command; as ``Link.call``."""
 
     def begin(self, slot: int, *command: bytes | str | int) -> Sent | None:
-        """Send one command now; None where something has to be waited for first."""
+        """Send one command without waiting; None where something has to be waited for first."""
 
     async def finish(self, slot: int, sent: Sent, *command: bytes | str | int) -> Any:
         """Wait for the reply to a command that was begun; from there on as ``call``."""
@@ -69,7 +69,7 @@ class Standalone:
         return await self._link.call(*command)
 
     def begin(self, slot: int, *command: bytes | str | int) -> Sent | None:
-        """Send one command now; None where there is no connection."""
+        """Send one command without waiting; None where there is no connection."""
         reply = self._link.begin(*command)
         return None if reply is None else Sent(self._link, reply)
 
