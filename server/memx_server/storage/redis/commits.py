@@ -32,10 +32,13 @@ NOTICE_MAX_BYTES = 64 * 1024
 """The most change text that a notice carries: Redis cuts off clients whose notices pile up."""
 
 _BATCH_BYTES = 4096
-"""With so much to write a batch leaves before the turn ends, so that Redis works while we do."""
+"""With so much to write batches leave before the turn ends, so that Redis works while we do."""
 
 _LONG_BATCH_BYTES = 16 * 1024
 """The same where one caller waits for all, so that Redis's first answers are of no use to anybody."""
+
+_SPACE_BYTES = 512
+"""What a batch counts for beside its writes."""
 
 _WRITE_BYTES = 256
 """What a write counts for beside its value."""
@@ -62,7 +65,7 @@ class Batch:
         self.keys: list[bytes] = list(space.shared)
         self.arguments: list[Argument] = list(arguments)
         self.replies: list[asyncio.Future[Reply]] = []
-        self.size = 0
+        self.size = _SPACE_BYTES
 
     def add(self, transaction: Transaction) -> asyncio.Future[Reply]:
         """Take one more; returns what becomes the reply."""
@@ -100,6 +103,7 @@ class Commits:
         self._lineages = secrets.token_hex(9).encode()
         self._batches = itertools.count()
         self._open: dict[bytes, Batch] = {}
+        self._open_size = 0
         self._waiting: set[asyncio.Task[None]] = set()
         self._script = Script(
             "commit",
@@ -130,16 +134,20 @@ class Commits:
             if not self._open:
                 asyncio.get_running_loop().call_soon(self._send_all)
             batch = self._open[space.meta] = self._new_batch(space)
+            self._open_size += batch.size
+        size = batch.size
         reply = batch.add(transaction)
-        if batch.size >= _BATCH_BYTES:
-            self._send(self._open.pop(space.meta))
+        self._open_size += batch.size - size
+        if self._open_size >= _BATCH_BYTES:
+            self._send_all()
         return reply
 
     def begin_each(
         self, space: Keyspace, transactions: Sequence[Transaction]
     ) -> list[asyncio.Future[Reply]]:
         """Commit each, in this order, behind all that was begun before; as ``begin``."""
-        batch = self._open.pop(space.meta, None) or self._new_batch(space)
+        self._send_all()
+        batch = self._new_batch(space)
         replies = []
         for transaction in transactions:
             if batch.size >= _LONG_BATCH_BYTES:
@@ -163,7 +171,7 @@ class Commits:
         return Batch(space, lineage, b"SPUBLISH" if self._servers.sharded else b"PUBLISH")
 
     def _send_all(self) -> None:
-        batches, self._open = self._open, {}
+        batches, self._open, self._open_size = self._open, {}, 0
         self._send(*batches.values())
 
     def _send(self, *batches: Batch) -> None:
