@@ -76,7 +76,11 @@ class AsyncHold:
         if self._settled is None:
             self.settle(cursor)
         if self._settled != self._sent:
-            await self._send()
+            try:
+                await self._send()
+            except TakenOverError:
+                if not self._closing.is_set():  # else it was us who gave the name up, meanwhile
+                    raise
 
     async def acknowledge(self, cursor: str | None) -> None:
         """Acknowledge ``cursor`` before returning.

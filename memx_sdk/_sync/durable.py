@@ -77,7 +77,11 @@ class Hold:
         if self._settled is None:
             self.settle(cursor)
         if self._settled != self._sent:
-            self._send()
+            try:
+                self._send()
+            except TakenOverError:
+                if not self._closing.is_set():  # else it was us who gave the name up, meanwhile
+                    raise
 
     def acknowledge(self, cursor: str | None) -> None:
         """Acknowledge ``cursor`` before returning.

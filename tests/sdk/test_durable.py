@@ -10,9 +10,18 @@ from typing import Any
 
 import pytest
 
-from memx_sdk import Change, InvalidRequestError, Reset, TakenOverError
+from memx_sdk import (
+    AsyncMemxContext,
+    Change,
+    InvalidRequestError,
+    MemxError,
+    Reset,
+    TakenOverError,
+)
+from memx_sdk._async.durable import AsyncHold
 from tests.sdk.halves import Link
 from tests.sdk.streams import DEADLINE, Recorder, subscribe
+from tests.support.memx_server import Served
 
 
 @pytest.fixture
@@ -226,3 +235,26 @@ async def test_a_crash_at_any_moment_loses_nothing(link: Link, prefix: str) -> N
                     if len(set(seen)) < 40:
                         seen.append((await holder.next(timeout=DEADLINE)).revision)
         assert set(seen) == set(await writing)
+
+
+async def _unheard(error: MemxError) -> None:
+    """Nobody listens."""
+
+
+async def test_who_gives_its_name_up_while_it_begins_hears_no_complaint(
+    server: Served, prefix: str
+) -> None:
+    async with AsyncMemxContext(server.fresh_key(), server.url) as ctx:
+        cursor = (await ctx.set(prefix, 1)).cursor
+        hold, other = AsyncHold(ctx._run, prefix), AsyncHold(ctx._run, prefix)
+        await hold.claim(_unheard)
+        await hold.close()  # as an agent's handler does that stops the agent while it starts
+        await hold.begin(cursor)
+
+        taken = AsyncHold(ctx._run, prefix)
+        await taken.claim(_unheard)
+        await other.claim(_unheard)
+        with pytest.raises(TakenOverError):
+            await taken.begin(cursor)
+        await taken.close()
+        await other.close()
