@@ -9,7 +9,8 @@ import pytest
 from autogen_memx import MemxConnection, MemxSharedState
 from pydantic import BaseModel, ValidationError
 
-from memx_sdk import AsyncMemxContext, MemxTimeout, SchemaViolationError
+from memx_sdk import AsyncMemxContext, MemxTimeout, SchemaViolationError, memxContext
+from tests.support.memx_server import Served
 
 
 class Board(BaseModel):
@@ -126,23 +127,13 @@ async def test_what_does_not_fit_is_said(
         board.key("unknown")
 
 
-async def test_gives_up_in_time(connection: MemxConnection, memx: AsyncMemxContext) -> None:
+async def test_gives_up_in_time(connection: MemxConnection, served: Served, api_key: str) -> None:
     board = MemxSharedState(Board, "board", connection)
-    loop = asyncio.get_running_loop()
+    with memxContext(api_key, served.url) as rival:
 
-    def always_late(state: Board) -> Board:
-        asyncio.run_coroutine_threadsafe(memx.increment("board:count"), loop)
-        return Board(count=state.count + 1)
+        def always_late(state: Board) -> Board:
+            rival.increment("board:count")  # in between, each time: no commit can succeed
+            return Board(count=state.count + 1)
 
-    async def interfere() -> None:
-        while True:
-            await memx.increment("board:count")
-
-    others = [asyncio.create_task(interfere()) for _ in range(8)]
-    try:
         with pytest.raises(MemxTimeout):
             await board.update(always_late, timeout=0.3)
-    finally:
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
