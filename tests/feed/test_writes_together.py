@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -26,6 +27,17 @@ async def _answers(socket: Multiplexed, writes: Sequence[Write]) -> list[Frame]:
 
 def _set(key: str, value: object = 1, **more: Any) -> Write:
     return {"op": "set", "key": key, "value": value, **more}
+
+
+@contextmanager
+def _two_servers() -> Iterator[tuple[Served, Served]]:
+    """Two servers on one Redis, neither of which knows what the other does."""
+    with (
+        RedisServer(newest_redis()) as redis,
+        serve_store(RedisStore(redis.url)) as one,
+        serve_store(RedisStore(redis.url)) as other,
+    ):
+        yield one, other
 
 
 async def _warmed(socket: Multiplexed) -> None:
@@ -106,11 +118,7 @@ async def test_a_burst_sent_again_is_applied_once(server: Served) -> None:
 
 
 async def test_a_schema_that_another_server_registers_is_met_by_all_behind_it() -> None:
-    with (
-        RedisServer(newest_redis()) as redis,
-        serve_store(RedisStore(redis.url)) as server,
-        serve_store(RedisStore(redis.url)) as other,
-    ):
+    with _two_servers() as (server, other):
         async with multiplexed(server) as socket, client(other) as http:
             await _warmed(socket)
             schema = {"key": "*", "schema": {"type": "integer"}}
@@ -126,11 +134,7 @@ async def test_a_schema_that_another_server_registers_is_met_by_all_behind_it() 
 
 
 async def test_writes_keep_their_order_while_schemas_change() -> None:
-    with (
-        RedisServer(newest_redis()) as redis,
-        serve_store(RedisStore(redis.url)) as server,
-        serve_store(RedisStore(redis.url)) as other,
-    ):
+    with _two_servers() as (server, other):
         async with multiplexed(server) as socket, client(other) as http:
             await _warmed(socket)
             for turn in range(10):
