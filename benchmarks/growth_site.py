@@ -109,6 +109,7 @@ def running(shape: Shape) -> Iterator[Site]:
         asyncio.run(_send(server.port, shape.filling()))
         if shape.subscribers:
             stack.enter_context(Crowd([server.port], shape.subscribers, _ELSEWHERE))
+        server.settle()  # new spaces are announced to other servers a while later
         with redis.client() as client:
             used: Any = client.info("memory")
         yield Site(shape, server, server.memory(), used["used_memory"])

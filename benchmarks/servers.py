@@ -18,6 +18,9 @@ from tests.support.redis_server import RedisServer, free_port, newest_redis
 
 API_KEY = "local_dev_key"
 _PATIENCE = 20.0
+_SETTLE_STEP = 0.5
+_IDLE = 0.1
+"""The share of a processor that an idle server may take."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,15 @@ class Server:
     def memory(self) -> int:
         """Bytes of resident memory."""
         return sum(process.memory_info().rss for process in self._processes())
+
+    def settle(self) -> None:
+        """Wait until it does next to nothing, or for the longest time that is worth it."""
+        give_up = time.monotonic() + _PATIENCE
+        while time.monotonic() < give_up:
+            before = self.processor_time()
+            time.sleep(_SETTLE_STEP)
+            if self.processor_time() - before < _IDLE * _SETTLE_STEP:
+                return
 
     def _processes(self) -> list[psutil.Process]:
         parents = [psutil.Process(pid) for pid in self.pids]

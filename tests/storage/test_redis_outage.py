@@ -192,12 +192,16 @@ async def test_a_full_redis_refuses_a_transaction_whole(
 ) -> None:
     async with opened(redis) as store:
         await put(store, "old", "x" * 1000)
+        await put(store, "old", 1, space="other")
         head = await store.head(SPACE)
         with redis.client() as client:
             client.config_set("maxmemory", 1)
-            with pytest.raises(StoreUnavailable):
-                await store.commit(SPACE, Transaction(WRITER, writes))
+            refused = await asyncio.gather(
+                *(store.commit(space, Transaction(WRITER, writes)) for space in (SPACE, "other")),
+                return_exceptions=True,
+            )
             client.config_set("maxmemory", 0)
+        assert all(isinstance(each, StoreUnavailable) for each in refused), refused
         assert "OOM" in caplog.text, "the log must say what clients are not told"
 
         assert await store.head(SPACE) == head

@@ -174,8 +174,7 @@ async def test_a_slot_that_moves_is_followed(
     store = RedisStore(url)
     await store.open()
     spaces = [f"space-{number}" for number in range(20)]
-    for space in spaces:
-        await put(store, "a", 1, space=space)
+    await asyncio.gather(*(put(store, "a", 1, space=space) for space in spaces))
     assert all(ask(server, "DBSIZE") > 0 for server in servers)
 
     unused = next(

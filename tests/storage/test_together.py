@@ -235,21 +235,6 @@ async def test_a_caller_who_leaves_takes_nobody_along(store: Store) -> None:
     _committed([commit.result() for commit in commits[1::2]])
 
 
-async def test_spaces_do_not_mix(store: Store) -> None:
-    outcomes = await asyncio.gather(
-        *(
-            store.commit(f"s{each % 3}", _transaction(Put(f"k{each}", b"%d" % each)))
-            for each in range(30)
-        )
-    )
-
-    _committed(outcomes)
-    for space in range(3):
-        page = await store.list(f"s{space}")
-        assert len(page.entries) == 10
-        assert all(int(key[1:]) % 3 == space for key, _ in page.entries)
-
-
 async def test_a_script_that_redis_forgot_is_sent_again(
     redis_any: RedisServer, together: Together
 ) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import random
 import secrets
 import time
 from collections import Counter
@@ -27,7 +28,7 @@ class PresenceSettings:
 
     Attributes:
         idle_seconds: How long who only asks and writes stays present after the last time.
-        announce_seconds: How often a server repeats who is there.
+        announce_seconds: The longest time after which a server repeats who is there.
         expire_seconds: How long what a server said stands.
         repeats_per_second: The most spaces that it repeats this for; with more spaces it repeats
             each less often, and what it said stands longer in proportion.
@@ -230,8 +231,10 @@ class Presence:
 
     async def _announce_space(self, space: str) -> None:
         settings = self.settings
-        pause = max(settings.announce_seconds, len(self._spaces) / settings.repeats_per_second)
-        self._due[space] = due = self._clock() + pause
+        pause = max(settings.announce_seconds, 2 * len(self._spaces) / settings.repeats_per_second)
+        # Spaces that were announced together would otherwise be repeated in one go for ever.
+        due = self._clock() + pause * random.uniform(0.5, 1)  # noqa: S311 - jitter
+        self._due[space] = due
         heapq.heappush(self._turns, (due, space))
         own = list(self._own(space))
         if own:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 
 from memx_sdk.protocol.keys import compile_pattern, specificity
@@ -11,7 +11,7 @@ from memx_server.domain.pattern_index import PatternIndex
 from memx_server.domain.schema_rules import Schema
 from memx_server.storage.base import Schemas, Store
 
-_SPACES_KEPT = 32_768
+_SPACES_KEPT = 131_072
 _WINNERS_KEPT = 8192
 
 
@@ -83,7 +83,7 @@ class SchemaCache:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._sets: dict[str, SchemaSet] = {}
+        self._sets: OrderedDict[str, SchemaSet] = OrderedDict()
         self._loading: dict[str, asyncio.Lock] = {}
         self._asking: Counter[str] = Counter()
 
@@ -131,7 +131,7 @@ class SchemaCache:
 
     def _keep(self, space: str, schemas: Schemas) -> SchemaSet:
         if len(self._sets) >= _SPACES_KEPT:
-            del self._sets[next(iter(self._sets))]
+            self._sets.popitem(last=False)  # a dict would look through all it has let go of before
         found = SchemaSet(schemas.revision, schemas.by_pattern) if schemas.revision else _NEVER_ANY
         self._sets[space] = found
         return found

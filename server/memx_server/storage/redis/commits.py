@@ -1,7 +1,8 @@
-"""Commits: those of one space that are asked for in one turn of the event loop are run together.
+"""Commits: those that are asked for in one turn of the event loop are run together.
 
-One run of the script for several transactions shares what each would do alone: taking its arguments,
-reading the state of the space and writing it back.
+One run of the script for several transactions shares what each would do alone: taking its arguments, and
+for those of one space, reading its state and writing it back. In a cluster a script may use the keys of
+one slot only, so there each space has a run of its own.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ from typing import Any
 from memx_server.storage.base import (
     IDEMPOTENCY_KEPT_MS,
     Outcome,
-    Put,
     StoreUnavailable,
     Transaction,
 )
+from memx_server.storage.redis.batches import Batch, Reply, Run
 from memx_server.storage.redis.connection import Connection
 from memx_server.storage.redis.keyspace import Keyspace
 from memx_server.storage.redis.link import Link
 from memx_server.storage.redis.scripts import Script
 from memx_server.storage.redis.servers import Sent, Servers
-from memx_server.storage.redis.transactions import Argument, decode, encode
+from memx_server.storage.redis.transactions import decode
 
 NOTICE_MAX_BYTES = 64 * 1024
 """The most change text that a notice carries: Redis cuts off clients whose notices pile up."""
@@ -37,15 +38,6 @@ _BATCH_BYTES = 4096
 _LONG_BATCH_BYTES = 16 * 1024
 """The same where one caller waits for all, so that Redis's first answers are of no use to anybody."""
 
-_SPACE_BYTES = 512
-"""What a batch counts for beside its writes."""
-
-_WRITE_BYTES = 256
-"""What a write counts for beside its value."""
-
-Reply = tuple[Sequence[Any], bool] | Exception
-"""What the script said of one transaction, and whether it left work for an empty one; or its error."""
-
 
 @dataclass(frozen=True)
 class LogLimits:
@@ -53,39 +45,6 @@ class LogLimits:
 
     records: int
     bytes: int
-
-
-class Batch:
-    """Transactions of one space that go to Redis together, in this order."""
-
-    __slots__ = ("arguments", "keys", "replies", "size", "space")
-
-    def __init__(self, space: Keyspace, *arguments: Argument) -> None:
-        self.space = space
-        self.keys: list[bytes] = list(space.shared)
-        self.arguments: list[Argument] = list(arguments)
-        self.replies: list[asyncio.Future[Reply]] = []
-        self.size = _SPACE_BYTES
-
-    def add(self, transaction: Transaction) -> asyncio.Future[Reply]:
-        """Take one more; returns what becomes the reply."""
-        encode(self.space, transaction, self.keys, self.arguments)
-        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self.replies.append(reply)
-        for write in transaction.writes:
-            self.size += _WRITE_BYTES + (len(write.value) if isinstance(write, Put) else 0)
-        return reply
-
-    def settle(self, said: Any) -> None:
-        """Tell everyone what the script said of theirs; or the error, which all then share."""
-        if isinstance(said, Exception):
-            each: list[Reply] = [said] * len(self.replies)
-        else:
-            more, outcomes = said
-            each = [(outcome, bool(more)) for outcome in outcomes]
-        for waiting, reply in zip(self.replies, each, strict=True):
-            if not waiting.done():  # else the caller has given up
-                waiting.set_result(reply)
 
 
 class Commits:
@@ -101,7 +60,7 @@ class Commits:
         self._servers = servers
         self._max_keys = max_keys
         self._lineages = secrets.token_hex(9).encode()
-        self._batches = itertools.count()
+        self._runs = itertools.count()
         self._open: dict[bytes, Batch] = {}
         self._open_size = 0
         self._waiting: set[asyncio.Task[None]] = set()
@@ -133,7 +92,7 @@ class Commits:
         if batch is None:
             if not self._open:
                 asyncio.get_running_loop().call_soon(self._send_all)
-            batch = self._open[space.meta] = self._new_batch(space)
+            batch = self._open[space.meta] = Batch(space)
             self._open_size += batch.size
         size = batch.size
         reply = batch.add(transaction)
@@ -147,14 +106,14 @@ class Commits:
     ) -> list[asyncio.Future[Reply]]:
         """Commit each, in this order, behind all that was begun before; as ``begin``."""
         self._send_all()
-        batch = self._new_batch(space)
+        batch = Batch(space)
         replies = []
         for transaction in transactions:
             if batch.size >= _LONG_BATCH_BYTES:
-                self._send(batch)
-                batch = self._new_batch(space)
+                self._send([batch])
+                batch = Batch(space)
             replies.append(batch.add(transaction))
-        self._send(batch)
+        self._send([batch])
         return replies
 
     async def finish(
@@ -166,49 +125,46 @@ class Commits:
             raise type(reply)(*reply.args)  # its own: an exception gathers where it was raised
         return decode(reply[0], transaction, self._max_keys), reply[1]
 
-    def _new_batch(self, space: Keyspace) -> Batch:
-        lineage = b"%b%x" % (self._lineages, next(self._batches))  # should the batch open one
-        return Batch(space, lineage, b"SPUBLISH" if self._servers.sharded else b"PUBLISH")
-
     def _send_all(self) -> None:
         batches, self._open, self._open_size = self._open, {}, 0
-        self._send(*batches.values())
+        self._send(list(batches.values()))
 
-    def _send(self, *batches: Batch) -> None:
+    def _send(self, batches: Sequence[Batch]) -> None:
         """Let batches leave at once, with one system call where they go to one server."""
-        links = {self._send_one(batch) for batch in batches if batch.replies}
-        for link in links:
+        batches = [batch for batch in batches if batch.replies]
+        together = [batches] if self._servers.many_slots else [[batch] for batch in batches]
+        for link in {self._begin(each) for each in together if each}:
             if link is not None:
                 link.flush()
 
-    def _send_one(self, batch: Batch) -> Link[Connection] | None:
-        sent = self._script.begin(self._servers, batch.space.slot, batch.keys, batch.arguments)
+    def _begin(self, batches: Sequence[Batch]) -> Link[Connection] | None:
+        lineage = b"%b%x" % (self._lineages, next(self._runs))  # of the spaces that begin one
+        run = Run(batches, lineage, b"SPUBLISH" if self._servers.sharded else b"PUBLISH")
+        sent = self._script.begin(self._servers, run.slot, run.keys, run.arguments)
         if sent is None:
-            self._wait(batch, None)
+            self._wait(run, None)
             return None
-        sent.reply.add_done_callback(partial(self._replied, batch, sent))
+        sent.reply.add_done_callback(partial(self._replied, run, sent))
         return sent.link
 
-    def _replied(self, batch: Batch, sent: Sent, reply: asyncio.Future[Any]) -> None:
+    def _replied(self, run: Run, sent: Sent, reply: asyncio.Future[Any]) -> None:
         said = reply.result()
         if isinstance(said, Exception):
-            self._wait(batch, sent)
+            self._wait(run, sent)
         else:
-            batch.settle(said)
+            run.settle(said)
 
-    def _wait(self, batch: Batch, sent: Sent | None) -> None:
+    def _wait(self, run: Run, sent: Sent | None) -> None:
         """Go the long way: a connection has to be made, or there was an error."""
-        task = asyncio.get_running_loop().create_task(self._run(batch, sent))
+        task = asyncio.get_running_loop().create_task(self._run(run, sent))
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)
 
-    async def _run(self, batch: Batch, sent: Sent | None) -> None:
+    async def _run(self, run: Run, sent: Sent | None) -> None:
         said: Any = StoreUnavailable("the store is closed")
         try:
-            said = await self._script.run(
-                self._servers, batch.space.slot, batch.keys, batch.arguments, sent
-            )
+            said = await self._script.run(self._servers, run.slot, run.keys, run.arguments, sent)
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
             said = error
         finally:
-            batch.settle(said)
+            run.settle(said)

@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 
 from redis.crc import key_slot
 
-_REMEMBERED = 32_768
+_REMEMBERED = 131_072
 """Spaces whose names are kept, at about a kilobyte each: more of them are seldom in use at a time."""
 
 

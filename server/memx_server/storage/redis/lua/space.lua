@@ -1,25 +1,15 @@
--- The commit script: the clock, and the state of the space.
+-- The commit script: the clock, what is known of the space at hand, and what is done more than once.
 
 local clock = call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 local now_ms = math.floor(now / 1000)
 local ts = format('%s.%06d', clock[1], clock[2])
 
-local held = call('HMGET', META, 'head', 'lineage', 'replid', 'floor', 'bytes', 'schemas', 'cuts')
-local head = held[1] or '0'
-local lineage = held[2] or '0'
-local replid = held[3]
-local floor = held[4] or '0'
-local bytes = tonumber(held[5] or 0)
-local schema_revision = held[6] or '0'
-local cuts = held[7] or ''
-local records = call('XLEN', LOG)
-local expiring = call('EXISTS', EXPIRIES) == 1
+-- The space at hand: its keys, its state, and whether its log has grown.
+local META, LOG, NAMES, EXPIRIES, NEWEST, SCHEMAS
+local head, lineage, replid, floor, bytes, records, expiring, logged
+-- What INFO says, once it has been asked.
 local server_replid
-
--- Whether the log has grown, whether more than its head and size has changed, whether a transaction was
--- empty, whether other entries' expiries have been looked for, and whether work is left for an empty one.
-local logged, moved, empty, swept, more = false, false, false, false, false
 
 -- Returns the revision and the version of an entry, nil where there is none.
 --

@@ -1,0 +1,88 @@
+"""What goes to Redis together: transactions of one space, and the spaces of one run of the script."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from memx_server.storage.base import Put, Transaction
+from memx_server.storage.redis.keyspace import Keyspace
+from memx_server.storage.redis.transactions import Argument, encode
+
+_SPACE_BYTES = 128
+"""What a space counts for beside its writes."""
+
+_WRITE_BYTES = 256
+"""What a write counts for beside its value."""
+
+Reply = tuple[Sequence[Any], bool] | Exception
+"""What the script said of one transaction, and whether it left work for an empty one; or its error."""
+
+
+class Batch:
+    """Transactions of one space, in this order.
+
+    Attributes:
+        size: About how many bytes they are.
+    """
+
+    __slots__ = ("arguments", "keys", "replies", "size", "space")
+
+    def __init__(self, space: Keyspace) -> None:
+        self.space = space
+        self.keys: list[bytes] = list(space.shared)
+        self.arguments: list[Argument] = []
+        self.replies: list[asyncio.Future[Reply]] = []
+        self.size = _SPACE_BYTES
+
+    def add(self, transaction: Transaction) -> asyncio.Future[Reply]:
+        """Take one more; returns what becomes the reply."""
+        encode(self.space, transaction, self.keys, self.arguments)
+        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self.replies.append(reply)
+        for write in transaction.writes:
+            self.size += _WRITE_BYTES + (len(write.value) if isinstance(write, Put) else 0)
+        return reply
+
+    def settle(self, said: Any) -> None:
+        """Tell everyone what the script said of theirs; or the error, which all then share."""
+        if isinstance(said, Exception):
+            each: list[Reply] = [said] * len(self.replies)
+        else:
+            more, outcomes = said
+            each = [(outcome, bool(more)) for outcome in outcomes]
+        for waiting, reply in zip(self.replies, each, strict=True):
+            if not waiting.done():  # else the caller has given up
+                waiting.set_result(reply)
+
+
+class Run:
+    """One run of the commit script, for one space or several.
+
+    Args:
+        batches: What it commits, each of another space.
+        header: What the script is told before.
+
+    Attributes:
+        slot: Where its spaces are; where slots matter, it has one space.
+        keys: What the script takes as KEYS.
+        arguments: What it takes as ARGV.
+    """
+
+    __slots__ = ("_batches", "arguments", "keys", "slot")
+
+    def __init__(self, batches: Sequence[Batch], *header: Argument) -> None:
+        self._batches = batches
+        self.slot = batches[0].space.slot
+        self.keys: list[bytes] = []
+        self.arguments: list[Argument] = list(header)
+        for batch in batches:
+            self.keys += batch.keys
+            self.arguments += (len(batch.keys), len(batch.arguments), *batch.arguments)
+
+    def settle(self, said: Any) -> None:
+        """Tell each space what the script said of it; or the error, which all then share."""
+        parts = [said] * len(self._batches) if isinstance(said, Exception) else said
+        for batch, part in zip(self._batches, parts, strict=True):
+            batch.settle(part)
