@@ -13,12 +13,12 @@ from benchmarks.plan import Plan
 from benchmarks.servers import API_KEY, Server
 from benchmarks.table import Row, Sample
 
-TITLE = "WS /ws, one worker on Redis; in flight: 128 on one socket, 32 on each of 32"
+TITLE = "WS /ws, one worker on Redis; in flight: 192 on one socket, 32 on each of 32"
 HTTP = "memX over HTTP, 32 clients"
 BARE = "a bare socket + the same Redis commands, batched"
 MANY = 32
-_IN_FLIGHT = {1: 128, MANY: 32}
-"""Requests under way on each socket, by how many sockets there are; a server works on 128 of one."""
+_IN_FLIGHT = {1: 192, MANY: 32}
+"""Requests under way on each socket, by how many sockets there are; a server works on 192 of one."""
 _AIM = 2.0
 """One connection's rate by HTTP's."""
 

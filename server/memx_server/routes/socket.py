@@ -33,7 +33,7 @@ from memx_server.services import Services
 
 PATH = "/ws"
 
-IN_FLIGHT = 128
+IN_FLIGHT = 192
 """Requests of one socket that are worked on at the same time; more wait unread."""
 
 _PACKET_BYTES = 32 * 1024

@@ -25,34 +25,57 @@ class Batch:
 
     Attributes:
         size: About how many bytes they are.
+        said: What becomes what the script says of all: whether it left work for an empty transaction,
+            and the reply to each; or an error. An error is a result too, so that nobody has to look at it.
     """
 
-    __slots__ = ("arguments", "keys", "replies", "size", "space")
+    __slots__ = ("arguments", "keys", "said", "size", "space", "transactions")
 
     def __init__(self, space: Keyspace) -> None:
         self.space = space
+        self.transactions: list[Transaction] = []
         self.keys: list[bytes] = list(space.shared)
         self.arguments: list[Argument] = []
-        self.replies: list[asyncio.Future[Reply]] = []
+        self.said: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.size = _SPACE_BYTES
 
-    def add(self, transaction: Transaction) -> asyncio.Future[Reply]:
-        """Take one more; returns what becomes the reply."""
+    def add(self, transaction: Transaction) -> None:
+        """Take one more."""
         encode(self.space, transaction, self.keys, self.arguments)
-        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self.replies.append(reply)
+        self.transactions.append(transaction)
         for write in transaction.writes:
             self.size += _WRITE_BYTES + (len(write.value) if isinstance(write, Put) else 0)
+
+    def settle(self, said: Any) -> None:
+        """Tell who waits what the script said."""
+        if not self.said.done():  # else the caller has given up
+            self.said.set_result(said)
+
+
+class SharedBatch(Batch):
+    """A batch of several callers, each of whom waits for the reply to a transaction of theirs."""
+
+    __slots__ = ("_replies",)
+
+    def __init__(self, space: Keyspace) -> None:
+        super().__init__(space)
+        self._replies: list[asyncio.Future[Reply]] = []
+
+    def add_mine(self, transaction: Transaction) -> asyncio.Future[Reply]:
+        """Take one more; returns what becomes the reply to it."""
+        self.add(transaction)
+        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._replies.append(reply)
         return reply
 
     def settle(self, said: Any) -> None:
-        """Tell everyone what the script said of theirs; or the error, which all then share."""
+        """Tell each caller what the script said of theirs; or the error, which all then share."""
         if isinstance(said, Exception):
-            each: list[Reply] = [said] * len(self.replies)
+            each: list[Reply] = [said] * len(self._replies)
         else:
             more, outcomes = said
             each = [(outcome, bool(more)) for outcome in outcomes]
-        for waiting, reply in zip(self.replies, each, strict=True):
+        for waiting, reply in zip(self._replies, each, strict=True):
             if not waiting.done():  # else the caller has given up
                 waiting.set_result(reply)
 

@@ -21,7 +21,7 @@ from memx_server.storage.base import (
     StoreUnavailable,
     Transaction,
 )
-from memx_server.storage.redis.batches import Batch, Reply, Run
+from memx_server.storage.redis.batches import Batch, Reply, Run, SharedBatch
 from memx_server.storage.redis.connection import Connection
 from memx_server.storage.redis.keyspace import Keyspace
 from memx_server.storage.redis.link import Link
@@ -61,7 +61,7 @@ class Commits:
         self._max_keys = max_keys
         self._lineages = secrets.token_hex(9).encode()
         self._runs = itertools.count()
-        self._open: dict[bytes, Batch] = {}
+        self._open: dict[bytes, SharedBatch] = {}
         self._open_size = 0
         self._waiting: set[asyncio.Task[None]] = set()
         self._script = Script(
@@ -80,50 +80,60 @@ class Commits:
             What came of it, and whether work is left for an empty transaction to go on with:
             expiries to log or records to trim.
         """
-        return await self.finish(transaction, self.begin(space, transaction))
+        reply = await self._begin(space, transaction)
+        if isinstance(reply, Exception):
+            raise _own(reply)
+        return decode(reply[0], transaction, self._max_keys), reply[1]
 
-    def begin(self, space: Keyspace, transaction: Transaction) -> asyncio.Future[Reply]:
-        """Commit behind all that was begun before in the same space.
+    async def run_each(
+        self, space: Keyspace, transactions: Sequence[Transaction]
+    ) -> tuple[list[Outcome | StoreUnavailable], bool]:
+        """Commit each, in this order, behind all that was begun before.
 
         Returns:
-            For ``finish``. An error is a result too, so that nobody has to look at it.
+            What came of each, and whether work is left, as ``run``.
         """
+        outcomes: list[Outcome | StoreUnavailable] = []
+        unfinished = False
+        for batch in self._begin_each(space, transactions):
+            said = await batch.said
+            if isinstance(said, StoreUnavailable):
+                outcomes += [said] * len(batch.transactions)
+            elif isinstance(said, Exception):
+                raise said
+            else:
+                more, replies = said
+                unfinished = unfinished or bool(more)
+                outcomes += [
+                    decode(reply, transaction, self._max_keys)
+                    for reply, transaction in zip(replies, batch.transactions, strict=True)
+                ]
+        return outcomes, unfinished
+
+    def _begin(self, space: Keyspace, transaction: Transaction) -> asyncio.Future[Reply]:
         batch = self._open.get(space.meta)
         if batch is None:
             if not self._open:
                 asyncio.get_running_loop().call_soon(self._send_all)
-            batch = self._open[space.meta] = Batch(space)
+            batch = self._open[space.meta] = SharedBatch(space)
             self._open_size += batch.size
         size = batch.size
-        reply = batch.add(transaction)
+        reply = batch.add_mine(transaction)
         self._open_size += batch.size - size
         if self._open_size >= _BATCH_BYTES:
             self._send_all()
         return reply
 
-    def begin_each(
-        self, space: Keyspace, transactions: Sequence[Transaction]
-    ) -> list[asyncio.Future[Reply]]:
-        """Commit each, in this order, behind all that was begun before; as ``begin``."""
+    def _begin_each(self, space: Keyspace, transactions: Sequence[Transaction]) -> list[Batch]:
         self._send_all()
-        batch = Batch(space)
-        replies = []
+        batches = [Batch(space)]
         for transaction in transactions:
-            if batch.size >= _LONG_BATCH_BYTES:
-                self._send([batch])
-                batch = Batch(space)
-            replies.append(batch.add(transaction))
-        self._send([batch])
-        return replies
-
-    async def finish(
-        self, transaction: Transaction, begun: asyncio.Future[Reply]
-    ) -> tuple[Outcome, bool]:
-        """Wait for what came of a transaction that was begun; as ``run``."""
-        reply = await begun
-        if isinstance(reply, Exception):
-            raise type(reply)(*reply.args)  # its own: an exception gathers where it was raised
-        return decode(reply[0], transaction, self._max_keys), reply[1]
+            if batches[-1].size >= _LONG_BATCH_BYTES:
+                self._send(batches[-1:])
+                batches.append(Batch(space))
+            batches[-1].add(transaction)
+        self._send(batches[-1:])
+        return batches
 
     def _send_all(self) -> None:
         batches, self._open, self._open_size = self._open, {}, 0
@@ -131,13 +141,13 @@ class Commits:
 
     def _send(self, batches: Sequence[Batch]) -> None:
         """Let batches leave at once, with one system call where they go to one server."""
-        batches = [batch for batch in batches if batch.replies]
+        batches = [batch for batch in batches if batch.transactions]
         together = [batches] if self._servers.many_slots else [[batch] for batch in batches]
-        for link in {self._begin(each) for each in together if each}:
+        for link in {self._run_together(each) for each in together if each}:
             if link is not None:
                 link.flush()
 
-    def _begin(self, batches: Sequence[Batch]) -> Link[Connection] | None:
+    def _run_together(self, batches: Sequence[Batch]) -> Link[Connection] | None:
         lineage = b"%b%x" % (self._lineages, next(self._runs))  # of the spaces that begin one
         run = Run(batches, lineage, b"SPUBLISH" if self._servers.sharded else b"PUBLISH")
         sent = self._script.begin(self._servers, run.slot, run.keys, run.arguments)
@@ -168,3 +178,8 @@ class Commits:
             said = error
         finally:
             run.settle(said)
+
+
+def _own(error: Exception) -> Exception:
+    """Make a copy for one of several who are to raise it: an exception gathers where it was raised."""
+    return type(error)(*error.args)

@@ -122,18 +122,11 @@ class RedisStore:
         """Apply each of ``transactions``, in this order."""
         if any(map(_gives_expiry, transactions)):
             await self._sweeper.before_expiry(space)
-        keyspace = self._keyspaces.space(space)
-        begun = self._commits.begin_each(keyspace, transactions)
-        outcomes: list[Outcome | StoreUnavailable] = []
-        for transaction, reply in zip(transactions, begun, strict=True):
-            try:
-                outcome, unfinished = await self._commits.finish(transaction, reply)
-            except StoreUnavailable as error:
-                outcomes.append(error)
-            else:
-                outcomes.append(outcome)
-                if unfinished:
-                    self._sweeper.finish(space)
+        outcomes, unfinished = await self._commits.run_each(
+            self._keyspaces.space(space), transactions
+        )
+        if unfinished:
+            self._sweeper.finish(space)
         return outcomes
 
     async def head(self, space: str) -> Position:

@@ -11,7 +11,7 @@ for at = FIRST_WRITE, next_arg - 1, WRITE_ARGS do
     version_before = false, version = 0, expires = false, text = false, changed = false,
   }
   if kind ~= 'put_schema' and kind ~= 'delete_schema' then
-    local _, version = standing(write.entry)
+    local version = write.entry == compared and compared_version or standing(write.entry)
     write.version_before = tonumber(version or nil)
     at_hand[name] = true
     if kind == 'put' and not version then added = added + 1 end

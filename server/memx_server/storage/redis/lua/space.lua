@@ -11,14 +11,15 @@ local head, lineage, replid, floor, bytes, records, expiring, logged
 -- What INFO says, once it has been asked.
 local server_replid
 
--- Returns the revision and the version of an entry, nil where there is none.
+-- Returns the version and the revision of an entry, nil where there is none.
 --
 -- An entry that Redis still shows is alive, whatever TIME says by now: Redis holds expiry still while
 -- a script runs.
 local function standing(entry)
   local start = call('GETRANGE', entry, 0, 63)
   if start ~= '' then
-    return start:match('^{"revision":(%d+),"version":(%d+)')
+    local revision, version = start:match('^{"revision":(%d+),"version":(%d+)')
+    return version, revision
   end
 end
 
