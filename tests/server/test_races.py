@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from memx_server.domain.access import Principal, Scopes
 from memx_server.domain.caller import Caller
 from memx_server.domain.judging import Judge
 from memx_server.domain.memory import Memory
+from memx_server.domain.queues import KeyQueues
 from memx_server.domain.requests import TxnRequest, UpdateRequest
 from memx_server.domain.schemas import SchemaCache
 from memx_server.judge_pool import JudgePool
@@ -38,6 +39,11 @@ class Interfered(SqliteStore):
     before: Callable[[], Awaitable[None]] | None = None
     after: Callable[[], Awaitable[None]] | None = None
     commits = 0
+    reads = 0
+
+    async def read(self, space: str, keys: Sequence[str]) -> Sequence[bytes | None]:
+        self.reads += 1
+        return await super().read(space, keys)
 
     async def commit(self, space: str, transaction: Transaction) -> Outcome:
         self.commits += 1
@@ -103,6 +109,45 @@ async def test_the_next_in_the_queue_starts_from_what_the_one_before_left(
     results = await asyncio.gather(*(update(memory, key="n", increment=1) for _ in range(10)))
     assert sorted(each["value"] for each in results) == list(range(1, 11))
     assert store.commits == 10
+
+
+async def test_the_next_one_later_starts_from_there_too(memory: Memory, store: Interfered) -> None:
+    for number in range(1, 6):
+        assert (await update(memory, key="n", increment=1))["value"] == number
+    assert (store.reads, store.commits) == (1, 5)
+
+    await store.write_from_elsewhere("n", 10)
+    assert (await update(memory, key="n", increment=1))["value"] == 11
+    assert (store.reads, store.commits) == (1, 7)
+
+
+async def test_what_is_remembered_of_keys_is_bounded() -> None:
+    queues = KeyQueues()
+
+    async def leaves(key: str, entry: bytes) -> None:
+        async with queues.turn("s", key, 1) as turn:
+            turn.left(entry)
+
+    async def is_known(key: str) -> bool:
+        async with queues.turn("s", key, 1) as turn:
+            return turn.is_known
+
+    await leaves("long", b"x" * 100_000)
+    await leaves("first", b"{}")
+    assert not await is_known("long")
+    assert await is_known("first")
+    for number in range(2000):
+        await leaves(f"k{number}", b"{}")
+    assert await is_known("k1999")
+    assert not await is_known("first")
+
+
+async def test_a_refusal_of_what_was_remembered_is_none(memory: Memory, store: Interfered) -> None:
+    assert (await update(memory, key="n", increment=1, maximum=1))["value"] == 1
+    await store.write_from_elsewhere("n", 0)
+    assert (await update(memory, key="n", increment=1, maximum=1))["value"] == 1
+    with pytest.raises(ProtocolError, match="maximum"):
+        await update(memory, key="n", increment=1, maximum=1)
 
 
 async def test_a_refusal_never_comes_of_what_the_one_before_left(

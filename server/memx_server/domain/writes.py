@@ -173,7 +173,7 @@ class Writes(Commits):
         if committed.replayed_note is not None:
             value = committed.replayed_note or await self._logged_value(caller, key, committed)
             turn.forget()
-        elif not turn.is_last:
+        else:
             turn.left(answers.new_entry(caller, key, committed, value))
         shown = value if caller.principal.may("read", key) else None
         return answers.updated(caller, key, committed, shown)

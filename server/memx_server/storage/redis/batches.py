@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,23 +21,20 @@ Reply = tuple[Sequence[Any], bool] | Exception
 """What the script said of one transaction, and whether it left work for an empty one; or its error."""
 
 
-class Batch:
+class Batch(ABC):
     """Transactions of one space, in this order.
 
     Attributes:
         size: About how many bytes they are.
-        said: What becomes what the script says of all: whether it left work for an empty transaction,
-            and the reply to each; or an error. An error is a result too, so that nobody has to look at it.
     """
 
-    __slots__ = ("arguments", "keys", "said", "size", "space", "transactions")
+    __slots__ = ("arguments", "keys", "size", "space", "transactions")
 
     def __init__(self, space: Keyspace) -> None:
         self.space = space
         self.transactions: list[Transaction] = []
         self.keys: list[bytes] = list(space.shared)
         self.arguments: list[Argument] = []
-        self.said: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.size = _SPACE_BYTES
 
     def add(self, transaction: Transaction) -> None:
@@ -46,9 +44,28 @@ class Batch:
         for write in transaction.writes:
             self.size += _WRITE_BYTES + (len(write.value) if isinstance(write, Put) else 0)
 
+    @abstractmethod
     def settle(self, said: Any) -> None:
-        """Tell who waits what the script said."""
-        if not self.said.done():  # else the caller has given up
+        """Tell who waits what the script said: whether work is left, and the replies; or an error."""
+
+
+class OwnBatch(Batch):
+    """A batch of one caller.
+
+    Attributes:
+        said: What becomes what the script says. An error is a result too, so that nobody has to look
+            at it.
+    """
+
+    __slots__ = ("said",)
+
+    def __init__(self, space: Keyspace) -> None:
+        super().__init__(space)
+        self.said: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def settle(self, said: Any) -> None:
+        """Tell the caller."""
+        if not self.said.done():  # else it has given up
             self.said.set_result(said)
 
 
@@ -69,7 +86,7 @@ class SharedBatch(Batch):
         return reply
 
     def settle(self, said: Any) -> None:
-        """Tell each caller what the script said of theirs; or the error, which all then share."""
+        """Tell each caller what the script said of theirs, or the error, which all then share."""
         if isinstance(said, Exception):
             each: list[Reply] = [said] * len(self._replies)
         else:

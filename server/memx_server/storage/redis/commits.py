@@ -21,7 +21,7 @@ from memx_server.storage.base import (
     StoreUnavailable,
     Transaction,
 )
-from memx_server.storage.redis.batches import Batch, Reply, Run, SharedBatch
+from memx_server.storage.redis.batches import Batch, OwnBatch, Reply, Run, SharedBatch
 from memx_server.storage.redis.connection import Connection
 from memx_server.storage.redis.keyspace import Keyspace
 from memx_server.storage.redis.link import Link
@@ -124,13 +124,13 @@ class Commits:
             self._send_all()
         return reply
 
-    def _begin_each(self, space: Keyspace, transactions: Sequence[Transaction]) -> list[Batch]:
+    def _begin_each(self, space: Keyspace, transactions: Sequence[Transaction]) -> list[OwnBatch]:
         self._send_all()
-        batches = [Batch(space)]
+        batches = [OwnBatch(space)]
         for transaction in transactions:
             if batches[-1].size >= _LONG_BATCH_BYTES:
                 self._send(batches[-1:])
-                batches.append(Batch(space))
+                batches.append(OwnBatch(space))
             batches[-1].add(transaction)
         self._send(batches[-1:])
         return batches
