@@ -7,7 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from memx_server.storage.base import Compacted, Diverged, Store, StoreUnavailable
+from memx_server.storage.base import (
+    Compacted,
+    Diverged,
+    Store,
+    StoreUnavailable,
+    Transaction,
+)
 from memx_server.storage.redis import RedisStore
 
 from memx_sdk.protocol.cursors import Position
@@ -44,6 +50,18 @@ async def answers(store: Store) -> bool:
     except StoreUnavailable:
         return False
     return True
+
+
+async def sharing(store: RedisStore) -> None:
+    """Let a store find out that the spaces of one turn may share a run of the script."""
+    spaces = ("one", "another")
+
+    async def shares() -> bool:
+        nothing = Transaction(writer="", writes=())
+        await asyncio.gather(*(store.commit(space, nothing) for space in spaces))
+        return bool(store._commits._mixes_slots)
+
+    await eventually(shares)
 
 
 async def restarted(store: Store, server: RedisServer) -> None:

@@ -29,7 +29,7 @@ from tests.storage.helpers import (
     value,
     whole_log,
 )
-from tests.storage.redis_helpers import LossyProxy, answers, opened
+from tests.storage.redis_helpers import LossyProxy, answers, opened, sharing
 from tests.support.redis_server import RedisServer, newest_redis, redis_binaries
 
 IN_TIME = 1.9
@@ -193,6 +193,7 @@ async def test_a_full_redis_refuses_a_transaction_whole(
     async with opened(redis) as store:
         await put(store, "old", "x" * 1000)
         await put(store, "old", 1, space="other")
+        await sharing(store)
         head = await store.head(SPACE)
         with redis.client() as client:
             client.config_set("maxmemory", 1)

@@ -166,6 +166,20 @@ async def test_a_cluster_of_one(binary: str, start: Callable[..., RedisServer]) 
     await store.close()
 
 
+async def test_a_cluster_of_one_that_is_taken_for_a_server(
+    binary: str, start: Callable[..., RedisServer]
+) -> None:
+    server = start(binary, {"cluster-enabled": "yes"})
+    await cluster_of([server])
+    store = RedisStore(server.url)
+    await store.open()
+    spaces = [f"space-{number}" for number in range(10)]
+    for _ in range(5):  # a script that touched two slots would be refused
+        await asyncio.gather(*(put(store, "a", 1, space=space) for space in spaces))
+    assert [await value(store, "a", space=space) for space in spaces] == [1] * 10
+    await store.close()
+
+
 async def test_a_slot_that_moves_is_followed(
     binary: str, start: Callable[..., RedisServer]
 ) -> None:

@@ -17,10 +17,11 @@ from memx_server.storage.base import (
     Transaction,
     Write,
 )
+from memx_server.storage.redis import RedisStore
 
 from tests.storage.conftest import OpenStore
 from tests.storage.helpers import WRITER, entry, whole_log
-from tests.storage.redis_helpers import opened
+from tests.storage.redis_helpers import opened, sharing
 from tests.support.redis_server import RedisServer
 
 
@@ -41,27 +42,30 @@ async def _of_spaces(
 
 
 async def test_spaces_share_a_run_of_the_script(redis_any: RedisServer) -> None:
+    spaces = [f"s{each}" for each in range(4)]
+
     def runs() -> int:
         with redis_any.client() as client:
             calls: int = client.info("commandstats")["cmdstat_evalsha"]["calls"]
         return calls
 
     async with opened(redis_any, prefix="shared-run") as store:
-        spaces = [f"s{each}" for each in range(4)]
-        await _of_spaces(store, _puts(spaces))
+        await sharing(store)
         before = runs()
         outcomes = await _of_spaces(store, _puts(spaces))
 
         assert runs() - before == 1
-        assert all(isinstance(each, Committed) for each in outcomes)
         heads = [await store.head(space) for space in spaces]
         assert heads == [each.position for each in outcomes if isinstance(each, Committed)]
+        assert len({head.lineage for head in heads}) == len(spaces)
 
 
 async def test_a_conflict_and_a_trim_in_one_space_are_no_matter_to_the_next(
     open_store: OpenStore,
 ) -> None:
     store = await open_store(log_max_records=3)
+    if isinstance(store, RedisStore):
+        await sharing(store)
     never = _transaction(Put("k", b"2"), compares=[Compare("k", 7)])
     for _ in range(5):
         await store.commit("a", _transaction(Put("k", b"1"), Put("brief", b"1", ttl_ms=60_000)))
@@ -88,6 +92,7 @@ async def test_a_refusal_leaves_nothing_in_a_space_that_was_never_written(
 ) -> None:
     never = _transaction(Put("k", b"2"), compares=[Compare("k", 7)])
     async with opened(redis_any, prefix="untouched") as store:
+        await sharing(store)
         _, refused = await _of_spaces(store, [*_puts(["written"]), ("untouched", never)])
 
         assert isinstance(refused, Conflicted)
@@ -97,6 +102,7 @@ async def test_a_refusal_leaves_nothing_in_a_space_that_was_never_written(
 
 async def test_what_is_wrong_with_one_space_fails_that_one(redis_any: RedisServer) -> None:
     async with opened(redis_any, prefix="broken") as store:
+        await sharing(store)
         with redis_any.client() as client:
             client.set(store._keyspaces.space("s1").log, "put here by somebody else")
         before, broken, behind = await _of_spaces(store, _puts(["s0", "s1", "s2"]))

@@ -27,7 +27,6 @@ class Cluster:
     """
 
     sharded = False
-    many_slots = False
 
     def __init__(self, seeds: Sequence[Endpoint], timeout: float) -> None:
         self._seeds = [(seed.host, seed.port) for seed in seeds]

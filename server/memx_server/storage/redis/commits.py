@@ -1,8 +1,8 @@
 """Commits: those that are asked for in one turn of the event loop are run together.
 
 One run of the script for several transactions shares what each would do alone: taking its arguments, and
-for those of one space, reading its state and writing it back. In a cluster a script may use the keys of
-one slot only, so there each space has a run of its own.
+for those of one space, reading its state and writing it back. In a cluster, and behind some proxies, a script
+may use the keys of one slot only, so there each space has a run of its own.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+from hiredis import ReplyError
 
 from memx_server.storage.base import (
     IDEMPOTENCY_KEPT_MS,
@@ -63,7 +65,8 @@ class Commits:
         self._runs = itertools.count()
         self._open: dict[bytes, SharedBatch] = {}
         self._open_size = 0
-        self._waiting: set[asyncio.Task[None]] = set()
+        self._mixes_slots: bool | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._script = Script(
             "commit",
             MAX_RECORDS=limits.records,
@@ -142,10 +145,28 @@ class Commits:
     def _send(self, batches: Sequence[Batch]) -> None:
         """Let batches leave at once, with one system call where they go to one server."""
         batches = [batch for batch in batches if batch.transactions]
-        together = [batches] if self._servers.many_slots else [[batch] for batch in batches]
-        for link in {self._run_together(each) for each in together if each}:
+        if len(batches) > 1 and self._mixes_slots is None:
+            self._mixes_slots = False  # as long as it is not known
+            self._start(self._learn_whether_slots_mix(batches))
+        runs = [batches] if self._mixes_slots else [[batch] for batch in batches]
+        for link in {self._run_together(each) for each in runs if each}:
             if link is not None:
                 link.flush()
+
+    async def _learn_whether_slots_mix(self, batches: Sequence[Batch]) -> None:
+        """Find out by a script that does nothing whether one may use the keys of several slots."""
+        one = batches[0].space
+        others = [batch.space for batch in batches if batch.space.slot != one.slot]
+        self._mixes_slots = None if not others else await self._may_use(one, others[0])
+
+    async def _may_use(self, one: Keyspace, other: Keyspace) -> bool | None:
+        try:
+            await self._servers.call(one.slot, b"EVAL", b"return 1", 2, one.meta, other.meta)
+        except ReplyError:
+            return False
+        except StoreUnavailable:
+            return None
+        return True
 
     def _run_together(self, batches: Sequence[Batch]) -> Link[Connection] | None:
         lineage = b"%b%x" % (self._lineages, next(self._runs))  # of the spaces that begin one
@@ -166,9 +187,12 @@ class Commits:
 
     def _wait(self, run: Run, sent: Sent | None) -> None:
         """Go the long way: a connection has to be made, or there was an error."""
-        task = asyncio.get_running_loop().create_task(self._run(run, sent))
-        self._waiting.add(task)
-        task.add_done_callback(self._waiting.discard)
+        self._start(self._run(run, sent))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _run(self, run: Run, sent: Sent | None) -> None:
         said: Any = StoreUnavailable("the store is closed")

@@ -29,11 +29,9 @@ class Servers(Protocol):
 
     Attributes:
         sharded: Whether notices go by sharded pub/sub (SPUBLISH, SSUBSCRIBE).
-        many_slots: Whether one script may use keys of several slots.
     """
 
     sharded: bool
-    many_slots: bool
 
     async def call(self, slot: int, *command: bytes | str | int) -> Any:
         """Send one command; as ``Link.call``."""
@@ -61,7 +59,6 @@ class Standalone:
     """One server, at a fixed place."""
 
     sharded = False
-    many_slots = True
 
     def __init__(self, endpoint: Endpoint, timeout: float) -> None:
         self._endpoint = endpoint

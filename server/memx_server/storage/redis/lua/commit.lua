@@ -25,6 +25,7 @@ local call, format = redis.call, string.format
 
 -- Commits the transactions of the space whose keys and arguments lie between these.
 local function commit_all(next_key, next_arg, last_arg)
+  local SPACE_NUMBER = next_key
 --> load
   local outcomes = {}
   while next_arg <= last_arg do
