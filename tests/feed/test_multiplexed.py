@@ -106,6 +106,23 @@ async def test_reads_sent_together_are_each_answered_for_themselves(server: Serv
     assert answers["pattern"]["error"] == "invalid_key"
 
 
+async def test_reads_that_wait_for_a_change_hold_up_no_other(server: Served) -> None:
+    async with multiplexed(server, key=server.fresh_key()) as socket:
+        cursor = (await socket.ask("set", key="a", value=1))["cursor"]
+        for number in range(100):
+            await socket.send(id=f"w{number}", op="changes", since=cursor, wait=30)
+        for number in range(100):
+            await socket.send(id=number, op="mget", keys=["a", f"b{number}"])
+        read = [await socket.hear() for _ in range(100)]
+        assert {frame["id"] for frame in read} == set(range(100))
+        assert all(f"b{frame['id']}" in frame["entries"] for frame in read)
+
+        await socket.send(id="set", op="set", key="a", value=2)
+        ended = [await socket.hear() for _ in range(101)]
+        told = [frame["changes"][0]["value"] for frame in ended if frame["id"] != "set"]
+        assert told == [2] * 100
+
+
 async def test_reads_sent_together_meet_an_outage_together() -> None:
     with RedisServer(newest_redis()) as redis, serve_store(RedisStore(redis.url)) as server:
         async with multiplexed(server) as socket:

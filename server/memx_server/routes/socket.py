@@ -16,6 +16,7 @@ from memx_sdk.protocol.errors import ProtocolError
 from memx_server import __version__
 from memx_server.domain.feed_messages import Event, Packet
 from memx_server.domain.feed_outbox import Lane
+from memx_server.domain.requests import ChangesRequest
 from memx_server.routes import frames
 from memx_server.routes.connection import Connection
 from memx_server.routes.credentials import read_idempotency_key
@@ -35,6 +36,10 @@ PATH = "/ws"
 
 IN_FLIGHT = 192
 """Requests of one socket that are worked on at the same time; more wait unread."""
+
+READS_SIDE_BY_SIDE = 48
+"""Of these, reads that are each a question to the store of their own: what many large answers hold
+outgrows the processor's cache, and the store has enough to do with so many."""
 
 _PACKET_BYTES = 32 * 1024
 """Up to this length answers that are ready together are queued as one."""
@@ -81,6 +86,7 @@ class Session:
         self._call = call
         self._answers = Lane(connection.outbox, urgent=True)
         self._in_flight = asyncio.Semaphore(IN_FLIGHT)
+        self._side_by_side = asyncio.Semaphore(READS_SIDE_BY_SIDE)
         schemas = call.services.schemas
         self._writes = WriteOrder(self._write, straight, partial(schemas.cached, call.space))
         self._gathered = GatheredReads(call, self._send_all, self._release)
@@ -162,7 +168,7 @@ class Session:
         if operation.writes:
             self._writes.add(asked)
         else:
-            self._keep(asyncio.create_task(self._answered(*asked)))
+            self._keep(asyncio.create_task(self._read(asked)))
 
     def _keep(self, task: asyncio.Task[Any] | None) -> None:
         if task is not None:
@@ -172,6 +178,13 @@ class Session:
     def _release(self, count: int = 1) -> None:
         for _ in range(count):
             self._in_flight.release()
+
+    async def _read(self, asked: Asked) -> None:
+        if isinstance(asked.request, ChangesRequest) and asked.request.wait:
+            await self._answered(*asked)  # it holds nothing while it waits, perhaps for long
+            return
+        async with self._side_by_side:
+            await self._answered(*asked)
 
     async def _write(self, asked: Sequence[Asked]) -> bool:
         """Run writes and answer them; tell whether the store answered."""
