@@ -121,10 +121,14 @@ async def test_a_handler_may_stop_its_agent_and_has_done_its_work(link: Link, pr
             seen(change.value)
             agent.stop()
 
+        async def has_begun() -> bool:
+            listed = {each["name"]: each for each in await ctx.durable_subscriptions()}
+            return bool(listed.get(f"{prefix}:{prefix}:*", {}).get("cursor"))
+
         for number in range(1, 3):
             running = asyncio.create_task(asyncio.to_thread(agent.run))
-            async with asyncio.timeout(DEADLINE):
-                while prefix not in str(await ctx.durable_subscriptions()):
+            async with asyncio.timeout(DEADLINE):  # a new name gets what comes after it has begun
+                while not await has_begun():
                     await asyncio.wait([running], timeout=0.02)
             await ctx.set(f"{prefix}:a", number)
             await asyncio.wait_for(running, DEADLINE)
