@@ -19,7 +19,7 @@ PACKAGES = {
     "autogen_memx": ROOT / "integrations/autogen",
     "memx_mcp": ROOT / "integrations/mcp",
 }
-MAX_FILE_LINES = 350
+MAX_FILE_LINES = 500
 MAX_FUNCTION_LINES = 50
 
 DATABASES = {"redis", "hiredis", "sqlite3"}

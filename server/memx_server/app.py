@@ -17,23 +17,23 @@ from memx_server import __version__, mcp_endpoint
 from memx_server.auth.acl_file import AclFile
 from memx_server.auth.base import Authenticator
 from memx_server.auth.revocation import watch_revocations
-from memx_server.domain.feed import Feed
-from memx_server.domain.feed_sessions import Sessions
-from memx_server.domain.judging import Judge
-from memx_server.domain.memory import Memory
-from memx_server.domain.presence import Presence
-from memx_server.domain.presence_feed import PresenceFeed
-from memx_server.domain.rates import RateLimiter
-from memx_server.domain.schemas import SchemaCache
-from memx_server.judge_pool import JudgePool
-from memx_server.routes import events, health, home, metrics
-from memx_server.routes.browsers import HostGuard
-from memx_server.routes.documents import describe
-from memx_server.routes.errors import install_error_handlers
-from memx_server.routes.events import EventsEndpoint
-from memx_server.routes.http import Receive, Scope, Send, http_operations
-from memx_server.routes.operations import OPERATIONS
-from memx_server.routes.websockets import Endpoint, WebSockets
+from memx_server.domain.evaluator import Evaluator
+from memx_server.domain.feed.connections import OpenConnections
+from memx_server.domain.feed.feed import Feed
+from memx_server.domain.memory.memory import Memory
+from memx_server.domain.presence.feed import PresenceFeed
+from memx_server.domain.presence.registry import Presence
+from memx_server.domain.rate_limit import RateLimiter
+from memx_server.domain.schema.cache import SchemaCache
+from memx_server.evaluation.pool import EvaluationPool
+from memx_server.routes.api.errors import install_error_handlers
+from memx_server.routes.api.openapi import describe
+from memx_server.routes.api.operations import OPERATIONS
+from memx_server.routes.api.origin_checks import HostGuard
+from memx_server.routes.http import events, health, metrics, pages
+from memx_server.routes.http.endpoint import Receive, Scope, Send, http_operations
+from memx_server.routes.http.events import EventsEndpoint
+from memx_server.routes.ws.endpoints import Endpoint, WebSockets
 from memx_server.services import Services
 from memx_server.settings import Settings
 from memx_server.signals import end_with_parent, on_ending
@@ -115,17 +115,17 @@ def create_app(
     settings = settings or Settings.from_env()
     store = store or open_store(settings.store_url, settings.limits.space_keys)
     schemas = SchemaCache(store)
-    judges = JudgePool(settings.validation_deadline)
+    judges = EvaluationPool(settings.validation_deadline)
     presence = Presence(store.state)
     services = Services(
         settings=settings,
         authenticator=authenticator or open_authenticator(settings),
         schemas=schemas,
         judges=judges,
-        memory=Memory(store, schemas, Judge(judges), settings),
+        memory=Memory(store, schemas, Evaluator(judges), settings),
         store=store,
         feed=Feed(store),
-        sessions=Sessions(),
+        sessions=OpenConnections(),
         presence=presence,
         presence_feed=PresenceFeed(presence),
         rates=RateLimiter(store.state, settings.rate_limit) if settings.rate_limit else None,
@@ -141,7 +141,7 @@ def create_app(
     )
     app.include_router(health.router)
     app.include_router(metrics.router)
-    app.include_router(home.router)
+    app.include_router(pages.router)
     install_error_handlers(app)
     describe(app, settings.limits)
     return app

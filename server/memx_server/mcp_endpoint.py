@@ -8,9 +8,9 @@ from typing import Protocol
 
 from memx_sdk import AsyncMemxContext
 from memx_sdk.transport import TransportOptions
-from memx_server.in_process import Application
-from memx_server.routes.http import Receive, Scope, Send
+from memx_server.routes.http.endpoint import Receive, Scope, Send
 from memx_server.settings import Settings
+from memx_server.transports.in_process import Application
 
 PATH = "/mcp"
 
@@ -25,7 +25,7 @@ class McpEndpoint(Protocol):
         """Answer one request."""
 
 
-class Presented(Protocol):
+class McpCredentials(Protocol):
     """What a request to the endpoint says about who sends it."""
 
     @property
@@ -50,9 +50,9 @@ def mcp_endpoint(app: Application, settings: Settings) -> McpEndpoint | None:
         return None
     from memx_mcp import create_app
 
-    from memx_server.local_transport import LocalTransport  # it builds applications itself
+    from memx_server.transports.local import LocalTransport  # it builds applications itself
 
-    def open_context(credentials: Presented) -> AsyncMemxContext:
+    def open_context(credentials: McpCredentials) -> AsyncMemxContext:
         options = TransportOptions("local:", credentials.api_key, credentials.agent)
         return AsyncMemxContext(
             credentials.api_key, agent=credentials.agent, transport=LocalTransport(app, options)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from memx_server.auth.base import Authenticator
-from memx_server.domain.feed import Feed
-from memx_server.domain.feed_sessions import Sessions
-from memx_server.domain.memory import Memory
-from memx_server.domain.presence import Presence
-from memx_server.domain.presence_feed import PresenceFeed
-from memx_server.domain.rates import RateLimiter
-from memx_server.domain.schemas import SchemaCache
-from memx_server.domain.tally import Requests
-from memx_server.judge_pool import JudgePool
+from memx_server.domain.counters import RequestCounters
+from memx_server.domain.feed.connections import OpenConnections
+from memx_server.domain.feed.feed import Feed
+from memx_server.domain.memory.memory import Memory
+from memx_server.domain.presence.feed import PresenceFeed
+from memx_server.domain.presence.registry import Presence
+from memx_server.domain.rate_limit import RateLimiter
+from memx_server.domain.schema.cache import SchemaCache
+from memx_server.evaluation.pool import EvaluationPool
 from memx_server.settings import Settings
 from memx_server.storage.base import Store
 
@@ -41,11 +41,11 @@ class Services:
     authenticator: Authenticator
     store: Store
     schemas: SchemaCache
-    judges: JudgePool
+    judges: EvaluationPool
     memory: Memory
     feed: Feed
-    sessions: Sessions
+    sessions: OpenConnections
     presence: Presence
     presence_feed: PresenceFeed
     rates: RateLimiter | None = None
-    requests: Requests = field(default_factory=Requests)
+    requests: RequestCounters = field(default_factory=RequestCounters)

@@ -20,8 +20,8 @@ from fastapi import FastAPI
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from memx_server.routes.http_protocol import HttpProtocol
-from memx_server.routes.websocket_protocol import WireProtocol
+from memx_server.routes.http.protocol import HttpProtocol
+from memx_server.routes.ws.protocol import WireProtocol
 
 BACKLOG = 2048
 """Connections that may wait to be accepted."""

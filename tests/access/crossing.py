@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 from urllib.parse import unquote
 
 import httpx
-from memx_server.routes.frames import BY_NAME
+from memx_server.routes.ws.frames import BY_NAME
 from websockets.sync.client import connect
 
 from memx_sdk.protocol.errors import STATUS_BY_CODE

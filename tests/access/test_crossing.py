@@ -12,8 +12,9 @@ from typing import Any
 import httpx
 import pytest
 from memx_server import mcp_endpoint
-from memx_server.routes import events, frames
-from memx_server.routes.operations import OPERATIONS
+from memx_server.routes.api.operations import OPERATIONS
+from memx_server.routes.http import events
+from memx_server.routes.ws import frames
 
 from memx_sdk.tools.catalogue import TOOLS as CATALOGUE
 from tests.access.crossing import (

@@ -17,7 +17,7 @@ from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from memx_mcp.uris import uri_of
-from memx_server.routes.subscriptions import SubscribeRequest
+from memx_server.routes.streaming.subscribe_request import SubscribeRequest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from memx_server.routes.operations import OPERATIONS
+from memx_server.routes.api.operations import OPERATIONS
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 

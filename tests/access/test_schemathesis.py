@@ -14,7 +14,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
-from memx_server.routes.frames import BY_NAME, CONTROLS
+from memx_server.routes.ws.frames import BY_NAME, CONTROLS
 from schemathesis import GenerationMode
 from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import positive_data_acceptance

@@ -8,8 +8,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from memx_server.domain.feed import Feed
-from memx_server.domain.feed_hub import FeedSettings
+from memx_server.domain.feed.feed import Feed
+from memx_server.domain.feed.hub import FeedSettings
 from memx_server.storage.base import Store
 from memx_server.storage.redis import RedisStore
 from memx_server.storage.sqlite import SqliteStore

@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from memx_server.domain.access import Principal, Scopes
-from memx_server.domain.feed import Feed
-from memx_server.domain.feed_newest import NewestLane
-from memx_server.domain.feed_outbox import Lane, Outbox
-from memx_server.domain.feed_subscriber import EventName, Subscription
+from memx_server.domain.feed.conflation import ConflatingLane
+from memx_server.domain.feed.feed import Feed
+from memx_server.domain.feed.send_queue import Lane, SendQueue
+from memx_server.domain.feed.subscriber import EventName, Subscription
 from memx_server.storage.base import Committed, Delete, Put, Store, Transaction, Write
 
 from memx_sdk.protocol.cursors import Position
@@ -125,8 +125,8 @@ async def listening(
     queue_bytes: int = 1_000_000,
 ) -> AsyncIterator[Ear]:
     """Subscribe for the length of the context."""
-    outbox = Outbox(queue_bytes, lambda: ear.wake())
-    ear = Ear((NewestLane if conflate else Lane)(outbox))
+    outbox = SendQueue(queue_bytes, lambda: ear.wake())
+    ear = Ear((ConflatingLane if conflate else Lane)(outbox))
     wish = Subscription(pattern, event, since, oldest, snapshot, conflate, controls)
     subscriber = await feed.subscribe(principal or reader(), wish, ear.lane, ear.fail)
     subscriber.start()

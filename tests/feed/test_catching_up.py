@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from memx_server.domain.feed import Feed
+from memx_server.domain.feed.feed import Feed
 from memx_server.storage.base import Put, Store
 
 from memx_sdk.protocol.cursors import Position, decode_cursor

@@ -17,7 +17,7 @@ import pytest
 import uvicorn
 from memx_server import serving
 from memx_server.domain.access import Principal
-from memx_server.routes import connection
+from memx_server.routes.ws import connection
 from memx_server.storage.sqlite import SqliteStore
 
 from tests.feed.sockets import (

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from memx_server.routes import events
+from memx_server.routes.http import events
 
 from tests.feed.sockets import DEADLINE, Reachable, client
 from tests.support.memx_server import Served

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from memx_server.domain.feed import Feed
-from memx_server.domain.feed_hub import FeedSettings
+from memx_server.domain.feed.feed import Feed
+from memx_server.domain.feed.hub import FeedSettings
 from memx_server.storage.base import Store, StoreUnavailable
 
 from memx_sdk.protocol.cursors import decode_cursor

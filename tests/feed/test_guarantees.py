@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from memx_server.domain.feed import Feed
+from memx_server.domain.feed.feed import Feed
 from memx_server.storage.base import Put, PutSchema, Store
 
 from memx_sdk.protocol.cursors import decode_cursor, encode_cursor

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 from memx_server.domain.access import KeySet
-from memx_server.domain.feed_index import Audience, Index
-from memx_server.domain.feed_messages import Packet, Rendered
+from memx_server.domain.feed.index import Audience, AudienceIndex
+from memx_server.domain.feed.messages import Packet, Rendered
 from memx_server.storage.base import Change, Record
 
 from memx_sdk.protocol.cursors import Position
@@ -54,7 +54,7 @@ keys = st.lists(st.text("ab:", min_size=1, max_size=5), min_size=1, max_size=4, 
 def test_it_finds_who_a_plain_search_finds(
     wanted: list[str], scope: str, changed: list[str], data: st.DataObject
 ) -> None:
-    index = Index()
+    index = AudienceIndex()
     readable = KeySet([scope])
     listeners = [(pattern, Listener()) for pattern in wanted]
     audiences = [index.add(pattern, VALUE, readable, each) for pattern, each in listeners]
@@ -69,7 +69,7 @@ def test_it_finds_who_a_plain_search_finds(
 
 
 def test_those_who_are_not_concerned_cost_nothing() -> None:
-    index = Index()
+    index = AudienceIndex()
     for number in range(10_000):
         index.add(f"other:{number}", VALUE, ALL, Listener())
         index.add(f"elsewhere:{number}:*", VALUE, ALL, Listener())
@@ -91,7 +91,7 @@ def test_those_who_are_not_concerned_cost_nothing() -> None:
 
 
 def test_those_who_see_the_same_share_one_packet() -> None:
-    index = Index()
+    index = AudienceIndex()
     packets: list[Packet] = []
 
     class Keeping(Listener):

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
-from memx_server.domain.feed import Feed
+from memx_server.domain.feed.feed import Feed
 from memx_server.storage.base import Store, StoreUnavailable
 from memx_server.storage.redis import RedisStore
 

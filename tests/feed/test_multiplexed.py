@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import Any
 
 import websockets
-from memx_server.domain.feed_hub import FeedSettings
-from memx_server.routes.operations import OPERATIONS
+from memx_server.domain.feed.hub import FeedSettings
+from memx_server.routes.api.operations import OPERATIONS
 from memx_server.storage.redis import RedisStore
 
 from tests.feed.sockets import (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from memx_server.domain.feed_messages import Event, Packet
-from memx_server.domain.feed_outbox import Lane, Outbox
+from memx_server.domain.feed.messages import Event, Packet
+from memx_server.domain.feed.send_queue import Lane, SendQueue
 
 from memx_sdk.protocol.cursors import Position
 
@@ -16,7 +16,7 @@ def packet(name: str, size: int = 10) -> Packet:
     return Packet([event], Position("a", 1), Position("a", 2))
 
 
-def taken(outbox: Outbox) -> list[str]:
+def taken(outbox: SendQueue) -> list[str]:
     """What is in the outbox, in the order in which it goes out."""
     keys = []
     while outbox:
@@ -26,7 +26,7 @@ def taken(outbox: Outbox) -> list[str]:
 
 
 def test_lanes_take_turns() -> None:
-    outbox = Outbox(1000, lambda: None)
+    outbox = SendQueue(1000, lambda: None)
     one, other = Lane(outbox), Lane(outbox)
     for number in range(3):
         one.put(packet(f"one{number}"))
@@ -36,7 +36,7 @@ def test_lanes_take_turns() -> None:
 
 
 def test_an_urgent_lane_goes_first_and_until_it_is_empty() -> None:
-    outbox = Outbox(1000, lambda: None)
+    outbox = SendQueue(1000, lambda: None)
     lane, urgent = Lane(outbox), Lane(outbox, urgent=True)
     for number in range(2):
         lane.put(packet(f"event{number}"))
@@ -47,7 +47,7 @@ def test_an_urgent_lane_goes_first_and_until_it_is_empty() -> None:
 
 def test_a_writer_is_woken_once_there_is_something() -> None:
     woken: list[int] = []
-    outbox = Outbox(1000, lambda: woken.append(outbox.size))
+    outbox = SendQueue(1000, lambda: woken.append(outbox.size))
     lane, other = Lane(outbox), Lane(outbox)
     for each in (lane, lane, other):
         each.put(packet("k"))
@@ -59,7 +59,7 @@ def test_a_writer_is_woken_once_there_is_something() -> None:
 
 async def test_who_fills_it_waits_until_it_is_half_empty() -> None:
     size = packet("k").size
-    outbox = Outbox(4 * size, lambda: None)
+    outbox = SendQueue(4 * size, lambda: None)
     lane = Lane(outbox)
     for _ in range(4):
         assert not outbox.full
@@ -76,7 +76,7 @@ async def test_who_fills_it_waits_until_it_is_half_empty() -> None:
 
 
 async def test_what_is_cleared_makes_room() -> None:
-    outbox = Outbox(10, lambda: None)
+    outbox = SendQueue(10, lambda: None)
     lane = Lane(outbox)
     lane.put(packet("k"))
     waiting = asyncio.create_task(outbox.room())

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from memx_server.domain.access import Principal, Scopes
 from memx_server.domain.caller import Caller
-from memx_server.domain.feed_outbox import Lane, Outbox
-from memx_server.domain.presence import Presence, PresenceSettings, Present
-from memx_server.domain.presence_feed import PresenceFeed
+from memx_server.domain.feed.send_queue import Lane, SendQueue
+from memx_server.domain.presence.feed import PresenceFeed
+from memx_server.domain.presence.registry import Presence, PresenceEntry, PresenceSettings
 from memx_server.storage.base import Store
 
 from tests.feed.ear import Ear, reader
@@ -38,8 +38,8 @@ async def servers(store: Store) -> AsyncIterator[tuple[Presence, Presence]]:
 
 
 async def _await_present(
-    presence: Presence, expected: Callable[[list[Present]], bool]
-) -> list[Present]:
+    presence: Presence, expected: Callable[[list[PresenceEntry]], bool]
+) -> list[PresenceEntry]:
     """Look until those who are present are as ``expected``."""
     async with asyncio.timeout(DEADLINE):
         while True:
@@ -49,7 +49,7 @@ async def _await_present(
             await asyncio.sleep(0.02)
 
 
-async def _await_names(presence: Presence, *names: str) -> list[Present]:
+async def _await_names(presence: Presence, *names: str) -> list[PresenceEntry]:
     return await _await_present(presence, lambda found: {p.writer for p in found} == {*names})
 
 
@@ -181,7 +181,7 @@ async def test_comings_and_goings_are_events(servers: tuple[Presence, Presence])
     one, other = servers
     one.seen(Caller(reader(), "early"))
     await _await_names(other, "reader/early")
-    ear = Ear(Lane(Outbox(100_000, lambda: ear.wake())))
+    ear = Ear(Lane(SendQueue(100_000, lambda: ear.wake())))
     subscriber = PresenceFeed(other).subscribe(Caller(reader()), "*", ear.lane)
     subscriber.start()
     frames = await ear.until(event="live")

@@ -7,8 +7,8 @@ import itertools
 from random import Random
 
 import pytest
-from memx_server.domain.feed import Feed
-from memx_server.domain.feed_hub import FeedSettings
+from memx_server.domain.feed.feed import Feed
+from memx_server.domain.feed.hub import FeedSettings
 from memx_server.storage.base import DeleteSchema, Put, PutSchema, Store
 
 from memx_sdk.protocol.cursors import decode_cursor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from memx_server.routes.write_order import Straight, WriteOrder
+from memx_server.routes.ws.write_pipeline import Pipelined, WritePipeline
 
 
 class Journal:
@@ -19,7 +19,7 @@ class Journal:
     def __init__(self) -> None:
         self.notes: list[str] = []
         self.rules = "the first"
-        self.order = WriteOrder(self._run, self._straight, lambda: self.rules)
+        self.order = WritePipeline(self._run, self._straight, lambda: self.rules)
         self._ends: dict[str, asyncio.Event] = {}
         self._failing: set[str] = set()
 
@@ -44,10 +44,10 @@ class Journal:
         self.notes.append(f"{name} ends")
         return name not in self._failing
 
-    def _straight(self, name: str) -> Straight | None:
+    def _straight(self, name: str) -> Pipelined | None:
         kind, *keys = name.removesuffix("!").split()
         again = name.endswith("!")
-        return Straight(keys, kind == "set", again) if kind in ("set", "txn") else None
+        return Pipelined(keys, kind == "set", again) if kind in ("set", "txn") else None
 
 
 async def _warm() -> Journal:

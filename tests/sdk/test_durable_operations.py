@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from memx_server.domain import durable
+from memx_server.domain.feed import durable
 
 from tests.support.memx_server import Served
 

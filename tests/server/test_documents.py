@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from memx_server.routes.operations import OPERATIONS
+from memx_server.routes.api.operations import OPERATIONS
 
 from tests.server.conftest import Api
 from tests.support.memx_server import Served

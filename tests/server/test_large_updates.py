@@ -7,14 +7,14 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from memx_server.domain.judging import Judge, TooSlow
+from memx_server.domain.evaluator import EvaluationTimeout, Evaluator
+from memx_server.domain.memory.computing import compute
 from memx_server.domain.requests import (
     AppendOperation,
     Computed,
     MergeOperation,
     PatchOperation,
 )
-from memx_server.domain.updates import compute
 from memx_server.settings import Limits
 from msgspec import Raw
 
@@ -34,7 +34,7 @@ class Elsewhere:
     async def compute(self, operation: Computed, present: bytes | None, limits: Limits) -> bytes:
         self.asked += 1
         if self._is_too_slow:
-            raise TooSlow
+            raise EvaluationTimeout
         return compute(operation, present, limits)
 
     async def same(self, one: bytes, other: bytes) -> bool:
@@ -102,22 +102,24 @@ async def test_the_number_of_parts_decides_where(
 ) -> None:
     slow = Elsewhere()
     with suppress(ProtocolError):
-        await Judge(slow).compute(operation, present, Limits())
+        await Evaluator(slow).compute(operation, present, Limits())
     assert slow.asked == is_elsewhere
 
 
 async def test_what_takes_too_long_is_refused_with_the_limit() -> None:
     with pytest.raises(ProtocolError) as refused:
-        await Judge(Elsewhere(is_too_slow=True)).compute(_append(_numbers(MANY)), None, Limits())
+        await Evaluator(Elsewhere(is_too_slow=True)).compute(
+            _append(_numbers(MANY)), None, Limits()
+        )
     assert (refused.value.code, refused.value.extra["limit"]) == ("too_large", "update_deadline")
 
 
 async def test_equal_texts_are_the_same_without_a_look() -> None:
     slow = Elsewhere()
     large = _numbers(MANY)
-    assert await Judge(slow).same("k", large, large)
+    assert await Evaluator(slow).same("k", large, large)
     assert slow.asked == 0
-    assert not await Judge(slow).same("k", large, b"[]")
+    assert not await Evaluator(slow).same("k", large, b"[]")
     assert slow.asked == 1
 
 

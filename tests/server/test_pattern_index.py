@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from memx_server.domain.access import KeySet
-from memx_server.domain.feed_index import Index
+from memx_server.domain.feed.index import AudienceIndex
 from memx_server.domain.pattern_index import PatternIndex
-from memx_server.domain.schemas import Winners
+from memx_server.domain.schema.cache import Winners
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_sdk.protocol.keys import is_pattern, matches, specificity, validate_pattern
@@ -86,7 +86,7 @@ def test_what_is_removed_leaves_nothing_behind(shape: str) -> None:
 
 
 def test_who_listens_to_all_that_they_may_read_is_found_by_their_scopes() -> None:
-    index = Index()
+    index = AudienceIndex()
     kinds = frozenset({"value"})
     for number in range(MANY):
         index.add("*", kinds, KeySet([f"mine:{number}:*", f"ours:{number}"]), _Deaf())

@@ -14,12 +14,12 @@ import msgspec
 import pytest
 from memx_server.domain.access import Principal, Scopes
 from memx_server.domain.caller import Caller
-from memx_server.domain.judging import Judge
-from memx_server.domain.memory import Memory
-from memx_server.domain.queues import KeyQueues
+from memx_server.domain.evaluator import Evaluator
+from memx_server.domain.memory.key_locks import KeyLocks
+from memx_server.domain.memory.memory import Memory
 from memx_server.domain.requests import TxnRequest, UpdateRequest
-from memx_server.domain.schemas import SchemaCache
-from memx_server.judge_pool import JudgePool
+from memx_server.domain.schema.cache import SchemaCache
+from memx_server.evaluation.pool import EvaluationPool
 from memx_server.settings import Settings
 from memx_server.storage.base import Outcome, Put, Transaction
 from memx_server.storage.redis import RedisStore
@@ -71,7 +71,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Interfered]:
 
 @pytest.fixture
 def memory(store: Interfered) -> Memory:
-    return Memory(store, SchemaCache(store), Judge(JudgePool(1.0)), Settings())
+    return Memory(store, SchemaCache(store), Evaluator(EvaluationPool(1.0)), Settings())
 
 
 async def update(memory: Memory, **fields: Any) -> Any:
@@ -122,7 +122,7 @@ async def test_the_next_one_later_starts_from_there_too(memory: Memory, store: I
 
 
 async def test_what_is_remembered_of_keys_is_bounded() -> None:
-    queues = KeyQueues()
+    queues = KeyLocks()
 
     async def leaves(key: str, entry: bytes) -> None:
         async with queues.turn("s", key, 1) as turn:
@@ -188,7 +188,7 @@ async def test_a_key_that_is_always_contended_ends_in_unavailable(
 
     store.before = interfere
     settings = Settings(write_deadline=0.2)
-    memory = Memory(store, SchemaCache(store), Judge(JudgePool(1.0)), settings)
+    memory = Memory(store, SchemaCache(store), Evaluator(EvaluationPool(1.0)), settings)
     with pytest.raises(ProtocolError) as refusal:
         await update(memory, key="n", increment=1)
     assert refusal.value.code == "unavailable"

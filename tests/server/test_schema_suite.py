@@ -16,8 +16,7 @@ import pytest
 import referencing
 import referencing.exceptions
 from jsonschema.validators import validator_for
-from memx_server.domain.schema_registration import check_registration
-from memx_server.domain.schema_rules import Schema
+from memx_server.domain.schema.schema import Schema, check_registration
 from memx_server.settings import Limits
 from referencing.jsonschema import Schema as AnySchema
 from referencing.jsonschema import specification_with

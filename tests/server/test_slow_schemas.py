@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from memx_server.domain.schema_cost import HEAVIEST, weigh
+from memx_server.domain.schema.cost import HEAVIEST, weigh
 
 from tests.server.conftest import Api, client, compact
 from tests.support.memx_server import Served
@@ -139,7 +139,7 @@ def test_a_large_value_is_judged_and_explained(api: Api) -> None:
 def test_a_schema_that_takes_too_long_to_prepare_is_refused(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("memx_server.judge_pool._CHECK_SECONDS", 0.5)
+    monkeypatch.setattr("memx_server.evaluation.pool._CHECK_SECONDS", 0.5)
     schema = {"allOf": [{"pattern": f"^.{{0,900}}.{{0,900}}{n}$"} for n in range(1000)]}
     refused = api.post("/schema", {"key": "k", "schema": schema}, 400)
     assert refused["error"] == "invalid_schema"

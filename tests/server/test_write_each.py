@@ -10,16 +10,16 @@ import msgspec
 import pytest
 from memx_server.domain.access import Principal, Scopes
 from memx_server.domain.caller import Caller
-from memx_server.domain.judging import Judge
-from memx_server.domain.memory import Memory
+from memx_server.domain.evaluator import Evaluator
+from memx_server.domain.memory.memory import Memory
 from memx_server.domain.requests import SetRequest
-from memx_server.domain.schemas import SchemaCache
-from memx_server.judge_pool import JudgePool
+from memx_server.domain.schema.cache import SchemaCache
+from memx_server.evaluation.pool import EvaluationPool
 from memx_server.settings import Settings
 from memx_server.storage.base import (
     Outcome,
     PutSchema,
-    Schemas,
+    SpaceSchemas,
     StoreUnavailable,
     Transaction,
 )
@@ -59,7 +59,7 @@ class Shaky(SqliteStore):
             for transaction, outcome in zip(transactions, outcomes, strict=True)
         ]
 
-    async def schemas(self, space: str) -> Schemas:
+    async def schemas(self, space: str) -> SpaceSchemas:
         if self.blind:
             raise StoreUnavailable("broken by the test")
         return await super().schemas(space)
@@ -80,7 +80,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Shaky]:
 
 @pytest.fixture
 def memory(store: Shaky) -> Memory:
-    return Memory(store, SchemaCache(store), Judge(JudgePool(1.0)), Settings())
+    return Memory(store, SchemaCache(store), Evaluator(EvaluationPool(1.0)), Settings())
 
 
 def _asked(numbers: Sequence[int], *, tagged: bool) -> list[tuple[Caller, SetRequest]]:
@@ -127,7 +127,7 @@ async def test_those_without_are_told_that_the_store_was_away(memory: Memory, st
 
 async def test_nothing_is_sent_again_beyond_the_deadline(store: Shaky) -> None:
     settings = replace(Settings(), write_deadline=0.2)
-    memory = Memory(store, SchemaCache(store), Judge(JudgePool(1.0)), settings)
+    memory = Memory(store, SchemaCache(store), Evaluator(EvaluationPool(1.0)), settings)
     store.away = lambda key: key == "k1"
     found = await memory.write_each(_asked(range(3), tagged=True))
 

@@ -19,7 +19,7 @@ from memx_server.storage.base import (
     Transaction,
     Write,
 )
-from memx_server.storage.encoding import Entry, decode_entry
+from memx_server.storage.encoding import StoredEntry, decode_entry
 
 from memx_sdk.protocol.cursors import Position
 
@@ -57,13 +57,13 @@ def text(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-async def read(store: Store, key: str, *, space: str = SPACE) -> Entry | None:
+async def read(store: Store, key: str, *, space: str = SPACE) -> StoredEntry | None:
     """Read one entry."""
     (found,) = await store.read(space, [key])
     return None if found is None else decode_entry(found)
 
 
-async def entry(store: Store, key: str, *, space: str = SPACE) -> Entry:
+async def entry(store: Store, key: str, *, space: str = SPACE) -> StoredEntry:
     """Read one entry that has to exist."""
     found = await read(store, key, space=space)
     assert found is not None

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from memx_server.storage.base import Delete, Put, Store, StoreUnavailable
 from memx_server.storage.redis import RedisStore
-from memx_server.storage.redis.cluster import Cluster
-from memx_server.storage.redis.connection import Endpoint
-from memx_server.storage.redis.servers import Sentinel, Standalone, connect_to
+from memx_server.storage.redis.network.cluster import Cluster
+from memx_server.storage.redis.network.connection import Endpoint
+from memx_server.storage.redis.network.topology import Sentinel, Standalone, connect_to
 from redis.exceptions import ResponseError
 
 from tests.storage.helpers import SPACE, Listener, commit, eventually, put, value, whole_log

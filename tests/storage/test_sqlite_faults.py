@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from memx_server.storage.base import Idempotency, Put, StoreUnavailable, Transaction
-from memx_server.storage.sqlite import CannotOpen, SqliteStore, writer
+from memx_server.storage.sqlite import CannotOpen, SqliteStore, commit_queue
 
 from tests.storage.helpers import SPACE, Listener, put, value, whole_log
 
@@ -113,7 +113,7 @@ async def test_a_file_that_stays_locked_is_unavailable_until_it_is_free(
 async def test_who_stops_waiting_for_the_disk_has_not_written(
     store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(commit_queue, "ANSWER_SECONDS", 0.2)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
 
@@ -130,14 +130,14 @@ async def test_who_stops_waiting_for_the_disk_has_not_written(
 async def test_a_commit_that_the_disk_refuses_has_not_happened(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse_commit(_: writer.Writer) -> None:
+    def refuse_commit(_: commit_queue.CommitQueue) -> None:
         raise sqlite3.OperationalError("disk I/O error")
 
     head = await put(store, "a", "before")
     listener = Listener()
     stop = await store.tail(SPACE, listener)
     with monkeypatch.context() as patch:
-        patch.setattr(writer.Writer, "_finish", refuse_commit)
+        patch.setattr(commit_queue.CommitQueue, "_finish", refuse_commit)
         with pytest.raises(StoreUnavailable):
             await put(store, "a", "lost")
     assert await value(store, "a") == "before"

@@ -7,13 +7,13 @@ import logging
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.auth.base import Authenticator
-from memx_server.domain.feed_sessions import Sessions
+from memx_server.domain.feed.connections import OpenConnections
 
 _log = logging.getLogger("memx_server.auth")
 
 
 async def watch_revocations(
-    authenticator: Authenticator, sessions: Sessions, interval: float
+    authenticator: Authenticator, sessions: OpenConnections, interval: float
 ) -> None:
     """Look again, for as long as it is not cancelled, at the API keys that hold a connection open.
 

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from memx_server.routes.browsers import check_host
+from memx_server.routes.api.origin_checks import check_host
 from memx_server.services import Services
 
 _SWAGGER_UI = "fastapi_swagger.resources"

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
-from memx_server.domain.request_forms import (
+from memx_server.domain.request_schemas import (
     CURSOR_FORM,
     ITEMS,
     KEY_FORM,

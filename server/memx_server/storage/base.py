@@ -29,7 +29,7 @@ from memx_server.storage.transactions import (
     Touch,
     Transaction,
     Write,
-    Written,
+    WriteOutcome,
 )
 
 __all__ = [
@@ -53,8 +53,8 @@ __all__ = [
     "PutSchema",
     "Record",
     "SchemaMoved",
-    "Schemas",
     "SpaceFull",
+    "SpaceSchemas",
     "StateStore",
     "Store",
     "StoreUnavailable",
@@ -62,7 +62,7 @@ __all__ = [
     "Touch",
     "Transaction",
     "Write",
-    "Written",
+    "WriteOutcome",
 ]
 
 HISTORY_KEPT = 100
@@ -150,7 +150,7 @@ class HistoryPage:
 
 
 @dataclass(frozen=True, slots=True)
-class Schemas:
+class SpaceSchemas:
     """All schemas of a space by key or pattern.
 
     Attributes:
@@ -283,7 +283,7 @@ class Store(Protocol):
     ) -> HistoryPage:
         """Read the changes of ``key``, newest first, from revision ``until`` (None: head) down."""
 
-    async def schemas(self, space: str) -> Schemas:
+    async def schemas(self, space: str) -> SpaceSchemas:
         """Read all schemas of the space."""
 
     async def tail(self, space: str, listener: TailListener) -> Callable[[], Awaitable[None]]:

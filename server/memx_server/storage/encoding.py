@@ -28,7 +28,7 @@ quote = msgspec.json.Encoder().encode
 """JSON text of a string."""
 
 
-class Entry(msgspec.Struct, frozen=True):
+class StoredEntry(msgspec.Struct, frozen=True):
     """An entry as the store keeps it; ``value`` is JSON text."""
 
     revision: int
@@ -40,9 +40,9 @@ class Entry(msgspec.Struct, frozen=True):
     expires_at: float | None = None
 
 
-_decode_entry = msgspec.json.Decoder(Entry).decode
+_decode_entry = msgspec.json.Decoder(StoredEntry).decode
 
 
-def decode_entry(text: bytes) -> Entry:
+def decode_entry(text: bytes) -> StoredEntry:
     """Read an entry's JSON text."""
     return _decode_entry(text)

@@ -100,7 +100,7 @@ class Transaction(msgspec.Struct, frozen=True):
     idempotency: Idempotency | None = None
 
 
-class Written(msgspec.Struct, frozen=True):
+class WriteOutcome(msgspec.Struct, frozen=True):
     """What became of one write.
 
     Attributes:
@@ -127,7 +127,7 @@ class Committed(msgspec.Struct, frozen=True):
 
     position: Position
     ts: float
-    written: Sequence[Written]
+    written: Sequence[WriteOutcome]
     replayed_note: bytes | None = None
 
 

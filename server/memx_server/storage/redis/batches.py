@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from memx_server.storage.base import Put, Transaction
+from memx_server.storage.redis.commit_codec import Argument, encode
 from memx_server.storage.redis.keyspace import Keyspace
-from memx_server.storage.redis.transactions import Argument, encode
 
 _SPACE_BYTES = 128
 """What a space counts for beside its writes."""
@@ -97,7 +97,7 @@ class SharedBatch(Batch):
                 waiting.set_result(reply)
 
 
-class Run:
+class ScriptRun:
     """One run of the commit script, for one space or several.
 
     Args:

@@ -23,13 +23,13 @@ from memx_server.storage.base import (
     StoreUnavailable,
     Transaction,
 )
-from memx_server.storage.redis.batches import Batch, OwnBatch, Reply, Run, SharedBatch
-from memx_server.storage.redis.connection import Connection
+from memx_server.storage.redis.batches import Batch, OwnBatch, Reply, ScriptRun, SharedBatch
+from memx_server.storage.redis.commit_codec import decode
 from memx_server.storage.redis.keyspace import Keyspace
-from memx_server.storage.redis.link import Link
-from memx_server.storage.redis.scripts import Script
-from memx_server.storage.redis.servers import Sent, Servers
-from memx_server.storage.redis.transactions import decode
+from memx_server.storage.redis.network.client import RedisClient
+from memx_server.storage.redis.network.connection import RedisConnection
+from memx_server.storage.redis.network.scripts import Script
+from memx_server.storage.redis.network.topology import SentCommand, Topology
 
 NOTICE_MAX_BYTES = 64 * 1024
 """The most change text that a notice carries: Redis cuts off clients whose notices pile up."""
@@ -49,7 +49,7 @@ class LogLimits:
     bytes: int
 
 
-class Commits:
+class CommitRunner:
     """Runs the commit script.
 
     Args:
@@ -58,7 +58,7 @@ class Commits:
         max_keys: Keys that a space may hold; 0 for no cap.
     """
 
-    def __init__(self, servers: Servers, limits: LogLimits, max_keys: int) -> None:
+    def __init__(self, servers: Topology, limits: LogLimits, max_keys: int) -> None:
         self._servers = servers
         self._max_keys = max_keys
         self._lineages = secrets.token_hex(9).encode()
@@ -168,9 +168,9 @@ class Commits:
             return None
         return True
 
-    def _run_together(self, batches: Sequence[Batch]) -> Link[Connection] | None:
+    def _run_together(self, batches: Sequence[Batch]) -> RedisClient[RedisConnection] | None:
         lineage = b"%b%x" % (self._lineages, next(self._runs))  # of the spaces that begin one
-        run = Run(batches, lineage, b"SPUBLISH" if self._servers.sharded else b"PUBLISH")
+        run = ScriptRun(batches, lineage, b"SPUBLISH" if self._servers.sharded else b"PUBLISH")
         sent = self._script.begin(self._servers, run.slot, run.keys, run.arguments)
         if sent is None:
             self._wait(run, None)
@@ -178,14 +178,14 @@ class Commits:
         sent.reply.add_done_callback(partial(self._replied, run, sent))
         return sent.link
 
-    def _replied(self, run: Run, sent: Sent, reply: asyncio.Future[Any]) -> None:
+    def _replied(self, run: ScriptRun, sent: SentCommand, reply: asyncio.Future[Any]) -> None:
         said = reply.result()
         if isinstance(said, Exception):
             self._wait(run, sent)
         else:
             run.settle(said)
 
-    def _wait(self, run: Run, sent: Sent | None) -> None:
+    def _wait(self, run: ScriptRun, sent: SentCommand | None) -> None:
         """Go the long way: a connection has to be made, or there was an error."""
         self._start(self._run(run, sent))
 
@@ -194,7 +194,7 @@ class Commits:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _run(self, run: Run, sent: Sent | None) -> None:
+    async def _run(self, run: ScriptRun, sent: SentCommand | None) -> None:
         said: Any = StoreUnavailable("the store is closed")
         try:
             said = await self._script.run(self._servers, run.slot, run.keys, run.arguments, sent)

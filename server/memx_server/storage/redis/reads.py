@@ -16,12 +16,12 @@ from memx_server.storage.base import (
     KeyPage,
     LogPage,
     Record,
-    Schemas,
+    SpaceSchemas,
 )
 from memx_server.storage.redis.keyspace import Keyspace
+from memx_server.storage.redis.network.scripts import Script
+from memx_server.storage.redis.network.topology import Topology
 from memx_server.storage.redis.records import change_of, record_in_log
-from memx_server.storage.redis.scripts import Script
-from memx_server.storage.redis.servers import Servers
 
 NO_LINEAGE = "0"
 """Names the history of a space that never held anything; its only position is at revision 0."""
@@ -59,10 +59,10 @@ class LogState:
             raise Compacted
 
 
-class Reads:
+class RedisReads:
     """The reading half of the store."""
 
-    def __init__(self, servers: Servers) -> None:
+    def __init__(self, servers: Topology) -> None:
         self._servers = servers
         self._history = Script("history")
         self._page = Script("keys")
@@ -144,13 +144,13 @@ class Reads:
                 break
         return HistoryPage(changes, complete)
 
-    async def schemas(self, space: Keyspace) -> Schemas:
+    async def schemas(self, space: Keyspace) -> SpaceSchemas:
         """Read all schemas."""
         revision, fields = await self._servers.transact(
             space.slot, (b"HGET", space.meta, b"schemas"), (b"HGETALL", space.schemas)
         )
         patterns = (pattern.decode() for pattern in fields[::2])
-        return Schemas(int(revision or 0), dict(zip(patterns, fields[1::2], strict=True)))
+        return SpaceSchemas(int(revision or 0), dict(zip(patterns, fields[1::2], strict=True)))
 
     async def _log_batch(
         self, space: Keyspace, since: Position | None, count: int

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from memx_server.storage.redis.keyspace import Keyspaces
-from memx_server.storage.redis.scripts import Script
-from memx_server.storage.redis.servers import Servers
+from memx_server.storage.redis.network.scripts import Script
+from memx_server.storage.redis.network.topology import Topology
 
 
 class RedisState:
     """The state store: each record a key of its own, each group an index of its names."""
 
-    def __init__(self, servers: Servers, keyspaces: Keyspaces) -> None:
+    def __init__(self, servers: Topology, keyspaces: Keyspaces) -> None:
         self._servers = servers
         self._keyspaces = keyspaces
         self._script = Script("state")

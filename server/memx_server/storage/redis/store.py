@@ -11,7 +11,7 @@ from memx_server.storage.base import (
     LogPage,
     Outcome,
     Put,
-    Schemas,
+    SpaceSchemas,
     StateStore,
     StoreUnavailable,
     TailListener,
@@ -19,13 +19,13 @@ from memx_server.storage.base import (
     Transaction,
 )
 from memx_server.storage.redis.advice import advice_from
-from memx_server.storage.redis.commits import Commits, LogLimits
+from memx_server.storage.redis.commits import CommitRunner, LogLimits
 from memx_server.storage.redis.keyspace import Keyspace, Keyspaces
-from memx_server.storage.redis.reads import Reads
-from memx_server.storage.redis.servers import connect_to
+from memx_server.storage.redis.network.pubsub import PubSub
+from memx_server.storage.redis.network.topology import connect_to
+from memx_server.storage.redis.reads import RedisReads
 from memx_server.storage.redis.state import RedisState
 from memx_server.storage.redis.sweeper import Sweeper
-from memx_server.storage.redis.tail import Tail
 
 _OLDEST_VERSION = (6, 2)
 
@@ -61,9 +61,9 @@ class RedisStore:
         self._servers = connect_to(url, timeout)
         self._keyspaces = Keyspaces(prefix)
         log_limits = LogLimits(log_max_records, log_max_bytes)
-        self._commits = Commits(self._servers, log_limits, max_keys)
-        self._reads = Reads(self._servers)
-        self._tail = Tail(self._servers, timeout)
+        self._commits = CommitRunner(self._servers, log_limits, max_keys)
+        self._reads = RedisReads(self._servers)
+        self._tail = PubSub(self._servers, timeout)
         self._sweeper = Sweeper(
             self._servers, self._keyspaces, self._commit_nothing, lambda: self._tail.spaces
         )
@@ -148,7 +148,7 @@ class RedisStore:
         """Read the changes of ``key``, newest first, from revision ``until`` (None: head) down."""
         return await self._reads.history(self._keyspaces.space(space), key, limit, until)
 
-    async def schemas(self, space: str) -> Schemas:
+    async def schemas(self, space: str) -> SpaceSchemas:
         """Read all schemas of the space."""
         return await self._reads.schemas(self._keyspaces.space(space))
 

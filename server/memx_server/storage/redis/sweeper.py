@@ -11,8 +11,8 @@ from typing import Any
 
 from memx_server.storage.base import StoreUnavailable
 from memx_server.storage.redis.keyspace import Keyspace, Keyspaces
-from memx_server.storage.redis.scripts import Script
-from memx_server.storage.redis.servers import Servers
+from memx_server.storage.redis.network.scripts import Script
+from memx_server.storage.redis.network.topology import Topology
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Sweeper:
 
     def __init__(
         self,
-        servers: Servers,
+        servers: Topology,
         keyspaces: Keyspaces,
         commit: Callable[[Keyspace], Awaitable[bool]],
         tailed: Callable[[], Iterable[str]],

@@ -23,10 +23,10 @@ from memx_server.storage.base import (
     KeyPage,
     LogPage,
     Record,
-    Schemas,
+    SpaceSchemas,
 )
+from memx_server.storage.sqlite.json_texts import SELECT_ENTRIES, entry_text
 from memx_server.storage.sqlite.spaces import BEGINNING, Space, find_space
-from memx_server.storage.sqlite.texts import SELECT_ENTRIES, entry_text
 
 PAGE_ROWS = 1000
 PAGE_BYTES = 1024 * 1024
@@ -36,7 +36,7 @@ _AMONG = " AND key IN (SELECT value FROM json_each(?))"
 _LIVE = " AND (expires_at IS NULL OR expires_at > ?)"
 
 
-class Reads:
+class SqliteReads:
     """Answers from the last committed state.
 
     Args:
@@ -122,16 +122,16 @@ class Reads:
             complete = bool(is_first) and len(kept) == len(newest_first)
             return HistoryPage([Change(*row) for row in rows], complete)
 
-    def schemas(self, space: str) -> Schemas:
+    def schemas(self, space: str) -> SpaceSchemas:
         """All schemas of a space."""
         with self._moment():
             found = find_space(self._connection, space)
             if found is None:
-                return Schemas(0)
+                return SpaceSchemas(0)
             rows = self._connection.execute(
                 "SELECT pattern, schema FROM schemas WHERE space = ?", (found.id,)
             )
-            return Schemas(found.schema_revision, dict(rows.fetchall()))
+            return SpaceSchemas(found.schema_revision, dict(rows.fetchall()))
 
     def state(self, group: str, name: str) -> bytes | None:
         """A live record of the state."""

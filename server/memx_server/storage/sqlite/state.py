@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from memx_server.storage.base import StateStore
 from memx_server.storage.sqlite.database import faults_as_unavailable
-from memx_server.storage.sqlite.session import Session
+from memx_server.storage.sqlite.open_database import OpenDatabase
 
 
 class SqliteState(StateStore):
@@ -16,7 +16,7 @@ class SqliteState(StateStore):
         session: Gives the open session, or raises StoreUnavailable.
     """
 
-    def __init__(self, session: Callable[[], Session]) -> None:
+    def __init__(self, session: Callable[[], OpenDatabase]) -> None:
         self._session = session
 
     async def put(self, group: str, name: str, value: bytes, ttl_ms: int) -> None:

@@ -18,14 +18,14 @@ from memx_server.storage.base import (
     LogPage,
     Outcome,
     Record,
-    Schemas,
+    SpaceSchemas,
     Store,
     StoreUnavailable,
     TailListener,
     Transaction,
 )
 from memx_server.storage.sqlite.database import faults_as_unavailable
-from memx_server.storage.sqlite.session import Session, Settings
+from memx_server.storage.sqlite.open_database import OpenDatabase, SqliteSettings
 from memx_server.storage.sqlite.state import SqliteState
 
 LOG_MAX_BYTES = 64 * 1024 * 1024
@@ -66,8 +66,8 @@ class SqliteStore(Store):
         clock: Callable[[], int] = wall_clock,
     ) -> None:
         self.path = Path(path)
-        self._settings = Settings(self.path, clock, log_max_bytes, log_max_records, max_keys)
-        self._open: Session | None = None
+        self._settings = SqliteSettings(self.path, clock, log_max_bytes, log_max_records, max_keys)
+        self._open: OpenDatabase | None = None
         self._listeners: dict[str, list[TailListener]] = {}
         self.state = SqliteState(self._session)
 
@@ -79,7 +79,7 @@ class SqliteStore(Store):
             CannotOpen: It is damaged, no database of memX, or may not be read or written.
         """
         if self._open is None:
-            self._open = await Session.open(self._settings, self._publish)
+            self._open = await OpenDatabase.open(self._settings, self._publish)
 
     async def close(self) -> None:
         """Finish what was submitted, then let go of the file."""
@@ -156,7 +156,7 @@ class SqliteStore(Store):
         with faults_as_unavailable():
             return self._session().reads.history(space, key, limit, until)
 
-    async def schemas(self, space: str) -> Schemas:
+    async def schemas(self, space: str) -> SpaceSchemas:
         """Read all schemas of the space."""
         with faults_as_unavailable():
             return self._session().reads.schemas(space)
@@ -174,7 +174,7 @@ class SqliteStore(Store):
 
         return stop
 
-    def _session(self) -> Session:
+    def _session(self) -> OpenDatabase:
         if self._open is None:
             raise StoreUnavailable("the store is not open")
         return self._open

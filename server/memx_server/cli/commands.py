@@ -1,0 +1,208 @@
+"""``memx dev``, ``memx serve``, ``memx demo`` and ``memx keys create|list|revoke``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from memx_sdk.cli import doctor, keys
+from memx_sdk.cli.checks import Finding
+from memx_sdk.cli.exits import ExitCode
+from memx_sdk.cli.values import printable
+from memx_server.cli import api_keys
+
+if TYPE_CHECKING:
+    from memx_server.settings import Settings
+
+_PANEL = "Server"
+_QUESTION = "How do honeybees choose a new home?"
+_LONGEST_QUESTION = 1000
+_PACE = 0.4
+"""Seconds for each step of an agent that a person looks at."""
+
+PortOption = Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")]
+AclOption = Annotated[
+    Path | None, typer.Option("--acl", metavar="FILE", envvar="MEMX_ACL_FILE", help="The API keys.")
+]
+
+
+def commands(app: typer.Typer) -> None:
+    """Add the server's commands to the ``memx`` command."""
+    for command in (dev, serve, demo):
+        app.command(rich_help_panel=_PANEL)(command)
+    api_keys.add_to(keys.app)
+    doctor.LOCAL_CHECKS.append(_check_acl_file)
+
+
+def dev(
+    port: PortOption = 8000,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Default: a folder with your user data.")
+    ] = None,
+    acl: AclOption = None,
+) -> None:
+    """Start a server for this machine, with its memory on disk and nothing else to install."""
+    from memx_server.cli import banner
+    from memx_server.cli.local_setup import prepare
+
+    try:
+        setup = prepare(data, acl)
+    except OSError as error:
+        _fail(f"cannot prepare {error.filename}: {error.strerror}")
+    environ = {
+        "MEMX_KNOWN_HOSTS_ONLY": "1",
+        **os.environ,
+        "MEMX_STORE_URL": setup.store_url,
+        "MEMX_ACL_FILE": str(setup.acl_file),
+    }
+    _start(environ, "127.0.0.1", port, 1, lambda url, _: banner.dev(Console(), url, setup))
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: PortOption = 8000,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    acl: AclOption = None,
+) -> None:
+    """Start a server on Redis at REDIS_URL (default: redis://localhost:6379/0)."""
+    from memx_server.cli import banner
+
+    environ = {**os.environ, **({"MEMX_ACL_FILE": str(acl)} if acl else {})}
+    _start(
+        environ,
+        host,
+        port,
+        workers,
+        lambda url, settings: banner.serve(Console(), url, settings, workers),
+    )
+
+
+def _a_question(text: str) -> str:
+    if not text.strip():
+        raise typer.BadParameter("ask something")
+    if len(text) > _LONGEST_QUESTION:
+        raise typer.BadParameter(f"ask in {_LONGEST_QUESTION} characters at the most")
+    return text
+
+
+def demo(
+    question: Annotated[
+        str, typer.Option(callback=_a_question, help="What to find out.")
+    ] = _QUESTION,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROVIDER:NAME",
+            help="A LangChain chat model, in place of the built-in library.",
+        ),
+    ] = None,
+    pace: Annotated[
+        float | None,
+        typer.Option(min=0, help=f"Seconds for each step. Default: {_PACE} on a terminal, else 0."),
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds until it has failed.")] = 60.0,
+) -> None:
+    """Watch agents answer a question over shared keys, on a server of their own."""
+    from memx_server.demo.minds import Librarian, NoChatModelError, chat_model
+    from memx_server.demo.run import run_demo
+    from memx_server.demo.team import TeamFailedError
+
+    console = Console(highlight=False)
+    if pace is None:
+        pace = _PACE if console.is_terminal else 0.0
+    try:
+        mind = chat_model(model) if model else Librarian()
+        run_demo(console, question, mind=mind, pace=pace, deadline=timeout)
+    except NoChatModelError as error:
+        _fail(str(error))
+    except TeamFailedError as error:
+        _say(str(error))
+        _leave(ExitCode.ERROR)
+    except KeyboardInterrupt:
+        _leave(ExitCode.INTERRUPTED)
+
+
+def _start(
+    environ: Mapping[str, str],
+    host: str,
+    port: int,
+    workers: int,
+    on_ready: Callable[[str, Settings], None],
+) -> None:
+    from memx_server import serving
+    from memx_server.app import create_app
+    from memx_server.cli.local_setup import acl_fault
+    from memx_server.settings import Settings
+    from memx_server.storage.sqlite import CannotOpen, SqliteStore
+
+    try:
+        serving.log_level()
+        settings = Settings.from_env(environ)
+        if not _asks_supabase(environ) and (fault := acl_fault(settings.acl_file)):
+            _fail(fault)
+        app = create_app(settings)
+        if workers > 1 and isinstance(app.services.store, SqliteStore):
+            _fail("a SQLite store belongs to one process; leave --workers away, or use Redis")
+        listener = serving.listen(host, port)
+    except (ValueError, serving.CannotListenError) as error:
+        _fail(str(error))
+
+    def ready() -> None:
+        url = serving.url_of(listener)
+        if isinstance(store := app.services.store, SqliteStore):
+            store.announce(address=url)
+        on_ready(url, settings)
+
+    try:
+        if workers == 1:
+            serving.run(app, listener, ready)
+        else:
+            os.environ.update({**environ, "MEMX_WORKERS": str(workers)})
+            raise typer.Exit(serving.run_workers(workers, listener, ready))
+    except CannotOpen as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+
+
+def _asks_supabase(environ: Mapping[str, str]) -> bool:
+    return bool(environ.get("SUPABASE_URL") and environ.get("SUPABASE_SERVICE_KEY"))
+
+
+def _check_acl_file() -> Iterator[Finding]:
+    """Look at the ACL file that a server started here would use, if there is one."""
+    from memx_server.cli.local_setup import acl_fault
+    from memx_server.settings import DEFAULT_ACL_FILE
+
+    named = os.environ.get("MEMX_ACL_FILE")
+    path = Path(named or DEFAULT_ACL_FILE)
+    if not named and not path.exists():
+        return
+    if fault := acl_fault(path):
+        yield Finding("acl", "problem", fault, "correct it; a server re-reads it by itself")
+    else:
+        yield Finding("acl", "ok", f"{path} can be read")
+
+
+def _fail(why: str) -> NoReturn:
+    _say(why)
+    raise typer.Exit(ExitCode.ERROR)
+
+
+def _say(why: str) -> None:
+    Console(stderr=True, highlight=False).print(
+        Text.assemble(("error: ", "bold red"), printable(why)), soft_wrap=True
+    )
+
+
+def _leave(code: ExitCode) -> NoReturn:
+    """End the process without waiting for a thread in which a chat model may hang."""
+    sys.stdout.flush()
+    os._exit(code)

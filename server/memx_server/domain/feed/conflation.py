@@ -1,0 +1,85 @@
+"""The lane of a subscription that wants the state and not its history."""
+
+from __future__ import annotations
+
+from memx_sdk.protocol.cursors import Position
+from memx_server.domain.feed.messages import Event, Packet, live, mark
+from memx_server.domain.feed.send_queue import Dropped, Lane, SendQueue
+
+_STANDINGS = ("", "mark", "live")
+"""What says where the client stands, the stronger word last."""
+
+
+class ConflatingLane(Lane):
+    """A lane that keeps only the newest event of each key.
+
+    All that waits goes out as one packet, so that the client steps from one state that was to
+    another.
+    """
+
+    __slots__ = ("_before", "_events", "_position", "_reset", "_standing")
+
+    def __init__(self, outbox: SendQueue, label: bytes = b"") -> None:
+        super().__init__(outbox, label)
+        self._events: dict[tuple[str, str], Event] = {}
+        self._reset: Event | None = None
+        self._standing = ""
+        self._before: Position | None = None
+        self._position: Position | None = None
+
+    def put(self, packet: Packet) -> None:
+        """Queue the packet's events in place of older ones of the same keys."""
+        if self._before is None and packet.changes:
+            self._before = packet.before
+        self._position = packet.position
+        growth = sum(self._place(event) for event in packet.events)
+        self.size += growth
+        self.outbox.grew(self, growth)
+
+    def take(self) -> Packet:
+        """Remove everything and return it as one packet."""
+        assert self._position is not None
+        events = [self._reset] if self._reset else []
+        events += self._events.values()
+        if self._standing == "live":
+            events += live(self._position).events
+        elif self._standing == "mark" and not self._events:
+            events += mark(self._position).events
+        packet = Packet(events, self._before or self._position, self._position)
+        freed, self.size = self.size, 0
+        self._forget()
+        self.outbox.shrank(freed)
+        return packet
+
+    def drop_changes(self) -> Dropped | None:
+        """Drop the changes; they are read again from the first one's place on."""
+        if self._before is None:
+            return None
+        dropped = Dropped(self._before, self._standing == "live")
+        kept = [event for event in self._events.values() if not event.change]
+        reset = self._reset
+        self._forget()
+        self._reset, self._position = reset, dropped.start
+        self._events = {(event.kind, event.key): event for event in kept}
+        self._freed(self.size - sum(event.size for event in ([reset] if reset else []) + kept))
+        return dropped
+
+    def _place(self, event: Event) -> int:
+        """Put an event where it belongs and return by how many bytes the lane has grown."""
+        if event.kind == "reset":
+            self._reset = event
+            return event.size
+        if event.kind in _STANDINGS:
+            known = self._standing
+            self._standing = max(known, event.kind, key=_STANDINGS.index)
+            return 0 if known else event.size
+        name = (event.kind, event.key)
+        older = self._events.pop(name, None)
+        self._events[name] = event
+        return event.size - (older.size if older else 0)
+
+    def _forget(self) -> None:
+        self._events = {}
+        self._reset = None
+        self._standing = ""
+        self._before = self._position = None

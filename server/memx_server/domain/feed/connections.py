@@ -1,0 +1,103 @@
+"""Open connections by credential: an API key that is revoked or expires loses them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from memx_server.domain.access import Principal
+
+EXPIRED = "the API key has expired"
+
+
+class OpenConnections:
+    """Knows every open connection and how to end it."""
+
+    def __init__(self) -> None:
+        self._by_credential: dict[str, set[OpenConnection]] = {}
+        self._principals: dict[str, Principal] = {}
+
+    @property
+    def credentials(self) -> set[str]:
+        """The credentials that hold a connection open."""
+        return set(self._by_credential)
+
+    def count(self) -> int:
+        """How many connections are open."""
+        return sum(map(len, self._by_credential.values()))
+
+    def principals(self) -> list[Principal]:
+        """Who holds a connection open, each as they were when their last one began."""
+        return list(self._principals.values())
+
+    @contextmanager
+    def session(self, principal: Principal, end: Callable[[int, str], None]) -> Iterator[None]:
+        """Count a connection as open for the length of the context.
+
+        Args:
+            principal: Whose it is; when its API key expires, the connection ends.
+            end: Ends the connection; given a close code of WebSocket and a reason.
+        """
+        session = OpenConnection(end)
+        sessions = self._by_credential.setdefault(principal.credential, set())
+        sessions.add(session)
+        self._principals[principal.credential] = principal
+        if principal.expires_at is not None:
+            session.expire_in(principal.expires_at - time.time())
+        try:
+            yield
+        finally:
+            session.forget()
+            sessions.discard(session)
+            if not sessions and self._by_credential.get(principal.credential) is sessions:
+                del self._by_credential[principal.credential]
+                del self._principals[principal.credential]
+
+    def revoke(self, credential: str, code: int = 4401, reason: str = "revoked") -> int:
+        """End every connection of ``credential``.
+
+        Args:
+            credential: As in ``Principal.credential``.
+            code: 4401 where the API key is void, 4403 where it may no longer do what it did, 1012
+                where the client should connect again and be judged anew.
+            reason: For the client's log.
+
+        Returns:
+            How many connections were told to end.
+        """
+        sessions = list(self._by_credential.get(credential, ()))
+        for session in sessions:
+            session.end(code, reason)
+        return len(sessions)
+
+    def end_all(self, code: int = 1012, reason: str = "the server ends") -> None:
+        """End every connection."""
+        for credential in self.credentials:
+            self.revoke(credential, code, reason)
+
+
+class OpenConnection:
+    """One connection."""
+
+    __slots__ = ("_timer", "end")
+
+    _FAR = 24 * 3600.0
+
+    def __init__(self, end: Callable[[int, str], None]) -> None:
+        self.end = end
+        self._timer: asyncio.TimerHandle | None = None
+
+    def expire_in(self, seconds: float) -> None:
+        """End the connection when that time has passed."""
+        loop = asyncio.get_running_loop()
+        if seconds > self._FAR:  # event loops refuse timers that lie far ahead
+            self._timer = loop.call_later(self._FAR, self.expire_in, seconds - self._FAR)
+        else:
+            self._timer = loop.call_later(max(seconds, 0.0), self.end, 4401, EXPIRED)
+
+    def forget(self) -> None:
+        """The connection has ended."""
+        if self._timer is not None:
+            self._timer.cancel()

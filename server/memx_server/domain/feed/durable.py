@@ -1,0 +1,222 @@
+"""Durable subscriptions: how far a subscriber of some name has got, and who goes on from there.
+
+A name belongs to a principal: an API key's subscribers take over from each other, never from those of
+another key. The cursor is kept beside the log, in the store's small records.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from memx_sdk.protocol.cursors import decode_cursor
+from memx_sdk.protocol.errors import ProtocolError
+from memx_server.domain.caller import Caller
+from memx_server.domain.request_schemas import CURSOR_FORM
+from memx_server.domain.requests import EmptyRequest, Request
+from memx_server.storage.base import StateStore
+
+KEPT_MS: Final = 30 * 24 * 3600 * 1000
+"""How long a cursor is kept that nobody asks for; the log does not reach back for ever either."""
+
+MOST_NAMES: Final = 1000
+"""Durable subscriptions of one principal."""
+
+_ATTEMPTS: Final = 20
+
+Name = Annotated[
+    str,
+    Meta(min_length=1, max_length=600, description="The name of the durable subscription."),
+]
+Holder = Annotated[
+    str,
+    Meta(min_length=8, max_length=64, description="A random text by which a subscriber is known."),
+]
+Cursor = Annotated[
+    str, Meta(description="A position in the change log.", extra_json_schema=CURSOR_FORM)
+]
+
+
+class ClaimRequest(Request, kw_only=True):
+    """Become the one who goes on under a name."""
+
+    name: Name
+    holder: Holder
+
+
+class AckRequest(ClaimRequest, kw_only=True):
+    """Say how far a holder has got; without a cursor, ask whether it is the holder still."""
+
+    cursor: Cursor | None = None
+
+
+class NameRequest(Request, kw_only=True):
+    """Name a durable subscription."""
+
+    name: Name
+
+
+class Claimed(msgspec.Struct, kw_only=True):
+    """A name was taken over."""
+
+    name: str
+    cursor: str | None
+    ok: Literal[True] = True
+
+
+class Done(msgspec.Struct, kw_only=True):
+    """It is as was asked."""
+
+    name: str
+    ok: Literal[True] = True
+
+
+class Forgotten(msgspec.Struct, kw_only=True):
+    """A cursor was dropped, if there was one."""
+
+    name: str
+    forgotten: bool
+    ok: Literal[True] = True
+
+
+class Listed(msgspec.Struct, kw_only=True):
+    """One durable subscription."""
+
+    name: str
+    cursor: str | None
+    held: bool
+    agent: str | None
+    claimed_at: float
+    acked_at: float | None
+
+
+class Listing(msgspec.Struct, kw_only=True):
+    """A principal's durable subscriptions, by name."""
+
+    durable: list[Listed]
+
+
+class _Record(msgspec.Struct, kw_only=True, omit_defaults=True):
+    holder: str = ""
+    agent: str | None = None
+    cursor: str | None = None
+    claimed_at: float = 0.0
+    acked_at: float | None = None
+
+
+_read = msgspec.json.Decoder(_Record).decode
+_write = msgspec.json.Encoder().encode
+
+
+class Durable:
+    """The operations on durable subscriptions.
+
+    Args:
+        state: Where the cursors are.
+    """
+
+    def __init__(self, state: StateStore) -> None:
+        self._state = state
+
+    async def claim(self, caller: Caller, request: ClaimRequest) -> bytes:
+        """Make the request's holder the only one; answers the cursor acknowledged last."""
+        for _ in range(_ATTEMPTS):
+            held = await self._state.get(_group(caller), request.name)
+            if held is None:
+                await self._check_count(caller)
+            record = _Record() if held is None else _read(held)
+            record.holder, record.agent = request.holder, caller.agent
+            record.claimed_at = time.time()
+            if await self._put(caller, request.name, held, record):
+                return _write(Claimed(name=request.name, cursor=record.cursor))
+        raise _contended(request.name)
+
+    async def ack(self, caller: Caller, request: AckRequest) -> bytes:
+        """Move the cursor of the holder's name."""
+        for _ in range(_ATTEMPTS):
+            held = await self._state.get(_group(caller), request.name)
+            record = _Record(holder=request.holder) if held is None else _read(held)
+            if record.holder != request.holder:
+                raise _taken_over(request.name, record)
+            if request.cursor is not None and _is_ahead(request.cursor, record.cursor):
+                record.cursor, record.acked_at = request.cursor, time.time()
+            if await self._put(caller, request.name, held, record):
+                return _write(Done(name=request.name))
+        raise _contended(request.name)
+
+    async def release(self, caller: Caller, request: ClaimRequest) -> bytes:
+        """Leave a name without a holder, if the request's holder is it; the cursor stays."""
+        held = await self._state.get(_group(caller), request.name)
+        if held is not None and (record := _read(held)).holder == request.holder:
+            record.holder = ""
+            await self._put(caller, request.name, held, record)  # lost to a newcomer: as well
+        return _write(Done(name=request.name))
+
+    async def forget(self, caller: Caller, request: NameRequest) -> bytes:
+        """Drop a name with its cursor; a holder that is still there goes on under it."""
+        taken = await self._state.take(_group(caller), request.name)
+        return _write(Forgotten(name=request.name, forgotten=taken is not None))
+
+    async def list(self, caller: Caller, _: EmptyRequest) -> bytes:
+        """List the caller's names."""
+        records = await self._state.list(_group(caller))
+        return _write(
+            Listing(durable=[_listed(name, _read(text)) for name, text in sorted(records.items())])
+        )
+
+    async def _put(self, caller: Caller, name: str, held: bytes | None, record: _Record) -> bool:
+        text = _write(record)
+        return await self._state.compare_and_put(_group(caller), name, held, text, KEPT_MS)
+
+    async def _check_count(self, caller: Caller) -> None:
+        if len(await self._state.list(_group(caller))) >= MOST_NAMES:
+            raise ProtocolError(
+                "quota_exceeded",
+                f"this API key has {MOST_NAMES} durable subscriptions, which is the limit; "
+                "forget those that are no longer needed",
+                limit=MOST_NAMES,
+            )
+
+
+def _is_ahead(cursor: str, known: str | None) -> bool:
+    """Tell whether ``cursor`` is news: acknowledging an older change as well takes nothing back."""
+    position = decode_cursor(cursor)
+    if known is None:
+        return True
+    before = decode_cursor(known)
+    return position.lineage != before.lineage or position.revision > before.revision
+
+
+def _group(caller: Caller) -> str:
+    return f"durable\0{caller.space}\0{caller.principal.name}"
+
+
+def _listed(name: str, record: _Record) -> Listed:
+    return Listed(
+        name=name,
+        cursor=record.cursor,
+        held=bool(record.holder),
+        agent=record.agent,
+        claimed_at=record.claimed_at,
+        acked_at=record.acked_at,
+    )
+
+
+def _taken_over(name: str, record: _Record) -> ProtocolError:
+    by = f" by agent {record.agent!r}" if record.agent else ""
+    return ProtocolError(
+        "taken_over",
+        f"the durable subscription {name!r} was taken over{by}; one name has one holder: stop, or "
+        "subscribe anew to take it back",
+        name=name,
+        agent=record.agent,
+    )
+
+
+def _contended(name: str) -> ProtocolError:
+    return ProtocolError(
+        "unavailable", f"too many subscribers claim {name!r} at once; try again", retry_after=1
+    )

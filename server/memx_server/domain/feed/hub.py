@@ -1,0 +1,230 @@
+"""One space's feed in one process: follows the log and tells those who listen."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from memx_sdk.protocol.cursors import Position
+from memx_server.domain.counters import FeedCounters
+from memx_server.domain.feed import messages
+from memx_server.domain.feed.index import Audience, AudienceIndex, Listener
+from memx_server.domain.feed.log_reader import LogReader, patiently
+from memx_server.domain.feed.messages import Rendered
+from memx_server.domain.feed.snapshot import Snapshot, SnapshotBuilder
+from memx_server.storage.base import Compacted, Diverged, Record, Store, StoreUnavailable
+
+_log = logging.getLogger("memx_server")
+
+
+@dataclass(frozen=True, slots=True)
+class FeedSettings:
+    """How the feed behaves.
+
+    Attributes:
+        queue_bytes: What may wait for one connection before it has to read from the log.
+        snapshot_bytes: The largest snapshot that is sent.
+        check_seconds: Bounds of the jittered time between two looks at the log's head, at which
+            subscribers to whom nothing was addressed are told where it stands, too.
+        linger_seconds: How long a hub stays when its last subscriber has left.
+    """
+
+    queue_bytes: int = 256 * 1024
+    snapshot_bytes: int = 64 * 1024 * 1024
+    check_seconds: tuple[float, float] = (5.0, 10.0)
+    linger_seconds: float = 30.0
+
+
+class Hub:
+    """Stands at one position of the log and moves along it without a gap.
+
+    Notices of the store wake it and mostly carry the record. Whatever does not follow on its
+    position (a notice lost, late, or too large to carry the record) makes it read the log from
+    there; so does a look at the head every few seconds, which covers a lost last notice.
+
+    Args:
+        tally: Counts what goes wrong.
+        emptied: Called when the last listener has left.
+
+    Attributes:
+        position: Where it stands: its live subscribers have been offered all up to here.
+        epoch: Counts how often the history it followed turned out to be lost.
+        index: Its subscribers.
+        log: Reads the log for those who are behind.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        space: str,
+        settings: FeedSettings,
+        tally: FeedCounters,
+        emptied: Callable[[], None],
+    ) -> None:
+        self.store = store
+        self.space = space
+        self.position = Position("", 0)
+        self.epoch = 0
+        self.index = AudienceIndex()
+        self.log = LogReader(store, space)
+        self.tally = tally
+        self._settings = settings
+        self._open = False
+        self._behind = False
+        self._repairing: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._stop_tail: Callable[[], Awaitable[None]] | None = None
+        self._snapshots: dict[tuple[str, frozenset[str]], asyncio.Task[Snapshot]] = {}
+        self._emptied = emptied
+
+    async def open(self) -> None:
+        """Begin to follow the log at its head.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+        """
+        self._stop_tail = await self.store.tail(self.space, self)
+        try:
+            self.position = await self.store.head(self.space)
+        except BaseException:
+            await self._stop_tail()
+            raise
+        self._open = True
+        if self._behind:  # a notice came in between: it may or may not be below the head
+            self.repair()
+        self._watching = asyncio.create_task(self._watch())
+
+    async def close(self) -> None:
+        """Stop following."""
+        self._open = False
+        for task in (self._watching, self._repairing, *self._snapshots.values()):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        await self.log.close()
+        if self._stop_tail is not None:
+            await self._stop_tail()
+
+    def leave(self, audience: Audience, listener: Listener) -> None:
+        """Forget a listener."""
+        self.index.remove(audience, listener)
+        if not self.index:
+            self._emptied()
+
+    # What the store calls.
+
+    def on_record(self, record: Record) -> None:
+        """Take a notice: pass it on if it is the next, read the log if something is missing."""
+        if not self._open:
+            self._behind = True
+        elif record.position.revision <= self.position.revision:
+            return
+        elif record.previous == self.position.revision and record.changes is not None:
+            self._publish(Rendered(record, self.position))
+        else:
+            self.repair()
+
+    def on_gap(self) -> None:
+        """Notices may have been lost."""
+        self.repair()
+
+    # How it stays on the log.
+
+    def repair(self) -> None:
+        """Read the log from where the hub stands; many calls make one reader."""
+        self._behind = True
+        if self._open and self._repairing is None:
+            self.tally.repairs += 1
+            self._repairing = asyncio.create_task(self._repair())
+
+    async def check(self) -> None:
+        """Look at the log's head; return when the hub has caught up with it."""
+        head = await patiently(lambda: self.store.head(self.space))
+        self._compare(head)
+        if self._repairing is not None:
+            await asyncio.shield(self._repairing)
+
+    def _compare(self, head: Position) -> None:
+        if head.revision != self.position.revision:
+            self.repair()
+        else:
+            self.position = head
+
+    async def _repair(self) -> None:
+        try:
+            while self._behind:
+                self._behind = False
+                await self._read_on()
+        except Exception:  # noqa: BLE001 - whatever it was, the next look at the head tries again
+            _log.exception("the feed of a space cannot be brought up to date; trying again soon")
+        finally:
+            self._repairing = None
+
+    async def _read_on(self) -> None:
+        try:
+            page = await self.log.read(self.position)
+        except Compacted:
+            await self._start_over("compacted")
+            return
+        except Diverged:
+            await self._start_over("diverged")
+            return
+        for record in page.records:
+            if record.position.revision > self.position.revision:
+                self._publish(record)
+        if page.position.revision >= self.position.revision:
+            self.position = page.position
+        self._behind = self._behind or page.head > self.position.revision
+
+    async def _start_over(self, reason: str) -> None:
+        self.position = await patiently(lambda: self.store.head(self.space))
+        self.epoch += 1
+        self.tally.lost_histories += 1
+        for listener in list(self.index):
+            listener.reset(reason)
+
+    def _publish(self, record: Rendered) -> None:
+        self.position = record.position
+        self.index.publish(record)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(random.uniform(*self._settings.check_seconds))  # noqa: S311 - jitter
+            try:
+                self._compare(await self.store.head(self.space))
+            except StoreUnavailable:
+                continue
+            except Exception:  # noqa: BLE001 - the feed must outlive whatever it was
+                _log.exception("the head of a space's log cannot be read; trying again soon")
+                continue
+            packet = messages.mark(self.position)
+            for listener in list(self.index):
+                listener.mark(packet)
+
+    # What subscribers share.
+
+    async def snapshot(self, pattern: str, kinds: frozenset[str]) -> Snapshot:
+        """Read the state under ``pattern``; those who ask while it is being read share it.
+
+        Raises:
+            Compacted, Diverged, ProtocolError: As ``SnapshotBuilder.build``.
+        """
+        name = (pattern, kinds)
+        task = self._snapshots.get(name)
+        if task is None:
+            builder = SnapshotBuilder(
+                self.store, self.space, pattern, kinds, self._settings.snapshot_bytes
+            )
+            task = self._snapshots[name] = asyncio.create_task(builder.build())
+            task.add_done_callback(lambda done: self._forget_snapshot(name, done))
+        return await asyncio.shield(task)
+
+    def _forget_snapshot(
+        self, name: tuple[str, frozenset[str]], done: asyncio.Task[Snapshot]
+    ) -> None:
+        del self._snapshots[name]
+        if not done.cancelled():
+            done.exception()  # those who wanted to know have been told

@@ -1,0 +1,97 @@
+"""Reading a space's log: patiently, and once for all who stand at the same place."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from memx_sdk.protocol.cursors import Position
+from memx_server.domain.feed.messages import Rendered
+from memx_server.storage.base import Store, StoreUnavailable
+
+T = TypeVar("T")
+
+_FIRST_WAIT = 0.05
+_LONGEST_WAIT = 2.0
+_READERS = 4
+_PAGE_BYTES = 1024 * 1024
+_SMALLEST_PAGE, _LARGEST_PAGE = 4, 256
+
+
+async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask a store until it answers; waits grow to two seconds, with jitter."""
+    wait = _FIRST_WAIT
+    while True:
+        try:
+            return await ask()
+        except StoreUnavailable:
+            await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
+            wait = min(wait * 2, _LONGEST_WAIT)
+
+
+@dataclass(frozen=True, slots=True)
+class SharedLogPage:
+    """Records after a position, ready to be sent; see ``LogPage``."""
+
+    records: Sequence[Rendered]
+    position: Position
+    head: int
+
+
+class LogReader:
+    """Reads one space's log; callers at the same position share a read, and few run at a time."""
+
+    def __init__(self, store: Store, space: str) -> None:
+        self._store = store
+        self._space = space
+        self._reads: dict[Position | None, asyncio.Task[SharedLogPage]] = {}
+        self._readers = asyncio.Semaphore(_READERS)
+        self._limit = 32
+
+    async def read(self, since: Position | None) -> SharedLogPage:
+        """Return the page after ``since`` (None: from the oldest record kept).
+
+        Raises:
+            Compacted: The log has been trimmed past ``since``.
+            Diverged: ``since`` is no position of this history.
+        """
+        task = self._reads.get(since)
+        if task is None:
+            task = self._reads[since] = asyncio.create_task(self._read(since))
+            task.add_done_callback(lambda done: self._forget(since, done))
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Give up what is being read."""
+        tasks = list(self._reads.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _read(self, since: Position | None) -> SharedLogPage:
+        async with self._readers:
+            limit = self._limit
+            page = await patiently(lambda: self._store.log(self._space, since, limit))
+        records: list[Rendered] = []
+        before = since
+        for record in page.records:
+            before = before or Position(record.position.lineage, record.previous)
+            records.append(Rendered(record, before))
+            before = record.position
+        self._adapt(records)
+        return SharedLogPage(records, page.position, page.head)
+
+    def _adapt(self, records: Sequence[Rendered]) -> None:
+        """Keep pages near a size in bytes: a page lives as long as its slowest reader."""
+        if records:
+            size = sum(len(change.data) for record in records for change in record.changes)
+            fitting = _PAGE_BYTES * len(records) // (size + 1)
+            self._limit = max(_SMALLEST_PAGE, min(_LARGEST_PAGE, fitting))
+
+    def _forget(self, since: Position | None, done: asyncio.Task[SharedLogPage]) -> None:
+        del self._reads[since]
+        if not done.cancelled():
+            done.exception()  # those who wanted to know have been told

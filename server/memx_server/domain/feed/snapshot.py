@@ -1,0 +1,198 @@
+"""The state of a space under a pattern at one position of its log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from memx_sdk.protocol.cursors import Position
+from memx_sdk.protocol.errors import ProtocolError
+from memx_sdk.protocol.keys import compile_pattern, is_pattern, literal_prefix
+from memx_server.domain.feed.log_reader import patiently
+from memx_server.domain.feed.messages import Event
+from memx_server.storage.base import Change, Store
+from memx_server.storage.encoding import quote
+
+_ROUNDS = 50
+_LOG_PAGE = 256
+
+
+class _Stamp(msgspec.Struct):
+    revision: int
+
+
+_decode_stamp = msgspec.json.Decoder(_Stamp).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a pattern's keys held at ``position``, as events without a cursor."""
+
+    events: Sequence[Event]
+    position: Position
+
+
+def entry_event(key: str, entry: bytes, *, snapshot: bool = True) -> Event:
+    """The event that tells of an entry as it stands."""
+    ending = b',"snapshot":true}' if snapshot else b"}"
+    data = b'{"event":"value","action":"set",' + entry[1:-1] + ending
+    return Event("value", data, key=key)
+
+
+@dataclass(slots=True)
+class SnapshotBuilder:
+    """Reads a pattern's state: entries page by page, then what the log says has changed meanwhile.
+
+    Whatever moment within the reading an entry comes from, the changes after the starting position
+    lead it to its state at the final one. Values that the log does not keep are read again, until
+    none of them has changed between the reading and the final position.
+    """
+
+    store: Store
+    space: str
+    pattern: str
+    kinds: frozenset[str]
+    byte_limit: int
+    _size: int = 0
+    _values: dict[str, bytes] = field(default_factory=dict)
+    _schemas: dict[str, bytes] = field(default_factory=dict)
+    _unknown: set[str] = field(default_factory=set)
+    _volatile: set[str] = field(default_factory=set)
+
+    @property
+    def _matches(self) -> Callable[[str], object]:
+        return compile_pattern(self.pattern)
+
+    async def build(self) -> Snapshot:
+        """Read it.
+
+        Raises:
+            Compacted: The log was trimmed faster than it could be followed.
+            Diverged: Writes were lost while it was read.
+            ProtocolError: ``too_large`` where it outgrows the limit, ``unavailable`` where values
+                that the log does not keep change faster than they can be read.
+        """
+        position = await patiently(lambda: self.store.head(self.space))
+        if "value" in self.kinds:
+            await self._read_entries()
+        if "schema" in self.kinds:
+            await self._read_schemas()
+        until: int | None = None
+        for _ in range(_ROUNDS):
+            position = await self._follow(position, until)
+            if not self._unknown:
+                return Snapshot(self._events(), position)
+            until = await self._read_unknown(position)
+        raise ProtocolError(
+            "unavailable",
+            f"entries of {self.pattern!r} written with history: false change too fast for a "
+            "snapshot; subscribe again, or without them",
+            retry_after=1,
+        )
+
+    async def _read_entries(self) -> None:
+        if not is_pattern(self.pattern):
+            await self._read_keys([self.pattern])
+            return
+        prefix, after = literal_prefix(self.pattern), ""
+        while True:
+            page = await patiently(
+                lambda after=after: self.store.list(self.space, prefix=prefix, after=after)  # type: ignore[misc]  # mypy cannot infer a default's type
+            )
+            for key, entry in page.entries:
+                if self._matches(key):
+                    self._keep(key, entry_event(key, entry).data)
+            if page.after is None:
+                return
+            after = page.after
+
+    async def _read_schemas(self) -> None:
+        schemas = await patiently(lambda: self.store.schemas(self.space))
+        for key, schema in schemas.by_pattern.items():
+            if self._matches(key):
+                self._schemas[key] = (
+                    b'{"event":"schema","action":"schema","key":%s,"schema":%s,"snapshot":true}'
+                    % (quote(key), schema)
+                )
+
+    async def _follow(self, position: Position, until: int | None) -> Position:
+        """Apply the log after ``position`` up to revision ``until`` (None: the head)."""
+        while until is None or position.revision < until:
+            since = position
+            page = await patiently(lambda since=since: self.store.log(self.space, since, _LOG_PAGE))  # type: ignore[misc]  # mypy cannot infer a default's type
+            for record in page.records:
+                if until is not None and record.position.revision > until:
+                    return position
+                position = record.position
+                for change in record.changes or ():
+                    if self._matches(change.key):
+                        self._apply(change, position.revision)
+            position = page.position
+            if position.revision >= page.head:
+                break
+        return position
+
+    def _apply(self, change: Change, revision: int) -> None:
+        if change.action == "schema":
+            if change.data.endswith(b',"schema":null}'):
+                self._schemas.pop(change.key, None)
+            elif "schema" in self.kinds:
+                self._schemas[change.key] = _as_snapshot(change.data)
+        elif "value" in self.kinds and revision > self._revision(change.key):
+            self._unknown.discard(change.key)
+            if change.action != "set":
+                self._values.pop(change.key, None)
+                self._volatile.discard(change.key)
+            elif Event("value", change.data).bare:
+                self._unknown.add(change.key)
+            else:
+                self._keep(change.key, _as_snapshot(change.data))
+
+    def _revision(self, key: str) -> int:
+        data = self._values.get(key)
+        return 0 if data is None else _decode_stamp(data).revision
+
+    async def _read_unknown(self, position: Position) -> int | None:
+        """Read entries whose values are not in the log.
+
+        Returns:
+            The revision at which all of them are known, None where only the head can tell.
+        """
+        self._volatile |= self._unknown
+        self._unknown.clear()
+        # All of them in one read: then nothing that any did up to that moment is left unknown.
+        keys = list(self._volatile)
+        await self._read_keys(keys)
+        if any(key not in self._values for key in keys):
+            return None
+        return max(position.revision, *(self._revision(key) for key in keys))
+
+    async def _read_keys(self, keys: Sequence[str]) -> None:
+        entries = await patiently(lambda: self.store.read(self.space, keys))
+        for key, entry in zip(keys, entries, strict=True):
+            if entry is None:
+                self._values.pop(key, None)
+            else:
+                self._keep(key, entry_event(key, entry).data)
+
+    def _keep(self, key: str, data: bytes) -> None:
+        self._size += len(data) - len(self._values.get(key, b""))
+        if self._size > self.byte_limit:
+            raise ProtocolError(
+                "too_large",
+                f"a snapshot of {self.pattern!r} is over the limit of {self.byte_limit} bytes; "
+                "narrow the pattern, or read it page by page with GET /keys",
+                limit=self.byte_limit,
+            )
+        self._values[key] = data
+
+    def _events(self) -> list[Event]:
+        schemas = [Event("schema", data, key=key) for key, data in sorted(self._schemas.items())]
+        values = [Event("value", data, key=key) for key, data in sorted(self._values.items())]
+        return schemas + values
+
+
+def _as_snapshot(data: bytes) -> bytes:
+    return data[:-1] + b',"snapshot":true}'

@@ -1,0 +1,1 @@
+"""Entries: reading, writing, updating and transactions."""

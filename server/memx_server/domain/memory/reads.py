@@ -1,0 +1,230 @@
+"""Reading entries, lists of keys, histories and the change log."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import secrets
+from collections.abc import Callable, Sequence
+
+from memx_sdk.protocol.cursors import Position, decode_cursor, encode_cursor
+from memx_sdk.protocol.errors import ProtocolError
+from memx_sdk.protocol.keys import compile_pattern, validate_key, validate_pattern
+from memx_server.domain import responses
+from memx_server.domain.access import Principal, listing_prefix, visible
+from memx_server.domain.caller import Caller
+from memx_server.domain.memory.commits import Committer
+from memx_server.domain.requests import (
+    ChangesRequest,
+    GetRequest,
+    HistoryRequest,
+    KeysRequest,
+    MgetRequest,
+)
+from memx_server.storage.base import Change, Compacted, Diverged, LogPage
+from memx_server.storage.encoding import decode_entry, quote
+
+_PAGES_PER_ANSWER = 20
+"""How many pages of the store one answer looks through for what matches."""
+
+_LOG_PAGE = 256
+_LIST_PAGE = 100
+
+_KEPT_PAGE = "~"
+"""Begins a page cursor that names a record of the store's; base64 has no such character."""
+_PAGE_KEPT_MS = 3600 * 1000
+
+
+class EntryReads(Committer):
+    """The reading half of the memory."""
+
+    async def get(self, caller: Caller, request: GetRequest) -> bytes:
+        """Read an entry's JSON text, or ``null``; with ``at``, as it was at that revision."""
+        key = validate_key(request.key)
+        principal = caller.principal
+        principal.require("read", key)
+        (entry,) = await self._store.read(principal.space, (key,))
+        if request.at is not None:
+            return await self._entry_at(principal.space, key, request.at, entry)
+        return responses.NULL if entry is None else entry
+
+    async def get_each(self, caller: Caller, keys: Sequence[str]) -> list[bytes | ProtocolError]:
+        """Read entries as so many calls of ``get`` would; what one of them may not be is its own error."""
+        refusals = {key: _refusal(caller, key) for key in keys}
+        readable = [key for key, refusal in refusals.items() if refusal is None]
+        entries = await self._store.read(caller.space, readable)
+        found = {
+            key: responses.NULL if entry is None else entry
+            for key, entry in zip(readable, entries, strict=True)
+        }
+        return [refusals[key] or found[key] for key in keys]
+
+    async def mget(self, caller: Caller, request: MgetRequest) -> bytes:
+        """Read several entries of one moment, and a cursor that misses nothing after it."""
+        keys = list(dict.fromkeys(request.keys))
+        self._check_count(len(keys), self._limits.keys_per_read, "keys")
+        for key in keys:
+            caller.principal.require("read", validate_key(key))
+        # The head is asked for first, in the same turn: what comes between is told twice, not never.
+        head, entries = await asyncio.gather(
+            self._store.head(caller.space), self._store.read(caller.space, keys)
+        )
+        members = b",".join(
+            b"%b:%b" % (quote(key), responses.NULL if entry is None else entry)
+            for key, entry in zip(keys, entries, strict=True)
+        )
+        return b'{"entries":{%b},"cursor":"%b"}' % (members, encode_cursor(head).encode())
+
+    async def keys(self, caller: Caller, request: KeysRequest) -> bytes:
+        """List the readable keys (or whole entries) that match a pattern, a page at a time."""
+        pattern = validate_pattern(request.pattern)
+        principal = caller.principal
+        principal.require_any_read(pattern)
+        self._check_count(request.limit, self._limits.page, "limit")
+        after = "" if request.cursor is None else await self._page_start(caller, request.cursor)
+        found, after_last = await self._matching(principal, pattern, after, request.limit)
+        items = (entry if request.values else quote(key) for key, entry in found)
+        return b'{"%b":%b,"next":%b}' % (
+            b"entries" if request.values else b"keys",
+            responses.array(items),
+            responses.NULL if after_last is None else quote(await self._next(caller, after_last)),
+        )
+
+    async def history(self, caller: Caller, request: HistoryRequest) -> bytes:
+        """Read the changes of one key, newest first."""
+        key = validate_key(request.key)
+        caller.principal.require("read", key)
+        self._check_count(request.limit, self._limits.page, "limit")
+        page = await self._store.history(caller.space, key, request.limit)
+        return b'{"key":%b,"changes":%b,"complete":%b}' % (
+            quote(key),
+            responses.array(change.data for change in page.changes),
+            b"true" if page.complete else b"false",
+        )
+
+    async def changes(self, caller: Caller, request: ChangesRequest) -> bytes:
+        """Read what has changed after a cursor, and the cursor to go on from."""
+        pattern = validate_pattern(request.pattern)
+        caller.principal.require_any_read(pattern)
+        self._check_count(request.limit, self._limits.page, "limit")
+        since = None if request.since is None else decode_cursor(request.since)
+        is_visible = visible(caller.principal, pattern, request.event)
+        found: list[bytes] = []
+        for _ in range(_PAGES_PER_ANSWER):
+            page = await self._log(caller.space, since)
+            position, seen = _collect(page, is_visible, request.limit - len(found))
+            found += seen
+            if len(found) >= request.limit or position.revision >= page.head:
+                break
+            since = position
+        return b'{"changes":%b,"cursor":"%b","more":%b}' % (
+            responses.array(found),
+            encode_cursor(position).encode(),
+            b"true" if position.revision < page.head else b"false",
+        )
+
+    async def _log(self, space: str, since: Position | None) -> LogPage:
+        try:
+            return await self._store.log(space, since, _LOG_PAGE)
+        except (Compacted, Diverged) as gap:
+            head = await self._store.head(space)
+            raise responses.gap_error(gap, head) from None
+
+    async def _matching(
+        self, principal: Principal, pattern: str, after: str, limit: int
+    ) -> tuple[list[tuple[str, bytes]], str | None]:
+        """Find up to ``limit`` readable entries, and the key to go on after (None: the end)."""
+        match = compile_pattern(pattern)
+        readable = principal.scopes.read
+        prefix = listing_prefix(principal, pattern)
+        found: list[tuple[str, bytes]] = []
+        position: str | None = after
+        for _ in range(_PAGES_PER_ANSWER):
+            page = await self._store.list(
+                principal.space, prefix=prefix, after=position or "", limit=max(limit, _LIST_PAGE)
+            )
+            for key, entry in page.entries:
+                if key in readable and match(key):
+                    found.append((key, entry))
+                    if len(found) == limit:
+                        return found, key
+            position = page.after
+            if position is None:
+                break
+        return found, position
+
+    async def _next(self, caller: Caller, key: str) -> str:
+        """Make the cursor of the page after ``key``; one that may not be read is not told, not even encoded."""
+        if caller.principal.may("read", key):
+            return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
+        name = secrets.token_urlsafe(12)
+        await self._store.state.put(_pages(caller), name, key.encode(), _PAGE_KEPT_MS)
+        return f"{_KEPT_PAGE}{name}"
+
+    async def _page_start(self, caller: Caller, cursor: str) -> str:
+        if not cursor.startswith(_KEPT_PAGE):
+            return _read_page_cursor(cursor)
+        name = cursor.removeprefix(_KEPT_PAGE)
+        kept = await self._store.state.get(_pages(caller), name)
+        if kept is None:
+            raise _no_page()
+        return kept.decode()
+
+    async def _entry_at(self, space: str, key: str, at: int, present: bytes | None) -> bytes:
+        if present is not None and decode_entry(present).revision <= at:
+            return present
+        page = await self._store.history(space, key, 1, until=at)
+        if page.changes:
+            return responses.entry_after(page.changes[0])
+        if page.complete:
+            return responses.NULL
+        raise responses.forgotten(key, at)
+
+    def _check_count(self, count: int, limit: int, field: str) -> None:
+        if count > limit:
+            raise ProtocolError(
+                "invalid_request",
+                f"{field}: {count} is more than the limit of {limit}",
+                field=field,
+            )
+
+
+def _refusal(caller: Caller, key: str) -> ProtocolError | None:
+    """Why ``caller`` cannot read ``key``; None where nothing stands in the way."""
+    try:
+        caller.principal.require("read", validate_key(key))
+    except ProtocolError as refusal:
+        return refusal
+    return None
+
+
+def _collect(
+    page: LogPage, is_visible: Callable[[Change], bool], limit: int
+) -> tuple[Position, list[bytes]]:
+    """Take whole transactions until ``limit`` changes are reached."""
+    found: list[bytes] = []
+    for record in page.records:
+        found += [change.data for change in record.changes or () if is_visible(change)]
+        if len(found) >= limit:
+            return record.position, found
+    return page.position, found
+
+
+def _pages(caller: Caller) -> str:
+    return f"pages\0{caller.space}"
+
+
+def _read_page_cursor(cursor: str) -> str:
+    try:
+        padding = "=" * (-len(cursor) % 4)
+        return base64.b64decode(cursor + padding, altchars=b"-_", validate=True).decode()
+    except ValueError:
+        raise _no_page() from None
+
+
+def _no_page() -> ProtocolError:
+    return ProtocolError(
+        "invalid_cursor",
+        "this is no `next` of a page of keys, or one from long ago; begin with the first page",
+        field="cursor",
+    )

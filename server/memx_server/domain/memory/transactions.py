@@ -1,0 +1,343 @@
+"""Several keys at once: compares, then one of two branches, all or nothing."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
+
+from memx_sdk.protocol.cursors import encode_cursor
+from memx_sdk.protocol.errors import ProtocolError
+from memx_sdk.protocol.keys import validate_key
+from memx_server.domain import responses
+from memx_server.domain.caller import Caller
+from memx_server.domain.evaluator import Evaluator
+from memx_server.domain.memory.commits import (
+    Committer,
+    TransactionDraft,
+    idempotency_of,
+    milliseconds,
+)
+from memx_server.domain.memory.computing import looks
+from memx_server.domain.memory.writes import computed_put
+from memx_server.domain.request_schemas import COMPARES
+from memx_server.domain.requests import (
+    AnyOperation,
+    CompareRequest,
+    ComputedOperation,
+    DeleteOperation,
+    GetOperation,
+    SetOperation,
+    TouchOperation,
+    TxnRequest,
+)
+from memx_server.settings import Limits
+from memx_server.storage.base import (
+    Committed,
+    Compare,
+    Delete,
+    Idempotency,
+    Put,
+    StoreUnavailable,
+    Touch,
+    Write,
+    WriteOutcome,
+)
+from memx_server.storage.encoding import decode_entry, quote
+
+_NOTE_BYTES = 64 * 1024
+"""Up to this length a transaction's results are kept with its idempotency token."""
+
+Present = dict[str, bytes | None]
+"""Entries (JSON texts) of one moment."""
+
+
+class _Note(msgspec.Struct):
+    """What the results of a transaction are made of, beside what the store tells of its commit.
+
+    Attributes:
+        branch: Which one ran.
+        values: For each operation, in a list of one, the value that it computed or the entry that
+            it read; an empty list for the others (msgspec decodes no ``Raw | None``).
+    """
+
+    branch: Literal["then", "else"]
+    values: list[list[msgspec.Raw]]
+
+
+_encode_note = msgspec.json.Encoder().encode
+_decode_note = msgspec.json.Decoder(_Note).decode
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What the branch that is to run writes and tells."""
+
+    writes: list[Write]
+    note: _Note
+
+
+class Transactions(Committer):
+    """The part of the memory that writes several keys at once."""
+
+    async def txn(self, caller: Caller, request: TxnRequest) -> bytes:
+        """Run ``then`` where all compares hold, ``else`` otherwise.
+
+        What it reads is of the moment before its own writes.
+        """
+        check_txn(caller, request, self._limits)
+        self._checked_reason(request.reason)
+        idempotency = idempotency_of(caller, "txn", request)
+        keys = keys_read(request)
+        give_up = time.monotonic() + self._deadline
+        while time.monotonic() < give_up:
+            texts = await self._store.read(caller.space, keys) if keys else ()
+            committed = await self._run(
+                caller, request, dict(zip(keys, texts, strict=True)), idempotency
+            )
+            if committed is not None:
+                return committed
+        raise StoreUnavailable("lost every race for contended keys")
+
+    async def _run(
+        self,
+        caller: Caller,
+        request: TxnRequest,
+        present: Present,
+        idempotency: Idempotency | None,
+    ) -> bytes | None:
+        """Commit against what is ``present``; None where that has changed in between."""
+        note = _Note("then", [])
+        try:
+            check_work(request, present, self._limits)
+            plan = await self._plan(request, present)
+            note = plan.note
+            outcome = await self._try_commit(
+                TransactionDraft(caller, plan.writes, _compares(present), _noted(idempotency, note))
+            )
+        except StoreUnavailable:
+            raise
+        except ProtocolError as refusal:
+            refusal = _told(caller, refusal, (*request.then, *request.else_))
+            outcome = await self._earlier_answer(caller, idempotency, refusal)
+        if not isinstance(outcome, Committed):
+            return None
+        if outcome.replayed_note is not None:
+            note = _decode_note(outcome.replayed_note)
+        return _answer(caller, request, note, outcome)
+
+    async def _plan(self, request: TxnRequest, present: Present) -> _Plan:
+        branch: Literal["then", "else"] = "then"
+        for compare in request.if_:
+            if not await holds(compare, present[compare.key], self._judge):
+                branch = "else"
+                break
+        plan = _Plan([], _Note(branch, []))
+        for index, operation in enumerate(_operations(request, branch)):
+            try:
+                await self._add(plan, operation, present, request.reason)
+            except ProtocolError as refusal:
+                refusal.extra |= {"branch": branch, "operation": index, "key": operation.key}
+                raise
+        return plan
+
+    async def _add(
+        self, plan: _Plan, operation: AnyOperation, present: Present, reason: str | None
+    ) -> None:
+        key = operation.key
+        told: bytes | None = None
+        match operation:
+            case GetOperation():
+                told = present[key]
+            case SetOperation(ttl=ttl, history=logged):
+                value = bytes(operation.value)
+                put = Put(key, value, milliseconds(ttl), log_value=logged, reason=reason)
+                plan.writes.append(put)
+            case DeleteOperation():
+                plan.writes.append(Delete(key, reason))
+            case TouchOperation():
+                plan.writes.append(Touch(key, milliseconds(operation.touch)))
+            case _:
+                entry = present[key]
+                held = None if entry is None else bytes(decode_entry(entry).value)
+                told = await self._judge.compute(operation, held, self._limits)
+                plan.writes.append(computed_put(operation, told, reason))
+        plan.note.values.append([] if told is None else [msgspec.Raw(told)])
+
+
+def _told(
+    caller: Caller, refusal: ProtocolError, operations: Sequence[AnyOperation]
+) -> ProtocolError:
+    """Take from a refusal what shows a present value to who may not read it."""
+    computed = {each.key for each in operations if isinstance(each, ComputedOperation)}
+    key = refusal.extra.get("key")
+    if key in computed and not caller.principal.may("read", key):
+        return responses.unexplained(refusal, key)
+    return refusal
+
+
+def _compares(present: Present) -> list[Compare]:
+    """Tie the commit to all that was read for it."""
+    return [
+        Compare(key, 0 if text is None else decode_entry(text).revision)
+        for key, text in present.items()
+    ]
+
+
+def _operations(request: TxnRequest, branch: str) -> Sequence[AnyOperation]:
+    return request.then if branch == "then" else request.else_
+
+
+def _noted(idempotency: Idempotency | None, note: _Note) -> Idempotency | None:
+    if idempotency is None:
+        return None
+    text = _encode_note(note)
+    if len(text) > _NOTE_BYTES:
+        text = _encode_note(_Note(note.branch, [[] for _ in note.values]))
+    return replace(idempotency, note=text)
+
+
+def _answer(caller: Caller, request: TxnRequest, note: _Note, committed: Committed) -> bytes:
+    written = iter(committed.written)
+    results = [
+        _result(caller, operation, told[0] if told else None, committed, written)
+        for operation, told in zip(_operations(request, note.branch), note.values, strict=True)
+    ]
+    return b'{"ok":true,"branch":"%b","revision":%d,"ts":%a,"cursor":"%b","results":%b}' % (
+        note.branch.encode(),
+        committed.position.revision,
+        committed.ts,
+        encode_cursor(committed.position).encode(),
+        responses.array(results),
+    )
+
+
+def _result(
+    caller: Caller,
+    operation: AnyOperation,
+    told: msgspec.Raw | None,
+    committed: Committed,
+    written: Iterator[WriteOutcome],
+) -> bytes:
+    """What a transaction answers of one of its operations."""
+    head = b'"op":%b,"key":%b' % (quote(operation.__struct_config__.tag), quote(operation.key))
+    if isinstance(operation, GetOperation):
+        return b'{%b,"entry":%b}' % (head, responses.NULL if told is None else bytes(told))
+    mine = next(written)
+    if isinstance(operation, DeleteOperation):
+        return b'{%b,"deleted":%b}' % (head, responses.boolean(mine.changed))
+    expiry = b"" if mine.expires_at is None else b',"expires_at":%a' % mine.expires_at
+    if isinstance(operation, TouchOperation):
+        return b'{%b,"touched":%b%b}' % (head, responses.boolean(mine.changed), expiry)
+    value = b""
+    if told is not None and caller.principal.may("read", operation.key):
+        value = b',"value":%b' % bytes(told)
+    return b'{%b,"revision":%d,"version":%d%b%b}' % (
+        head,
+        committed.position.revision,
+        mine.version,
+        expiry,
+        value,
+    )
+
+
+_BLIND = SetOperation | DeleteOperation | TouchOperation
+"""Operations that need not know what the key holds."""
+
+_VALUES_OF_WORK = 4
+"""How many values of the largest size one transaction may compare or update."""
+
+
+def check_txn(caller: Caller, request: TxnRequest, limits: Limits) -> None:
+    """Refuse a transaction that is too long, writes a key twice or asks for what is forbidden."""
+    length = len(request.if_) + len(request.then) + len(request.else_)
+    if length > limits.transaction_operations:
+        raise ProtocolError(
+            "too_large",
+            f"the transaction has {length} compares and operations; "
+            f"the limit is {limits.transaction_operations}",
+            field="then",
+            limit="transaction_operations",
+        )
+    for compare in request.if_:
+        _check_compare(compare)
+        caller.principal.require("read", validate_key(compare.key))
+    for branch, operations in (("then", request.then), ("else", request.else_)):
+        _check_branch(caller, branch, operations)
+
+
+def _check_compare(compare: CompareRequest) -> None:
+    asked = [name for name in COMPARES if getattr(compare, name) is not UNSET]
+    if len(asked) != 1:
+        raise ProtocolError(
+            "invalid_request",
+            f"a compare takes exactly one of {', '.join(COMPARES)}; "
+            f"this one of {compare.key!r} has {' and '.join(asked) or 'none'}",
+            field="if",
+        )
+
+
+def _check_branch(caller: Caller, branch: str, operations: Sequence[AnyOperation]) -> None:
+    for operation in operations:
+        key = validate_key(operation.key)
+        if not isinstance(operation, GetOperation):
+            caller.principal.require("write", key)
+        if isinstance(operation, GetOperation) or looks(operation):
+            caller.principal.require("read", key)
+    writes = Counter(each.key for each in operations if not isinstance(each, GetOperation))
+    for key, count in writes.items():
+        if count > 1:
+            raise ProtocolError(
+                "invalid_request",
+                f"{branch} writes {key!r} {count} times; a transaction writes a key at most once",
+                field=branch,
+                key=key,
+            )
+
+
+def keys_read(request: TxnRequest) -> list[str]:
+    """The keys whose entries decide what the transaction does, each once."""
+    keys = dict.fromkeys(compare.key for compare in request.if_)
+    for operation in (*request.then, *request.else_):
+        if not isinstance(operation, _BLIND):
+            keys[operation.key] = None
+    return list(keys)
+
+
+def check_work(request: TxnRequest, present: Mapping[str, bytes | None], limits: Limits) -> None:
+    """Refuse a transaction that compares or updates too much of what is ``present``, by length."""
+    bound = _VALUES_OF_WORK * limits.value_bytes
+    compared = (each for each in request.if_ if each.value is not UNSET)
+    worked = 0
+    for part in (*compared, *request.then, *request.else_):
+        if isinstance(part, CompareRequest | ComputedOperation):
+            worked += len(present[part.key] or b"")
+            if worked > bound:
+                raise ProtocolError(
+                    "too_large",
+                    "the compares of values and the updates of one transaction take apart "
+                    f"{bound} bytes of what the keys hold at the most; make it several",
+                    key=part.key,
+                    limit="transaction_operations",
+                )
+
+
+async def holds(compare: CompareRequest, present: bytes | None, judge: Evaluator) -> bool:
+    """Tell whether ``compare`` is true of the entry that is present (JSON text, or None)."""
+    entry = None if present is None else decode_entry(present)
+    if not isinstance(compare.revision, UnsetType):
+        return compare.revision == (0 if entry is None else entry.revision)
+    if not isinstance(compare.version, UnsetType):
+        return compare.version == (0 if entry is None else entry.version)
+    if not isinstance(compare.exists, UnsetType):
+        return compare.exists == (entry is not None)
+    assert not isinstance(compare.value, UnsetType)
+    return entry is not None and await judge.same(
+        compare.key, bytes(entry.value), bytes(compare.value)
+    )

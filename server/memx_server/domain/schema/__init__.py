@@ -1,0 +1,1 @@
+"""JSON Schemas: registering, caching and validating with them."""

@@ -1,0 +1,93 @@
+"""Registering, reading and trying schemas."""
+
+from __future__ import annotations
+
+from memx_sdk.protocol.errors import ProtocolError
+from memx_sdk.protocol.keys import is_pattern, validate_key, validate_pattern
+from memx_server.domain import responses
+from memx_server.domain.access import forbidden, may_see_schema
+from memx_server.domain.caller import Caller
+from memx_server.domain.memory.commits import Committer, TransactionDraft, idempotency_of
+from memx_server.domain.requests import (
+    EmptyRequest,
+    SchemaRequest,
+    SetSchemaRequest,
+    ValidateRequest,
+)
+from memx_server.domain.values import check_value
+from memx_server.storage.base import DeleteSchema, PutSchema
+from memx_server.storage.encoding import quote
+
+
+class SchemaRegistry(Committer):
+    """The part of the memory that keeps schemas."""
+
+    async def validate(self, caller: Caller, request: ValidateRequest) -> bytes:
+        """Tell whether the schema of a key would take a value; nothing is written."""
+        key = validate_key(request.key)
+        caller.principal.require("write", key)
+        value = bytes(request.value)
+        check_value(value, self._limits)
+        schema = (await self._schemas.fresh(caller.space)).winner(key)
+        errors = [] if schema is None else await self._judge.violations(key, schema, value)
+        return b'{"ok":true,"valid":%b,"schema":%b,"errors":%b}' % (
+            b"false" if errors else b"true",
+            responses.NULL if schema is None else quote(schema.pattern),
+            responses.to_json(errors),
+        )
+
+    async def set_schema(self, caller: Caller, request: SetSchemaRequest) -> bytes:
+        """Register a schema; it holds for every write that commits after it."""
+        key = _validate(request.key)
+        caller.principal.require_schema_admin(key)
+        text = bytes(request.schema)
+        await self._judge.check(key, text, self._limits)
+        idempotency = idempotency_of(caller, "set_schema", request)
+        committed = await self._commit(
+            TransactionDraft(caller, (PutSchema(key, text),), idempotency=idempotency)
+        )
+        return b'{"ok":true,"key":%b,"revision":%d}' % (quote(key), committed.position.revision)
+
+    async def get_schema(self, caller: Caller, request: SchemaRequest) -> bytes:
+        """Read the schema of exactly this key or pattern."""
+        key = _validate(request.key)
+        if not (may_see_schema(caller.principal, key) or caller.principal.scopes.admin.covers(key)):
+            raise forbidden("read", key)
+        text = (await self._schemas.fresh(caller.space)).by_pattern.get(key)
+        if text is None:
+            raise _no_schema(key)
+        return b'{"key":%b,"schema":%b}' % (quote(key), text)
+
+    async def delete_schema(self, caller: Caller, request: SchemaRequest) -> bytes:
+        """Remove the schema of exactly this key or pattern."""
+        key = _validate(request.key)
+        caller.principal.require_schema_admin(key)
+        idempotency = idempotency_of(caller, "delete_schema", request)
+        committed = await self._commit(
+            TransactionDraft(caller, (DeleteSchema(key),), idempotency=idempotency)
+        )
+        if not committed.written[0].changed:
+            raise _no_schema(key)
+        return b'{"ok":true,"key":%b}' % quote(key)
+
+    async def schemas(self, caller: Caller, _: EmptyRequest) -> bytes:
+        """List the schemas that the caller may see."""
+        found = await self._schemas.fresh(caller.space)
+        items = (
+            b'{"key":%b,"schema":%b}' % (quote(key), text)
+            for key, text in sorted(found.by_pattern.items())
+            if may_see_schema(caller.principal, key)
+        )
+        return b'{"revision":%d,"schemas":%b}' % (found.revision, responses.array(items))
+
+
+def _validate(key: str) -> str:
+    return validate_pattern(key) if is_pattern(key) else validate_key(key)
+
+
+def _no_schema(key: str) -> ProtocolError:
+    return ProtocolError(
+        "not_found",
+        f"no schema is registered for exactly {key!r}; GET /schemas lists all that you may see",
+        key=key,
+    )

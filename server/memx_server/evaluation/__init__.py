@@ -1,0 +1,1 @@
+"""The processes that validate and compute what would hold up the event loop."""

@@ -1,0 +1,1 @@
+"""The table of operations, with their requests, responses, errors and OpenAPI document."""

@@ -1,0 +1,82 @@
+"""What a request's headers say about who makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from memx_sdk.protocol.errors import ProtocolError
+
+AGENT_LENGTH = 64
+IDEMPOTENCY_KEY_LENGTH = 255
+
+
+class RequestCredentials(NamedTuple):
+    """What a request presents; None where it does not."""
+
+    credential: str | None
+    agent: str | None
+    idempotency_key: str | None
+    content_type: bytes | None
+    content_length: bytes | None
+
+
+def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> RequestCredentials:
+    """Read what memX understands; header names are in lower case.
+
+    Raises:
+        ProtocolError: ``invalid_request`` for a malformed agent or idempotency key.
+    """
+    credential = bearer = agent = idempotency_key = content_type = content_length = None
+    for name, value in headers:
+        if name == b"x-api-key":
+            credential = value
+        elif name == b"authorization":
+            scheme, _, token = value.partition(b" ")
+            bearer = token.strip() if scheme.lower() == b"bearer" else None
+        elif name == b"x-memx-agent":
+            agent = value
+        elif name == b"idempotency-key":
+            idempotency_key = value
+        elif name == b"content-type":
+            content_type = value
+        elif name == b"content-length":
+            content_length = value
+    credential = credential or bearer
+    return RequestCredentials(
+        credential.decode("latin-1") if credential else None,
+        None if agent is None else read_agent(agent),
+        None if idempotency_key is None else read_idempotency_key(idempotency_key),
+        content_type,
+        content_length,
+    )
+
+
+def read_agent(value: bytes) -> str:
+    """Read the name by which an agent calls itself.
+
+    Raises:
+        ProtocolError: ``invalid_request`` unless it is 1 to 64 printable characters.
+    """
+    return _printable(value, "x-memx-agent", AGENT_LENGTH)
+
+
+def read_idempotency_key(value: bytes) -> str:
+    """Read the token that names a write.
+
+    Raises:
+        ProtocolError: ``invalid_request`` unless it is 1 to 255 printable characters.
+    """
+    return _printable(value, "idempotency-key", IDEMPOTENCY_KEY_LENGTH)
+
+
+def _printable(value: bytes, field: str, longest: int) -> str:
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        text = ""
+    if not (0 < len(text) <= longest and text.isprintable()):
+        raise ProtocolError(
+            "invalid_request", f"{field} takes 1 to {longest} printable characters", field=field
+        )
+    return text

@@ -1,0 +1,122 @@
+"""From bytes to request structs, whether they come over HTTP or a socket."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from memx_sdk.protocol.errors import ProtocolError
+from memx_server.domain.values import check_exact
+from memx_server.routes.api.operation import Operation
+
+_PATH = re.compile(r" - at `\$([^`]*)`")
+_NO_SUCH_WORD = re.compile("Invalid (enum )?value")
+_NAMED = re.compile(r"(?:unknown|required) field `([^`]*)`")
+
+
+@cache
+def _decoder(request: type[msgspec.Struct]) -> Callable[[bytes], Any]:
+    return msgspec.json.Decoder(request).decode
+
+
+def decode_body(operation: Operation, body: bytes) -> Any:
+    """Read the request in a body.
+
+    Raises:
+        ProtocolError: ``invalid_json``, or ``invalid_request`` with the ``field`` at fault.
+    """
+    check_exact(body)
+    try:
+        return _decoder(operation.request)(body)
+    except msgspec.ValidationError as error:
+        raise explain(error, operation.request) from None
+
+
+def decode_query(operation: Operation, query: bytes) -> Any:
+    """Read the request in a query string.
+
+    Raises:
+        ProtocolError: ``invalid_request`` with the ``field`` at fault.
+    """
+    try:
+        return msgspec.convert(read_query(query), operation.request, strict=False)
+    except msgspec.ValidationError as error:
+        raise explain(error, operation.request) from None
+
+
+def read_query(query: bytes) -> dict[str, str]:
+    """Read a query string; each parameter may come once.
+
+    Raises:
+        ProtocolError: ``invalid_request`` with the ``field`` at fault.
+    """
+    found: dict[str, str] = {}
+    for part in query.split(b"&"):
+        if not part:
+            continue
+        name, _, value = part.partition(b"=")
+        if b"%" in part or b"+" in part:
+            name, value = _unquote(name), _unquote(value)
+        try:
+            field, text = name.decode(), value.decode()
+        except UnicodeDecodeError:
+            raise ProtocolError(
+                "invalid_request",
+                "the query is not UTF-8 after percent-decoding",
+                field=name.decode(errors="replace"),
+            ) from None
+        if field in found:
+            raise ProtocolError(
+                "invalid_request", f"the parameter {field!r} comes twice", field=field
+            )
+        found[field] = text
+    return found
+
+
+def _unquote(text: bytes) -> bytes:
+    return unquote_to_bytes(text.replace(b"+", b" "))
+
+
+def explain(error: msgspec.ValidationError, request: Any = None) -> ProtocolError:
+    """Say what msgspec found wrong in the API's words, naming the field.
+
+    Args:
+        error: What it found.
+        request: What was to be read, to tell which words it takes where one was none of them.
+    """
+    text = str(error)
+    path = _PATH.search(text)
+    named = _NAMED.search(text)
+    steps = [step for step in (path[1] if path else "").split(".") if step]
+    if named:
+        steps.append(named[1])
+    field = ".".join(steps) or "body"
+    reason = _PATH.sub("", text).replace("`", "'")
+    if _NO_SUCH_WORD.match(text) and (words := _words(request, steps)):
+        reason += f"; there are {', '.join(words)}"
+    return ProtocolError(
+        "invalid_request", f"{field}: {reason[0].lower()}{reason[1:]}", field=field
+    )
+
+
+def _bare(kind: msgspec.inspect.Type) -> msgspec.inspect.Type:
+    return kind.type if isinstance(kind, msgspec.inspect.Metadata) else kind
+
+
+def _words(request: Any, steps: list[str]) -> list[str]:
+    """Return the words that a place in a request may hold; none if it may hold others too."""
+    kind = msgspec.inspect.type_info(request)
+    for step in steps:
+        name, *indexes = step.split("[")
+        if isinstance(kind, msgspec.inspect.UnionType):  # of structs, which the name tells apart
+            return [str(each.tag) for each in kind.types if hasattr(each, "tag")]
+        fields = getattr(kind, "fields", ())
+        kind = _bare(next((each.type for each in fields if each.encode_name == name), kind))
+        for _ in indexes:
+            kind = _bare(getattr(kind, "item_type", kind))
+    return [str(word) for word in getattr(kind, "values", ())]

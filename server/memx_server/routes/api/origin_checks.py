@@ -1,0 +1,104 @@
+"""Which pages of a browser may connect.
+
+A browser names the page that connects in ``Origin``, with every WebSocket handshake and every request
+across origins (RFC 6454; RFC 6455, section 10.2). Programs send none and are not concerned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from urllib.parse import urlsplit
+
+from memx_sdk.protocol.errors import ProtocolError
+from memx_server.routes.api.errors import error_body
+from memx_server.routes.http.endpoint import Receive, Scope, Send, send_json
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def check_origin(scope: Scope, hosts: Sequence[str], origins: Sequence[str]) -> None:
+    """Let in programs, the server's own pages, and pages that the operator names.
+
+    The name under which the server's own page was reached must be one of its names: a foreign name that was
+    made to point here (DNS rebinding) is refused.
+
+    Args:
+        scope: The handshake or request.
+        hosts: The server's names; ``*`` for any.
+        origins: Origins of other pages that may connect; ``*`` for any.
+
+    Raises:
+        ProtocolError: ``forbidden``.
+    """
+    headers = dict(scope["headers"])
+    origin = headers.get(b"origin", b"").decode("latin-1")
+    if not origin or "*" in origins or origin in origins:
+        return
+    host = headers.get(b"host", b"").decode("latin-1")
+    if urlsplit(origin).netloc == host and ("*" in hosts or _name(host) in hosts):
+        return
+    raise ProtocolError(
+        "forbidden",
+        f"pages of {origin} may not connect here; an operator permits them by MEMX_ALLOWED_ORIGINS, and "
+        "further names of this server by MEMX_ALLOWED_HOSTS",
+    )
+
+
+def calls_by_name(scope: Scope, hosts: Sequence[str]) -> bool:
+    """Tell whether a request calls this server by one of its names.
+
+    That of a page which made its own name point here (DNS rebinding) does not, though to the browser this server is
+    the page's own.
+
+    Args:
+        scope: The request.
+        hosts: The server's names; ``*`` for any.
+    """
+    host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+    return not host or "*" in hosts or _name(host) in hosts
+
+
+def check_host(scope: Scope, hosts: Sequence[str]) -> None:
+    """Let in who ``calls_by_name``.
+
+    Raises:
+        ProtocolError: ``forbidden``.
+    """
+    if not calls_by_name(scope, hosts):
+        raise ProtocolError(
+            "forbidden",
+            "this server does not go by the name in the header Host; an operator gives it further names by "
+            "MEMX_ALLOWED_HOSTS",
+        )
+
+
+class HostGuard:
+    """Answers only who calls this server by one of its names, whatever is asked.
+
+    The API key of a developer's server is known to everybody; this keeps the pages that they visit from using it.
+
+    Args:
+        app: What answers those.
+        hosts: The server's names; ``*`` for any.
+    """
+
+    def __init__(self, app: Callable[..., Awaitable[None]], hosts: Sequence[str]) -> None:
+        self._app = app
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or refuse."""
+        try:
+            if scope["type"] == "http":  # a WebSocket of a page names its origin, which is checked
+                check_host(scope, self._hosts)
+        except ProtocolError as error:
+            await send_json(send, error.status, error_body(error))
+            return
+        await self._app(scope, receive, send)
+
+
+def _name(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""

@@ -1,0 +1,170 @@
+"""``GET /changes`` as Server-Sent Events."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import aclosing, suppress
+
+import msgspec
+
+from memx_sdk.protocol.errors import ProtocolError
+from memx_server.domain.feed.messages import Event, Packet
+from memx_server.domain.feed.send_queue import Lane, SendQueue
+from memx_server.routes.api.decoding import explain, read_query
+from memx_server.routes.api.errors import error_body, error_headers
+from memx_server.routes.api.identity import identify
+from memx_server.routes.http.endpoint import HttpOperations, Receive, Scope, Send, send_json
+from memx_server.routes.streaming.cancellation import Cancellation
+from memx_server.routes.streaming.socket_writers import TaskWriter
+from memx_server.routes.streaming.stream import Stream, open_stream
+from memx_server.routes.streaming.subscribe_request import SubscribeRequest
+from memx_server.services import Services
+
+PATH = "/changes"
+
+PATIENCE = 30.0
+"""Seconds that a client may let an event wait unread."""
+COMMENT_EVERY = 15.0
+"""Seconds of silence after which a comment shows that the stream lives."""
+_RETRY_MS = 1000
+_LAST_WORDS = 1.0
+
+_HEADERS = [
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+]
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+
+
+class EventsEndpoint:
+    """Streams events to who accepts them, and leaves all else to the operation.
+
+    Args:
+        plain: Answers requests for JSON.
+    """
+
+    def __init__(self, services: Services, plain: HttpOperations) -> None:
+        self._services = services
+        self._plain = plain
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["method"] != "GET" or not _wants_events(scope):
+            await self._plain(scope, receive, send)
+            return
+        events = EventStream(send, self._services.feed.settings.queue_bytes)
+        try:
+            call = await identify(scope, self._services)
+            request = read_events_request(scope)
+            lane = request.lane(events.outbox)
+            stream = await open_stream(call, request, lane, events.fail, oldest=True)
+        except ProtocolError as error:
+            await send_json(send, error.status, error_body(error), error_headers(error))
+            return
+        async with aclosing(stream):
+            with self._services.sessions.session(call.principal, events.end):
+                await events.run(receive, stream)
+
+
+class EventStream:
+    """One response of Server-Sent Events.
+
+    Args:
+        queue_bytes: What may wait to be sent.
+    """
+
+    def __init__(self, send: Send, queue_bytes: int) -> None:
+        self.outbox = SendQueue(queue_bytes, self._wake)
+        self._send = send
+        self._writer: TaskWriter | None = None
+        self._ending = Cancellation()
+        self._last: Event | None = None
+
+    def end(self, _code: int, _reason: str) -> None:
+        """Let the response end; the client connects again, and is judged anew."""
+        self._ending.tell()
+
+    def fail(self, error: ProtocolError) -> None:
+        """Tell the client that the stream cannot go on, and end it."""
+        self._last = Event("end", b'{"event":"end",%b' % error_body(error)[1:])
+        self._ending.tell()
+
+    async def run(self, receive: Receive, stream: Stream) -> None:
+        """Send events until the client leaves or the stream ends."""
+        await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        await self._write(b"retry: %d\n\n" % _RETRY_MS)
+        self._writer = TaskWriter(
+            self.outbox,
+            self._send_packet,
+            patience=PATIENCE,
+            given_up=self._ending.tell,
+            idle=self._comment,
+            idle_after=COMMENT_EVERY,
+        )
+        try:
+            async with self._ending.awaited():
+                stream.start()
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+        except asyncio.CancelledError:
+            pass  # the server ends, and the response with it
+        finally:
+            await self._writer.close()
+            await self._finish()
+
+    async def _finish(self) -> None:
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS):
+                if self._last is not None:
+                    await self._write(_rendered(self._last, self._last.data))
+                await self._send({"type": "http.response.body", "body": b""})
+
+    def _wake(self) -> None:
+        if self._writer is not None:
+            self._writer.wake()
+
+    async def _send_packet(self, lane: Lane, packet: Packet) -> None:
+        messages = packet.messages(lane.label)
+        parts = [_rendered(e, m.text) for e, m in zip(packet.events, messages, strict=True)]
+        await self._write(b"".join(parts))
+
+    async def _comment(self) -> None:
+        await self._write(b": still here\n\n")
+
+    async def _write(self, body: bytes) -> None:
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+def read_events_request(scope: Scope) -> SubscribeRequest:
+    """Read what a stream is to carry; a reconnecting client's last id goes before ``since``.
+
+    Raises:
+        ProtocolError: ``invalid_request`` with the ``field`` at fault.
+    """
+    parameters = {"pattern": "*", **read_query(scope["query_string"])}
+    for name, value in scope["headers"]:
+        if name == b"last-event-id" and value:
+            parameters["since"] = value.decode("latin-1")
+    try:
+        return msgspec.convert(parameters, SubscribeRequest, strict=False)
+    except msgspec.ValidationError as error:
+        raise explain(error, SubscribeRequest) from None
+
+
+def _wants_events(scope: Scope) -> bool:
+    return any(
+        name == b"accept" and b"text/event-stream" in value.lower()
+        for name, value in scope["headers"]
+    )
+
+
+def _rendered(event: Event, text: bytes) -> bytes:
+    """Write one event; an id moves the client on, so only a complete transaction has one."""
+    complete = event.cursor and not text.endswith(b',"more":true}')
+    return b"%bevent: %b\ndata: %b\n\n" % (
+        b"id: %b\n" % event.cursor.encode() if complete else b"",
+        event.kind.encode(),
+        _LINE_END.sub(b"\ndata: ", text),
+    )

@@ -1,0 +1,156 @@
+"""``GET /metrics``: figures for Prometheus. No key, space, agent or API key is in them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from ipaddress import ip_address
+from itertools import accumulate
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import PlainTextResponse, Response
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from memx_sdk.protocol.errors import ProtocolError
+from memx_server import __version__
+from memx_server.domain.counters import BOUNDS
+from memx_server.routes.api.errors import not_found
+from memx_server.routes.api.origin_checks import LOOPBACK, calls_by_name
+from memx_server.routes.http.endpoint import Scope
+from memx_server.routes.http.health import store_answers
+from memx_server.services import Services
+
+PATH = "/metrics"
+
+router = APIRouter(tags=["operation"])
+
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Prometheus's text format", "content": {"text/plain": {}}},
+    403: {"description": "`forbidden`: this server tells them on its own machine only"},
+    404: {"description": "`not_found`: this server tells none"},
+}
+
+
+@router.get(
+    PATH,
+    summary="Figures for Prometheus",
+    response_class=PlainTextResponse,
+    responses=_ANSWERS,
+)
+async def metrics(request: Request) -> Response:
+    """Tell what this process has done and holds; `MEMX_METRICS` says who may ask."""
+    services: Services = request.app.state.services
+    _check_reader(request.scope, services)
+    figures = _Figures(services, await store_answers(services))
+    encode, content_type = choose_encoder(request.headers.get("accept", ""))
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(figures)
+    return Response(encode(registry), headers={"content-type": content_type})
+
+
+def _check_reader(scope: Scope, services: Services) -> None:
+    settings = services.settings
+    if settings.metrics == "off":
+        raise not_found(PATH)
+    is_local = calls_by_name(scope, LOOPBACK) and _is_local(scope.get("client"))
+    if settings.metrics == "local" and not is_local:
+        raise ProtocolError(
+            "forbidden",
+            "this server's figures are told on its own machine only; its operator tells them to everybody "
+            "who can reach it with MEMX_METRICS=open",
+        )
+
+
+def _is_local(peer: tuple[str, int] | None) -> bool:
+    """Tell whether a caller is on this machine; one without an address came by a socket file."""
+    if peer is None:
+        return True
+    try:
+        return ip_address(peer[0].partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+class _Figures(Collector):
+    """The figures at the moment they are asked for."""
+
+    def __init__(self, services: Services, store_is_up: bool) -> None:
+        self._services = services
+        self._store_is_up = store_is_up
+        several = services.settings.workers > 1
+        self._labels = {"worker": str(os.getpid())} if several else {}
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric."""
+        services = self._services
+        yield self._gauge("memx_info", "The server's version.", 1, version=__version__)
+        yield self._gauge("memx_store_up", "Whether the store answers.", self._store_is_up)
+        yield from self._requests()
+        spaces, subscriptions = services.feed.listened_to()
+        yield self._gauge("memx_connections", "Open connections.", services.sessions.count())
+        yield self._gauge("memx_subscriptions", "Subscriptions to the feed.", subscriptions)
+        yield self._gauge("memx_feed_spaces", "Spaces whose changes are followed.", spaces)
+        tally = services.feed.tally
+        yield self._counter(
+            "memx_feed_slow_subscribers",
+            "Subscribers that were too slow for their queue and had to read the log.",
+            tally.fell_behind,
+        )
+        yield self._counter(
+            "memx_feed_repairs",
+            "Times that a notice of the store was lost, late or too large, and the log was read.",
+            tally.repairs,
+        )
+        yield self._counter(
+            "memx_feed_lost_histories",
+            "Times that the history which a feed followed turned out to be lost.",
+            tally.lost_histories,
+        )
+        yield from self._process()
+
+    def _process(self) -> Iterator[Metric]:
+        for family in ProcessCollector(registry=None).collect():
+            family.samples = [each._replace(labels=dict(self._labels)) for each in family.samples]
+            yield family
+
+    def _requests(self) -> Iterator[Metric]:
+        names = list(self._labels)
+        values = list(self._labels.values())
+        requests = CounterMetricFamily(
+            "memx_requests",
+            "Requests over HTTP and /ws, by operation and outcome: ok or the error's code.",
+            labels=["operation", "outcome", *names],
+        )
+        for (operation, outcome), count in self._services.requests.by_outcome.items():
+            requests.add_metric([operation, outcome, *values], count)
+        yield requests
+        times = HistogramMetricFamily(
+            "memx_request_seconds",
+            "How long requests took; a long poll's waiting counts.",
+            labels=["operation", *names],
+        )
+        edges = [*map(str, BOUNDS), "+Inf"]
+        for operation, taken in self._services.requests.times.items():
+            buckets = list(zip(edges, accumulate(taken.counts), strict=True))
+            times.add_metric([operation, *values], buckets, taken.seconds)
+        yield times
+
+    def _gauge(self, name: str, about: str, value: float, **labels: str) -> Metric:
+        every = {**labels, **self._labels}
+        family = GaugeMetricFamily(name, about, labels=list(every))
+        family.add_metric(list(every.values()), value)
+        return family
+
+    def _counter(self, name: str, about: str, value: float) -> Metric:
+        family = CounterMetricFamily(name, about, labels=list(self._labels))
+        family.add_metric(list(self._labels.values()), value)
+        return family

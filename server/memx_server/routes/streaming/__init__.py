@@ -1,0 +1,1 @@
+"""Subscriptions on a connection, whichever endpoint opened them."""

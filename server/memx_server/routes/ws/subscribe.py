@@ -1,0 +1,91 @@
+"""``WS /subscribe/{key or pattern}``: one subscription on a socket of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import aclosing
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from memx_sdk.protocol.errors import ProtocolError
+from memx_server.routes.api.decoding import explain, read_query
+from memx_server.routes.api.identity import identify
+from memx_server.routes.api.operation import Call
+from memx_server.routes.http.endpoint import Receive, Scope, Send
+from memx_server.routes.streaming.socket_writers import SendPump
+from memx_server.routes.streaming.stream import open_stream
+from memx_server.routes.streaming.subscribe_request import SubscribeRequest
+from memx_server.routes.ws.connection import WebSocketConnection
+from memx_server.services import Services
+
+PREFIX = "/subscribe/"
+
+_EXTENSIONS = frozenset({"since", "snapshot", "conflate"})
+"""Whoever names one of these understands more than the original's frames."""
+
+
+class SubscribeEndpoint:
+    """Serves sockets of one subscription each."""
+
+    def __init__(self, services: Services, pump: SendPump) -> None:
+        self._services = services
+        self._pump = pump
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one socket from handshake to close."""
+        feed = self._services.feed
+        connection = WebSocketConnection(
+            scope, receive, send, self._pump, feed.settings.queue_bytes
+        )
+        await connection.requested()
+        try:
+            call = await identify(scope, self._services)
+            request, controls = read_subscribe_query(scope)
+            stream = await open_stream(
+                call, request, request.lane(connection.outbox), connection.fail, controls=controls
+            )
+        except ProtocolError as error:
+            await connection.refuse(error)
+            return
+        async with aclosing(stream):
+            await self._serve(connection, call, stream.start)
+
+    async def _serve(
+        self, connection: WebSocketConnection, call: Call, start: Callable[[], None]
+    ) -> None:
+        with self._services.sessions.session(call.principal, connection.close):
+            async with connection.serving():
+                start()
+                async for _ in connection.frames():
+                    pass  # the original takes frames and ignores them
+
+
+def read_subscribe_query(scope: Scope) -> tuple[SubscribeRequest, bool]:
+    """Read what is subscribed to, and whether the client understands control frames.
+
+    Raises:
+        ProtocolError: ``invalid_request`` with the ``field`` at fault.
+    """
+    query = read_query(scope["query_string"])
+    controls = not _EXTENSIONS.isdisjoint(query)
+    parameters = {**query, "pattern": _pattern(scope)}
+    try:
+        return msgspec.convert(parameters, SubscribeRequest, strict=False), controls
+    except msgspec.ValidationError as error:
+        raise explain(error, SubscribeRequest) from None
+
+
+def _pattern(scope: Scope) -> str:
+    """Take the pattern from the path, in which the server has replaced what is not UTF-8."""
+    pattern: str = scope["path"].removeprefix(PREFIX)
+    if "\ufffd" in pattern:
+        try:
+            unquote_to_bytes(scope.get("raw_path", b"")).decode()
+        except UnicodeDecodeError:
+            raise ProtocolError(
+                "invalid_pattern",
+                "the path is not UTF-8 after percent-decoding",
+                field="pattern",
+            ) from None
+    return pattern

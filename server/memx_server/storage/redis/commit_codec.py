@@ -1,0 +1,120 @@
+"""A transaction as arguments of the commit script, and the script's answer as an outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from memx_sdk.protocol.cursors import Position
+from memx_server.storage.base import (
+    Committed,
+    Conflicted,
+    Delete,
+    DeleteSchema,
+    IdempotencyMismatch,
+    Outcome,
+    Put,
+    PutSchema,
+    SchemaMoved,
+    SpaceFull,
+    Touch,
+    Transaction,
+    Write,
+    WriteOutcome,
+)
+from memx_server.storage.encoding import quote
+from memx_server.storage.redis.keyspace import Keyspace
+
+_TTL_MAX_MS = 2**52
+_WRITES_MAX = 1000
+"""Lua's stack takes a few thousand values at once; the domain's own limit is far below."""
+
+Argument = bytes | str | int
+
+
+def encode(
+    space: Keyspace, transaction: Transaction, keys: list[bytes], arguments: list[Argument]
+) -> None:
+    """Add what the commit script is to know of ``transaction``.
+
+    Raises:
+        ValueError: It has more writes and compares than a script can take, or a time to live that is
+            out of range.
+    """
+    writes, compares = transaction.writes, transaction.compares
+    if len(writes) + len(compares) > _WRITES_MAX:
+        raise ValueError(f"a transaction has at most {_WRITES_MAX} writes and compares")
+    texts = [_write_arguments(write) for write in writes]
+    idempotency, schemas = transaction.idempotency, transaction.schema_revision
+    digest = note = b""
+    if idempotency is not None:
+        digest, note = quote(idempotency.digest), idempotency.note
+        keys.append(space.answer(idempotency.token))
+    arguments += (
+        *(quote(transaction.writer), b"" if schemas is None else schemas, digest, note),
+        *(len(compares), len(writes)),
+    )
+    for compare in compares:
+        keys.append(space.entry(compare.key))
+        arguments += (compare.key, compare.revision)
+    for write, text in zip(writes, texts, strict=True):
+        keys.append(space.entry(write.key))
+        arguments += text
+
+
+def decode(reply: Sequence[Any], transaction: Transaction, max_keys: int) -> Outcome:
+    """Read what the commit script says came of ``transaction``."""
+    outcome = reply[0]
+    if outcome == b"committed":
+        return _committed(reply[1:], None)
+    if outcome == b"repeated":
+        words, _, note = reply[1].partition(b"\n")
+        lineage, *numbers = words.split(b" ")
+        return _committed([lineage, *map(int, numbers)], note)
+    if outcome == b"conflict":
+        key = transaction.compares[reply[1]].key
+        return Conflicted(key, reply[2] if len(reply) > 2 else None)
+    if outcome == b"schemas":
+        return SchemaMoved(reply[1])
+    if outcome == b"full":
+        return SpaceFull(max_keys)
+    return IdempotencyMismatch()
+
+
+def _committed(reply: Sequence[Any], note: bytes | None) -> Committed:
+    """Read lineage, revision, ts, and for each write: changed, version, expiry or -1."""
+    written = [
+        WriteOutcome(reply[i] == 1, reply[i + 1], None if reply[i + 2] < 0 else reply[i + 2] / 1000)
+        for i in range(3, len(reply), 3)
+    ]
+    return Committed(Position(reply[0].decode(), reply[1]), reply[2] / 1_000_000, written, note)
+
+
+def _write_arguments(write: Write) -> Sequence[Argument]:
+    """Kind, key, key as JSON, reason as a member of the change, expiry, whether logged, value."""
+    key, quoted = write.key, quote(write.key)
+    match write:
+        case Put():
+            ttl = b"keep" if write.keep_expiry else _ttl(write.ttl_ms)
+            logged = b"1" if write.log_value else b""
+            return (b"put", key, quoted, _reason(write.reason), ttl, logged, write.value)
+        case Delete():
+            return (b"delete", key, quoted, _reason(write.reason), b"", b"1", b"")
+        case Touch():
+            return (b"touch", key, quoted, b"", _ttl(write.ttl_ms), b"1", b"")
+        case PutSchema():
+            return (b"put_schema", key, quoted, _reason(write.reason), b"", b"1", write.schema)
+        case DeleteSchema():
+            return (b"delete_schema", key, quoted, _reason(write.reason), b"", b"1", b"null")
+
+
+def _ttl(ttl_ms: int | None) -> Argument:
+    if ttl_ms is None:
+        return b""
+    if not 0 < ttl_ms < _TTL_MAX_MS:
+        raise ValueError(f"a time to live is above 0 and below 2^52 ms: {ttl_ms}")
+    return ttl_ms
+
+
+def _reason(reason: str | None) -> bytes:
+    return b"" if reason is None else b',"reason":' + quote(reason)

@@ -1,0 +1,1 @@
+"""Connections to Redis: single server, Sentinel and Cluster, commands, scripts and pub/sub."""

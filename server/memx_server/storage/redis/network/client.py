@@ -1,0 +1,186 @@
+"""A connection to one Redis that is made when it is needed and made anew after it broke."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, TypeVar
+
+from hiredis import ReplyError
+
+from memx_server.storage.base import StoreUnavailable
+from memx_server.storage.redis.network.connection import Endpoint, RedisConnection, connect
+
+log = logging.getLogger(__name__)
+
+Command = tuple[bytes | str | int, ...]
+
+C = TypeVar("C", bound=RedisConnection)
+
+_ERROR_WORD = re.compile(r"(?:^|: -)(?!ERR )([A-Z]+) ")
+"""What names an error; Redis 6.2 wraps those of a command that a script ran."""
+
+_FAILURE_STANDS = 0.05
+"""Seconds for which a failed attempt to connect answers for those who ask next."""
+
+_TELL_AGAIN = 60.0
+"""Seconds in which the same trouble of a server is logged once."""
+
+_UNAVAILABLE = frozenset(
+    {
+        *("LOADING", "BUSY", "UNKILLABLE", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"),
+        *("OOM", "MISCONF", "NOREPLICAS", "NOAUTH", "WRONGPASS", "NOPERM"),
+    }
+)
+"""First words of errors that lie in the state of the server and not in what it was asked."""
+
+_WRONG_SERVER = frozenset({"READONLY", "MASTERDOWN"})
+"""First words of errors of a server that is no longer the one to talk to."""
+
+
+class RedisClient(Generic[C]):
+    """One server, as its callers see it.
+
+    Args:
+        locate: Tells where the server is at the moment, or raises ``StoreUnavailable``.
+        timeout: Seconds until a call to a silent server fails; half of it to connect.
+        make: Makes the protocol object of a new connection.
+    """
+
+    def __init__(
+        self, locate: Callable[[], Awaitable[Endpoint]], timeout: float, make: Callable[[], C]
+    ) -> None:
+        self._locate = locate
+        self._connect_timeout = timeout / 2
+        self._make = make
+        self._connection: C | None = None
+        self._connecting: asyncio.Task[C | StoreUnavailable] | None = None
+        self._failure: StoreUnavailable | None = None
+        self._failure_stands_until = 0.0
+        self._told: dict[str, float] = {}
+        self._closed = False
+
+    async def call(self, *command: bytes | str | int) -> Any:
+        """Send a command and return its reply; it is never sent twice.
+
+        Raises:
+            StoreUnavailable: No answer came, or one that says the server cannot do its work now.
+            ReplyError: The server refused the command.
+        """
+        connection = self._connection
+        if connection is None or connection.closed:
+            connection = await self.connection()
+        reply = await connection.send(*command)
+        if isinstance(reply, Exception):
+            raise self._judged(reply)
+        return reply
+
+    def begin(self, *command: bytes | str | int) -> asyncio.Future[Any] | None:
+        """Send a command without waiting.
+
+        Returns:
+            What becomes the reply, which may be an error, for ``finish``; None where a connection
+            has to be made first.
+        """
+        connection = self._connection
+        if connection is None or connection.closed:
+            return None
+        return connection.send(*command)
+
+    def flush(self) -> None:
+        """Let what was sent leave now, and not at the end of the event loop's turn."""
+        if self._connection is not None:
+            self._connection.flush()
+
+    async def finish(self, begun: asyncio.Future[Any]) -> Any:
+        """Wait for the reply to a command that was begun; as ``call``."""
+        reply = await begun
+        if isinstance(reply, Exception):
+            raise self._judged(reply)
+        return reply
+
+    async def calls(self, *commands: Command) -> list[Any]:
+        """Send commands in a row, with nothing of ours in between; return their replies."""
+        connection = await self.connection()
+        replies = [await reply for reply in [connection.send(*command) for command in commands]]
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise self._judged(reply)
+        return replies
+
+    async def connection(self) -> C:
+        """Return the connection that all callers share, connecting first where there is none.
+
+        Raises:
+            StoreUnavailable: There is no reaching the server.
+        """
+        if self._connection is not None and not self._connection.closed:
+            return self._connection
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+        loop = asyncio.get_running_loop()
+        if self._connecting is None:
+            if self._failure is not None and loop.time() < self._failure_stands_until:
+                raise StoreUnavailable(*self._failure.args)
+            self._connecting = loop.create_task(self._connect())
+        attempt = self._connecting
+        # Not awaited itself: a caller who gives up must not take the connection from the others.
+        await asyncio.wait([attempt])
+        result = (
+            StoreUnavailable("the store is closed") if attempt.cancelled() else attempt.result()
+        )
+        if isinstance(result, StoreUnavailable):
+            raise StoreUnavailable(*result.args)
+        return result
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection at the moment."""
+        return self._connection is not None and not self._connection.closed
+
+    def close(self) -> None:
+        """Give the connection up for good."""
+        self._closed = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._connection is not None:
+            self._connection.close()
+
+    async def _connect(self) -> C | StoreUnavailable:
+        """Connect; a failure is returned, as nobody may be left to hear it raised."""
+        loop = asyncio.get_running_loop()
+        try:
+            endpoint = await self._locate()
+            self._connection = await connect(endpoint, self._make, self._connect_timeout)
+        except StoreUnavailable as failure:
+            if self._failure is None:
+                log.warning("the store is unavailable: %s", *failure.args)
+            self._failure, self._failure_stands_until = failure, loop.time() + _FAILURE_STANDS
+            return failure
+        finally:
+            self._connecting = None
+        if self._failure is not None:
+            log.info("the store is available again: %s", endpoint)
+            self._failure = None
+        return self._connection
+
+    def _judged(self, error: Exception) -> Exception:
+        if not isinstance(error, ReplyError):
+            return error
+        found = _ERROR_WORD.search(str(error))
+        word = found[1] if found else ""
+        if word in _WRONG_SERVER and self._connection is not None:
+            self._connection.close(f"this Redis is not the one to write to: {error}")
+        if word not in _UNAVAILABLE:
+            return error
+        self._tell(word, error)
+        return StoreUnavailable(str(error))
+
+    def _tell(self, word: str, error: Exception) -> None:
+        """Log what keeps the server from its work: clients learn only that it is unavailable."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._told.get(word, 0.0):
+            log.warning("the store is unavailable: %s", error)
+            self._told[word] = now + _TELL_AGAIN

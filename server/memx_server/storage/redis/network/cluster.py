@@ -1,0 +1,154 @@
+"""A Redis Cluster: every space is in one slot, and the server of a slot may change at any time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from hiredis import ReplyError
+
+from memx_server.storage.base import StoreUnavailable
+from memx_server.storage.redis.network.client import Command, RedisClient
+from memx_server.storage.redis.network.connection import Endpoint, RedisConnection
+from memx_server.storage.redis.network.topology import Place, SentCommand, transact
+
+_REDIRECTIONS = 4
+_MAP_STANDS = 0.1
+"""Seconds for which a map of the slots is not asked for again."""
+
+
+class Cluster:
+    """Sends each command to the server that holds its slot, following the cluster's redirections.
+
+    Args:
+        seeds: Servers to ask for the others.
+        timeout: As for ``Link``.
+    """
+
+    sharded = False
+
+    def __init__(self, seeds: Sequence[Endpoint], timeout: float) -> None:
+        self._seeds = [(seed.host, seed.port) for seed in seeds]
+        self._identity = seeds[0]
+        self._timeout = timeout
+        self._links: dict[Place, RedisClient[RedisConnection]] = {}
+        self._owners: list[tuple[int, int, Place]] = []
+        self._mapping = asyncio.Lock()
+        self._mapped_at = float("-inf")
+        self._doubtful = True
+
+    async def call(self, slot: int, *command: bytes | str | int) -> Any:
+        """Send one command; as ``Link.call``."""
+        return await self._follow(slot, lambda link: link.call(*command))
+
+    def begin(self, slot: int, *command: bytes | str | int) -> SentCommand | None:
+        """Send one command without waiting; None where map or connection have to be made first."""
+        if self._doubtful:
+            return None
+        try:
+            link = self._link(self._owner(slot))
+        except StoreUnavailable:
+            return None
+        reply = link.begin(*command)
+        return None if reply is None else SentCommand(link, reply)
+
+    async def finish(self, slot: int, sent: SentCommand, *command: bytes | str | int) -> Any:
+        """Wait for the reply to a command that was begun; from there on as ``call``."""
+        begun: list[SentCommand] = [sent]
+
+        def go_on(link: RedisClient[RedisConnection]) -> Awaitable[Any]:
+            return sent.link.finish(begun.pop().reply) if begun else link.call(*command)
+
+        return await self._follow(slot, go_on)
+
+    async def transact(self, slot: int, *commands: Command) -> list[Any]:
+        """Run commands in MULTI and EXEC; return their replies."""
+        replies: list[Any] = await self._follow(slot, lambda link: transact(link, commands))
+        return replies
+
+    async def place(self, slot: int) -> Place:
+        """The server that holds ``slot`` at the moment."""
+        await self._map()
+        return self._owner(slot)
+
+    async def locate(self, place: Place) -> Endpoint:
+        """Where it listens."""
+        return self._identity.at(*place)
+
+    def close(self) -> None:
+        """Close every connection."""
+        for link in self._links.values():
+            link.close()
+
+    async def _follow(
+        self, slot: int, send: Callable[[RedisClient[RedisConnection]], Awaitable[Any]]
+    ) -> Any:
+        if self._doubtful:
+            await self._map()
+        address = self._owner(slot)
+        for _ in range(_REDIRECTIONS):
+            try:
+                return await send(self._link(address))
+            except StoreUnavailable:
+                # The next caller looks whether the slot has a new server by then.
+                self._doubtful = True
+                raise
+            except ReplyError as error:
+                word, _, rest = str(error).partition(" ")
+                if word == "ASK":
+                    raise StoreUnavailable(f"the slot is moving: {error}") from None
+                if word != "MOVED":
+                    raise
+                address = _address(rest.partition(" ")[2], address[0])
+                await self._map()
+        raise StoreUnavailable("the cluster sends us in circles")
+
+    def _owner(self, slot: int) -> Place:
+        for first, last, address in self._owners:
+            if first <= slot <= last:
+                return address
+        raise StoreUnavailable(f"no server of the cluster holds slot {slot}")
+
+    def _link(self, address: Place) -> RedisClient[RedisConnection]:
+        link = self._links.get(address)
+        if link is None:
+            link = self._links[address] = RedisClient(
+                lambda: self.locate(address), self._timeout, lambda: RedisConnection(self._timeout)
+            )
+        return link
+
+    async def _map(self) -> None:
+        """Learn which server holds which slots, unless that was done just now."""
+        loop = asyncio.get_running_loop()
+        async with self._mapping:
+            if self._owners and loop.time() < self._mapped_at + _MAP_STANDS:
+                return
+            reason = "there are none"
+            known = dict.fromkeys([*self._links, *self._seeds])
+            # Those who answer first, so that one that is stalled does not hold up the rest.
+            for address in sorted(known, key=lambda at: not self._link(at).connected):
+                try:
+                    await self._ask(address)
+                except (StoreUnavailable, ReplyError) as error:
+                    reason = str(error.args[0])
+                else:
+                    self._mapped_at, self._doubtful = loop.time(), False
+                    return
+            raise StoreUnavailable(f"no server of the cluster tells its slots: {reason}")
+
+    async def _ask(self, address: Place) -> None:
+        link = self._link(address)
+        ranges = await link.call("CLUSTER", "SLOTS")
+        info = await link.call("INFO", "server")
+        self.sharded = int(info.partition(b"redis_version:")[2].partition(b".")[0]) >= 7
+        self._owners = [
+            (first, last, (owner[0].decode() or address[0], owner[1]))
+            for first, last, owner, *_ in ranges
+        ]
+
+
+def _address(text: str, asked: str) -> Place:
+    """Read ``host:port``; an empty host is the one that was asked."""
+    host, _, port = text.rpartition(":")
+    return host or asked, int(port)

@@ -1,0 +1,1 @@
+"""The SDK's transports that reach a server without a network: in this process or in this folder."""
