@@ -118,6 +118,15 @@ def test_the_domain_does_no_io_and_knows_of_the_store_only_its_protocol() -> Non
     )
 
 
+def test_the_memory_and_the_feed_do_not_know_of_each_other() -> None:
+    memory, feed = "memx_server.domain.memory", "memx_server.domain.feed"
+    assert_none(
+        each
+        for each in imports()
+        if (each.within(memory) and each.names(feed)) or (each.within(feed) and each.names(memory))
+    )
+
+
 def test_the_servers_layers_know_of_the_sdk_only_the_protocol() -> None:
     layers = [f"memx_server.{layer}" for layer in SERVER_LAYERS]
     assert_none(

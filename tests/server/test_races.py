@@ -15,8 +15,8 @@ import pytest
 from memx_server.domain.access import Principal, Scopes
 from memx_server.domain.caller import Caller
 from memx_server.domain.evaluator import Evaluator
-from memx_server.domain.memory.key_locks import KeyLocks
 from memx_server.domain.memory.memory import Memory
+from memx_server.domain.memory.updates import KeyLocks
 from memx_server.domain.requests import TxnRequest, UpdateRequest
 from memx_server.domain.schema.cache import SchemaCache
 from memx_server.evaluation.pool import EvaluationPool
@@ -122,15 +122,15 @@ async def test_the_next_one_later_starts_from_there_too(memory: Memory, store: I
 
 
 async def test_what_is_remembered_of_keys_is_bounded() -> None:
-    queues = KeyLocks()
+    locks = KeyLocks()
 
     async def leaves(key: str, entry: bytes) -> None:
-        async with queues.turn("s", key, 1) as turn:
-            turn.left(entry)
+        async with locks.hold("s", key, 1) as lock:
+            lock.note_written(entry)
 
     async def is_known(key: str) -> bool:
-        async with queues.turn("s", key, 1) as turn:
-            return turn.is_known
+        async with locks.hold("s", key, 1) as lock:
+            return lock.is_known
 
     await leaves("long", b"x" * 100_000)
     await leaves("first", b"{}")

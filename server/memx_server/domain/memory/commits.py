@@ -55,29 +55,36 @@ class TransactionDraft(msgspec.Struct, frozen=True):
 
 
 class Committer:
-    """Base of all that reads and writes a store: what they share, and the one way to commit."""
+    """The one way by which a transaction gets into the store.
+
+    Args:
+        store: Where it is committed.
+        schemas: The schemas that its values are checked against.
+        evaluator: Checks them.
+        settings: The limits of values, and how long a commit may take.
+    """
 
     def __init__(
-        self, store: Store, schemas: SchemaCache, judge: Evaluator, settings: Settings
+        self, store: Store, schemas: SchemaCache, evaluator: Evaluator, settings: Settings
     ) -> None:
         self._store = store
         self._schemas = schemas
-        self._judge = judge
+        self._evaluator = evaluator
         self._limits = settings.limits
         self._deadline = settings.write_deadline
 
-    async def _commit(self, draft: TransactionDraft) -> Committed:
+    async def commit(self, draft: TransactionDraft) -> Committed:
         """Check the values and commit them.
 
         Raises:
-            ProtocolError: ``conflict`` where a compare fails, and as ``_try_commit``.
+            ProtocolError: ``conflict`` where a compare fails, and as ``try_commit``.
         """
-        outcome = await self._try_commit(draft)
+        outcome = await self.try_commit(draft)
         if isinstance(outcome, Conflicted):
             raise responses.conflict(draft.caller, outcome.key, outcome.entry)
         return outcome
 
-    async def _try_commit(self, draft: TransactionDraft) -> Committed | Conflicted:
+    async def try_commit(self, draft: TransactionDraft) -> Committed | Conflicted:
         """Check the values and commit them.
 
         Raises:
@@ -98,10 +105,10 @@ class Committer:
                 raise result
             return result
 
-    async def _commit_each(
+    async def commit_each(
         self, drafts: Sequence[TransactionDraft]
     ) -> list[Committed | ProtocolError]:
-        """Do as so many calls of ``_commit`` that need not wait for each other, in this order.
+        """Do as so many calls of ``commit`` that need not wait for each other, in this order.
 
         They are of one space. One that is sent again since it has a token must be the only one of its
         key: it may pass others.
@@ -142,7 +149,7 @@ class Committer:
             return responses.conflict(draft.caller, result.key, result.entry)
         return result
 
-    async def _earlier_answer(
+    async def earlier_answer(
         self, caller: Caller, idempotency: Idempotency | None, refusal: ProtocolError
     ) -> Committed:
         """Return what the request was answered when it was first sent, else raise ``refusal``.
@@ -179,7 +186,7 @@ class Committer:
                 schema = schemas.winner(write.key)
                 if schema is None:
                     continue
-                violations = await self._judge.violations(write.key, schema, write.value)
+                violations = await self._evaluator.violations(write.key, schema, write.value)
             except ProtocolError as refusal:
                 return refusal
             if violations:
@@ -203,7 +210,12 @@ class Committer:
                     raise
             await asyncio.sleep(_PAUSE)
 
-    def _checked_reason(self, reason: str | None) -> str | None:
+    def checked_reason(self, reason: str | None) -> str | None:
+        """Return the reason of a write.
+
+        Raises:
+            ProtocolError: ``too_large``.
+        """
         if reason is not None and len(reason.encode()) > self._limits.reason_bytes:
             raise ProtocolError(
                 "too_large",

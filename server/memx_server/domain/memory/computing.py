@@ -84,8 +84,8 @@ def work_of(operation: Computed, present: bytes | None) -> int:
             return 0
 
 
-def looks(operation: object) -> bool:
-    """Tell whether the mere success of ``operation`` tells something of the present value."""
+def reveals_value(operation: object) -> bool:
+    """Tell whether the mere success of ``operation`` shows something of the present value."""
     match operation:
         case IncrementOperation():
             return operation.minimum is not UNSET or operation.maximum is not UNSET

@@ -13,7 +13,6 @@ from memx_sdk.protocol.keys import compile_pattern, validate_key, validate_patte
 from memx_server.domain import responses
 from memx_server.domain.access import Principal, listing_prefix, visible
 from memx_server.domain.caller import Caller
-from memx_server.domain.memory.commits import Committer
 from memx_server.domain.requests import (
     ChangesRequest,
     GetRequest,
@@ -21,22 +20,33 @@ from memx_server.domain.requests import (
     KeysRequest,
     MgetRequest,
 )
-from memx_server.storage.base import Change, Compacted, Diverged, LogPage
+from memx_server.settings import Limits
+from memx_server.storage.base import Change, Compacted, Diverged, LogPage, Store
 from memx_server.storage.encoding import decode_entry, quote
 
 _PAGES_PER_ANSWER = 20
-"""How many pages of the store one answer looks through for what matches."""
+"""How many pages of the store are read for one answer; where few keys match, it is a short one."""
 
 _LOG_PAGE = 256
 _LIST_PAGE = 100
 
 _KEPT_PAGE = "~"
-"""Begins a page cursor that names a record of the store's; base64 has no such character."""
+"""The first character of a page cursor that names a record in the store; base64 has no such one."""
 _PAGE_KEPT_MS = 3600 * 1000
+"""How long such a record is kept."""
 
 
-class EntryReads(Committer):
-    """The reading half of the memory."""
+class EntryReads:
+    """The operations that read entries, lists of keys, histories and the change log.
+
+    Args:
+        store: Where they are read.
+        limits: Bounds on requests.
+    """
+
+    def __init__(self, store: Store, limits: Limits) -> None:
+        self._store = store
+        self._limits = limits
 
     async def get(self, caller: Caller, request: GetRequest) -> bytes:
         """Read an entry's JSON text, or ``null``; with ``at``, as it was at that revision."""
@@ -49,7 +59,11 @@ class EntryReads(Committer):
         return responses.NULL if entry is None else entry
 
     async def get_each(self, caller: Caller, keys: Sequence[str]) -> list[bytes | ProtocolError]:
-        """Read entries as so many calls of ``get`` would; what one of them may not be is its own error."""
+        """Read entries of one moment.
+
+        Returns:
+            For each key its entry (JSON text) or ``null``, or the error that refuses this key.
+        """
         refusals = {key: _refusal(caller, key) for key in keys}
         readable = [key for key, refusal in refusals.items() if refusal is None]
         entries = await self._store.read(caller.space, readable)
@@ -65,7 +79,9 @@ class EntryReads(Committer):
         self._check_count(len(keys), self._limits.keys_per_read, "keys")
         for key in keys:
             caller.principal.require("read", validate_key(key))
-        # The head is asked for first, in the same turn: what comes between is told twice, not never.
+        # Both questions leave in one turn of the loop, the head first. A change that is committed
+        # between the two is in the entries and again after the cursor; the other way round it would
+        # be in neither.
         head, entries = await asyncio.gather(
             self._store.head(caller.space), self._store.read(caller.space, keys)
         )
@@ -133,7 +149,10 @@ class EntryReads(Committer):
     async def _matching(
         self, principal: Principal, pattern: str, after: str, limit: int
     ) -> tuple[list[tuple[str, bytes]], str | None]:
-        """Find up to ``limit`` readable entries, and the key to go on after (None: the end)."""
+        """Find up to ``limit`` readable entries, and the key to go on after (None: the end).
+
+        That key may be one that the caller may not read: the store's page ended there.
+        """
         match = compile_pattern(pattern)
         readable = principal.scopes.read
         prefix = listing_prefix(principal, pattern)
@@ -154,7 +173,11 @@ class EntryReads(Committer):
         return found, position
 
     async def _next(self, caller: Caller, key: str) -> str:
-        """Make the cursor of the page after ``key``; one that may not be read is not told, not even encoded."""
+        """Make the cursor of the page after ``key``.
+
+        A key that the caller may not read would be shown by its encoding. It stays in the store, and
+        the cursor is a random name of that record.
+        """
         if caller.principal.may("read", key):
             return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
         name = secrets.token_urlsafe(12)
@@ -171,6 +194,7 @@ class EntryReads(Committer):
         return kept.decode()
 
     async def _entry_at(self, space: str, key: str, at: int, present: bytes | None) -> bytes:
+        """Return the entry as it was at revision ``at``, given the present one."""
         if present is not None and decode_entry(present).revision <= at:
             return present
         page = await self._store.history(space, key, 1, until=at)
@@ -190,7 +214,7 @@ class EntryReads(Committer):
 
 
 def _refusal(caller: Caller, key: str) -> ProtocolError | None:
-    """Why ``caller`` cannot read ``key``; None where nothing stands in the way."""
+    """Return why ``caller`` cannot read ``key``; None where it can."""
     try:
         caller.principal.require("read", validate_key(key))
     except ProtocolError as refusal:
@@ -201,7 +225,10 @@ def _refusal(caller: Caller, key: str) -> ProtocolError | None:
 def _collect(
     page: LogPage, is_visible: Callable[[Change], bool], limit: int
 ) -> tuple[Position, list[bytes]]:
-    """Take whole transactions until ``limit`` changes are reached."""
+    """Collect the visible changes of whole transactions, until there are ``limit`` of them.
+
+    A transaction is never cut, since the cursor can only stand between two; so it may be a few more.
+    """
     found: list[bytes] = []
     for record in page.records:
         found += [change.data for change in record.changes or () if is_visible(change)]

@@ -1,4 +1,4 @@
-"""Several keys at once: compares, then one of two branches, all or nothing."""
+"""Transactions: compares of several keys, then one of two branches, all or nothing."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from memx_server.domain.memory.commits import (
     idempotency_of,
     milliseconds,
 )
-from memx_server.domain.memory.computing import looks
-from memx_server.domain.memory.writes import computed_put
+from memx_server.domain.memory.computing import reveals_value
+from memx_server.domain.memory.updates import computed_put
 from memx_server.domain.request_schemas import COMPARES
 from memx_server.domain.requests import (
     AnyOperation,
@@ -37,13 +37,14 @@ from memx_server.domain.requests import (
     TouchOperation,
     TxnRequest,
 )
-from memx_server.settings import Limits
+from memx_server.settings import Limits, Settings
 from memx_server.storage.base import (
     Committed,
     Compare,
     Delete,
     Idempotency,
     Put,
+    Store,
     StoreUnavailable,
     Touch,
     Write,
@@ -59,10 +60,13 @@ Present = dict[str, bytes | None]
 
 
 class _Note(msgspec.Struct):
-    """What the results of a transaction are made of, beside what the store tells of its commit.
+    """The part of a transaction's results that cannot be made from its commit.
+
+    It is kept with the idempotency token: when the transaction is sent again, its results are made
+    from the note and the commit, as they were the first time.
 
     Attributes:
-        branch: Which one ran.
+        branch: The branch that ran.
         values: For each operation, in a list of one, the value that it computed or the entry that
             it read; an empty list for the others (msgspec decodes no ``Raw | None``).
     """
@@ -77,22 +81,42 @@ _decode_note = msgspec.json.Decoder(_Note).decode
 
 @dataclass(slots=True)
 class _Plan:
-    """What the branch that is to run writes and tells."""
+    """The writes of the branch that is to run, and the note of its results."""
 
     writes: list[Write]
     note: _Note
 
 
-class Transactions(Committer):
-    """The part of the memory that writes several keys at once."""
+class Transactions:
+    """The operation ``txn``.
+
+    Args:
+        store: Where the keys are read.
+        evaluator: Compares values and computes new ones.
+        commits: Commits the branch that runs.
+        settings: Limits and deadlines.
+    """
+
+    def __init__(
+        self, store: Store, evaluator: Evaluator, commits: Committer, settings: Settings
+    ) -> None:
+        self._store = store
+        self._evaluator = evaluator
+        self._commits = commits
+        self._limits = settings.limits
+        self._deadline = settings.write_deadline
 
     async def txn(self, caller: Caller, request: TxnRequest) -> bytes:
         """Run ``then`` where all compares hold, ``else`` otherwise.
 
         What it reads is of the moment before its own writes.
+
+        Raises:
+            ProtocolError: ``conflict`` never: compares choose the branch. ``unavailable`` where the
+                deadline passes while others write the same keys; else as a write may be refused.
         """
         check_txn(caller, request, self._limits)
-        self._checked_reason(request.reason)
+        self._commits.checked_reason(request.reason)
         idempotency = idempotency_of(caller, "txn", request)
         keys = keys_read(request)
         give_up = time.monotonic() + self._deadline
@@ -112,20 +136,28 @@ class Transactions(Committer):
         present: Present,
         idempotency: Idempotency | None,
     ) -> bytes | None:
-        """Commit against what is ``present``; None where that has changed in between."""
+        """Commit what follows from the entries that are ``present``.
+
+        The branch and the computed values are decided here and not in the store. That is safe, since
+        the commit compares the revision of every key that was read: it happens only if all of them
+        are as they were.
+
+        Returns:
+            The answer; None where a key has changed, and all is to be done again.
+        """
         note = _Note("then", [])
         try:
             check_work(request, present, self._limits)
             plan = await self._plan(request, present)
             note = plan.note
-            outcome = await self._try_commit(
+            outcome = await self._commits.try_commit(
                 TransactionDraft(caller, plan.writes, _compares(present), _noted(idempotency, note))
             )
         except StoreUnavailable:
             raise
         except ProtocolError as refusal:
-            refusal = _told(caller, refusal, (*request.then, *request.else_))
-            outcome = await self._earlier_answer(caller, idempotency, refusal)
+            refusal = _shown(caller, refusal, (*request.then, *request.else_))
+            outcome = await self._commits.earlier_answer(caller, idempotency, refusal)
         if not isinstance(outcome, Committed):
             return None
         if outcome.replayed_note is not None:
@@ -135,7 +167,7 @@ class Transactions(Committer):
     async def _plan(self, request: TxnRequest, present: Present) -> _Plan:
         branch: Literal["then", "else"] = "then"
         for compare in request.if_:
-            if not await holds(compare, present[compare.key], self._judge):
+            if not await holds(compare, present[compare.key], self._evaluator):
                 branch = "else"
                 break
         plan = _Plan([], _Note(branch, []))
@@ -151,10 +183,10 @@ class Transactions(Committer):
         self, plan: _Plan, operation: AnyOperation, present: Present, reason: str | None
     ) -> None:
         key = operation.key
-        told: bytes | None = None
+        result: bytes | None = None
         match operation:
             case GetOperation():
-                told = present[key]
+                result = present[key]
             case SetOperation(ttl=ttl, history=logged):
                 value = bytes(operation.value)
                 put = Put(key, value, milliseconds(ttl), log_value=logged, reason=reason)
@@ -166,15 +198,15 @@ class Transactions(Committer):
             case _:
                 entry = present[key]
                 held = None if entry is None else bytes(decode_entry(entry).value)
-                told = await self._judge.compute(operation, held, self._limits)
-                plan.writes.append(computed_put(operation, told, reason))
-        plan.note.values.append([] if told is None else [msgspec.Raw(told)])
+                result = await self._evaluator.compute(operation, held, self._limits)
+                plan.writes.append(computed_put(operation, result, reason))
+        plan.note.values.append([] if result is None else [msgspec.Raw(result)])
 
 
-def _told(
+def _shown(
     caller: Caller, refusal: ProtocolError, operations: Sequence[AnyOperation]
 ) -> ProtocolError:
-    """Take from a refusal what shows a present value to who may not read it."""
+    """Return the refusal without what would show a present value to a caller who may not read it."""
     computed = {each.key for each in operations if isinstance(each, ComputedOperation)}
     key = refusal.extra.get("key")
     if key in computed and not caller.principal.may("read", key):
@@ -183,7 +215,7 @@ def _told(
 
 
 def _compares(present: Present) -> list[Compare]:
-    """Tie the commit to all that was read for it."""
+    """Make the compares that tie the commit to all that was read for it."""
     return [
         Compare(key, 0 if text is None else decode_entry(text).revision)
         for key, text in present.items()
@@ -199,6 +231,7 @@ def _noted(idempotency: Idempotency | None, note: _Note) -> Idempotency | None:
         return None
     text = _encode_note(note)
     if len(text) > _NOTE_BYTES:
+        # Sent again, it answers the same branch and revision, but without these values.
         text = _encode_note(_Note(note.branch, [[] for _ in note.values]))
     return replace(idempotency, note=text)
 
@@ -206,8 +239,8 @@ def _noted(idempotency: Idempotency | None, note: _Note) -> Idempotency | None:
 def _answer(caller: Caller, request: TxnRequest, note: _Note, committed: Committed) -> bytes:
     written = iter(committed.written)
     results = [
-        _result(caller, operation, told[0] if told else None, committed, written)
-        for operation, told in zip(_operations(request, note.branch), note.values, strict=True)
+        _result(caller, operation, value[0] if value else None, committed, written)
+        for operation, value in zip(_operations(request, note.branch), note.values, strict=True)
     ]
     return b'{"ok":true,"branch":"%b","revision":%d,"ts":%a,"cursor":"%b","results":%b}' % (
         note.branch.encode(),
@@ -221,34 +254,42 @@ def _answer(caller: Caller, request: TxnRequest, note: _Note, committed: Committ
 def _result(
     caller: Caller,
     operation: AnyOperation,
-    told: msgspec.Raw | None,
+    noted: msgspec.Raw | None,
     committed: Committed,
     written: Iterator[WriteOutcome],
 ) -> bytes:
-    """What a transaction answers of one of its operations."""
+    """Make the result of one operation.
+
+    Args:
+        caller: The caller, who may not be permitted to read what it wrote.
+        operation: The operation.
+        noted: The entry that it read or the value that it computed, if any.
+        committed: The commit.
+        written: The outcomes of the commit's writes; every operation but a get takes the next one.
+    """
     head = b'"op":%b,"key":%b' % (quote(operation.__struct_config__.tag), quote(operation.key))
     if isinstance(operation, GetOperation):
-        return b'{%b,"entry":%b}' % (head, responses.NULL if told is None else bytes(told))
-    mine = next(written)
+        return b'{%b,"entry":%b}' % (head, responses.NULL if noted is None else bytes(noted))
+    outcome = next(written)
     if isinstance(operation, DeleteOperation):
-        return b'{%b,"deleted":%b}' % (head, responses.boolean(mine.changed))
-    expiry = b"" if mine.expires_at is None else b',"expires_at":%a' % mine.expires_at
+        return b'{%b,"deleted":%b}' % (head, responses.boolean(outcome.changed))
+    expiry = b"" if outcome.expires_at is None else b',"expires_at":%a' % outcome.expires_at
     if isinstance(operation, TouchOperation):
-        return b'{%b,"touched":%b%b}' % (head, responses.boolean(mine.changed), expiry)
+        return b'{%b,"touched":%b%b}' % (head, responses.boolean(outcome.changed), expiry)
     value = b""
-    if told is not None and caller.principal.may("read", operation.key):
-        value = b',"value":%b' % bytes(told)
+    if noted is not None and caller.principal.may("read", operation.key):
+        value = b',"value":%b' % bytes(noted)
     return b'{%b,"revision":%d,"version":%d%b%b}' % (
         head,
         committed.position.revision,
-        mine.version,
+        outcome.version,
         expiry,
         value,
     )
 
 
 _BLIND = SetOperation | DeleteOperation | TouchOperation
-"""Operations that need not know what the key holds."""
+"""Operations that do the same whatever the key holds."""
 
 _VALUES_OF_WORK = 4
 """How many values of the largest size one transaction may compare or update."""
@@ -273,12 +314,12 @@ def check_txn(caller: Caller, request: TxnRequest, limits: Limits) -> None:
 
 
 def _check_compare(compare: CompareRequest) -> None:
-    asked = [name for name in COMPARES if getattr(compare, name) is not UNSET]
-    if len(asked) != 1:
+    given = [name for name in COMPARES if getattr(compare, name) is not UNSET]
+    if len(given) != 1:
         raise ProtocolError(
             "invalid_request",
             f"a compare takes exactly one of {', '.join(COMPARES)}; "
-            f"this one of {compare.key!r} has {' and '.join(asked) or 'none'}",
+            f"this one of {compare.key!r} has {' and '.join(given) or 'none'}",
             field="if",
         )
 
@@ -288,7 +329,7 @@ def _check_branch(caller: Caller, branch: str, operations: Sequence[AnyOperation
         key = validate_key(operation.key)
         if not isinstance(operation, GetOperation):
             caller.principal.require("write", key)
-        if isinstance(operation, GetOperation) or looks(operation):
+        if isinstance(operation, GetOperation) or reveals_value(operation):
             caller.principal.require("read", key)
     writes = Counter(each.key for each in operations if not isinstance(each, GetOperation))
     for key, count in writes.items():
@@ -302,7 +343,7 @@ def _check_branch(caller: Caller, branch: str, operations: Sequence[AnyOperation
 
 
 def keys_read(request: TxnRequest) -> list[str]:
-    """The keys whose entries decide what the transaction does, each once."""
+    """List the keys whose entries decide what the transaction does, each once."""
     keys = dict.fromkeys(compare.key for compare in request.if_)
     for operation in (*request.then, *request.else_):
         if not isinstance(operation, _BLIND):
@@ -311,14 +352,18 @@ def keys_read(request: TxnRequest) -> list[str]:
 
 
 def check_work(request: TxnRequest, present: Mapping[str, bytes | None], limits: Limits) -> None:
-    """Refuse a transaction that compares or updates too much of what is ``present``, by length."""
+    """Refuse a transaction whose compares and updates would take apart too many bytes.
+
+    Each of them alone is within its limits; 128 of them, each on a value of a mebibyte, would hold
+    the store's keys contended and the evaluating processes busy for minutes.
+    """
     bound = _VALUES_OF_WORK * limits.value_bytes
     compared = (each for each in request.if_ if each.value is not UNSET)
-    worked = 0
+    size = 0
     for part in (*compared, *request.then, *request.else_):
         if isinstance(part, CompareRequest | ComputedOperation):
-            worked += len(present[part.key] or b"")
-            if worked > bound:
+            size += len(present[part.key] or b"")
+            if size > bound:
                 raise ProtocolError(
                     "too_large",
                     "the compares of values and the updates of one transaction take apart "
@@ -328,7 +373,7 @@ def check_work(request: TxnRequest, present: Mapping[str, bytes | None], limits:
                 )
 
 
-async def holds(compare: CompareRequest, present: bytes | None, judge: Evaluator) -> bool:
+async def holds(compare: CompareRequest, present: bytes | None, evaluator: Evaluator) -> bool:
     """Tell whether ``compare`` is true of the entry that is present (JSON text, or None)."""
     entry = None if present is None else decode_entry(present)
     if not isinstance(compare.revision, UnsetType):
@@ -338,6 +383,6 @@ async def holds(compare: CompareRequest, present: bytes | None, judge: Evaluator
     if not isinstance(compare.exists, UnsetType):
         return compare.exists == (entry is not None)
     assert not isinstance(compare.value, UnsetType)
-    return entry is not None and await judge.same(
+    return entry is not None and await evaluator.same(
         compare.key, bytes(entry.value), bytes(compare.value)
     )

@@ -7,6 +7,7 @@ from memx_sdk.protocol.keys import is_pattern, validate_key, validate_pattern
 from memx_server.domain import responses
 from memx_server.domain.access import forbidden, may_see_schema
 from memx_server.domain.caller import Caller
+from memx_server.domain.evaluator import Evaluator
 from memx_server.domain.memory.commits import Committer, TransactionDraft, idempotency_of
 from memx_server.domain.requests import (
     EmptyRequest,
@@ -14,13 +15,30 @@ from memx_server.domain.requests import (
     SetSchemaRequest,
     ValidateRequest,
 )
+from memx_server.domain.schema.cache import SchemaCache
 from memx_server.domain.values import check_value
+from memx_server.settings import Limits
 from memx_server.storage.base import DeleteSchema, PutSchema
 from memx_server.storage.encoding import quote
 
 
-class SchemaRegistry(Committer):
-    """The part of the memory that keeps schemas."""
+class SchemaRegistry:
+    """The operations on schemas.
+
+    Args:
+        schemas: The schemas of the spaces in use.
+        evaluator: Checks schemas, and values by them.
+        commits: Commits what is registered and removed.
+        limits: Bounds on requests.
+    """
+
+    def __init__(
+        self, schemas: SchemaCache, evaluator: Evaluator, commits: Committer, limits: Limits
+    ) -> None:
+        self._schemas = schemas
+        self._evaluator = evaluator
+        self._commits = commits
+        self._limits = limits
 
     async def validate(self, caller: Caller, request: ValidateRequest) -> bytes:
         """Tell whether the schema of a key would take a value; nothing is written."""
@@ -29,7 +47,7 @@ class SchemaRegistry(Committer):
         value = bytes(request.value)
         check_value(value, self._limits)
         schema = (await self._schemas.fresh(caller.space)).winner(key)
-        errors = [] if schema is None else await self._judge.violations(key, schema, value)
+        errors = [] if schema is None else await self._evaluator.violations(key, schema, value)
         return b'{"ok":true,"valid":%b,"schema":%b,"errors":%b}' % (
             b"false" if errors else b"true",
             responses.NULL if schema is None else quote(schema.pattern),
@@ -41,9 +59,9 @@ class SchemaRegistry(Committer):
         key = _validate(request.key)
         caller.principal.require_schema_admin(key)
         text = bytes(request.schema)
-        await self._judge.check(key, text, self._limits)
+        await self._evaluator.check(key, text, self._limits)
         idempotency = idempotency_of(caller, "set_schema", request)
-        committed = await self._commit(
+        committed = await self._commits.commit(
             TransactionDraft(caller, (PutSchema(key, text),), idempotency=idempotency)
         )
         return b'{"ok":true,"key":%b,"revision":%d}' % (quote(key), committed.position.revision)
@@ -63,7 +81,7 @@ class SchemaRegistry(Committer):
         key = _validate(request.key)
         caller.principal.require_schema_admin(key)
         idempotency = idempotency_of(caller, "delete_schema", request)
-        committed = await self._commit(
+        committed = await self._commits.commit(
             TransactionDraft(caller, (DeleteSchema(key),), idempotency=idempotency)
         )
         if not committed.written[0].changed:
