@@ -2,7 +2,7 @@
 
 ``python tools/house.py [FOLDER] [--trace]`` measures this checkout or another one. ``--trace`` starts that checkout's
 server on a Redis of its own, and lists the files that run between a ``POST /set`` and its subscriber's socket; it
-needs ``redis-server`` on PATH and the packages that the checkout needs.
+needs ``redis-server`` on PATH and the environment that ``make environment`` prepares in the checkout.
 """
 
 from __future__ import annotations
@@ -286,7 +286,7 @@ def _traced(root: Path, folder: Path, redis_port: int, port: int) -> list[str]:
         "HOUSE_TRACE": str(result),
     }
     server = subprocess.Popen(
-        [sys.executable, "-c", _TRACER, "serve", "--port", str(port), "--acl", str(acl)],
+        [_interpreter(root), "-c", _TRACER, "serve", "--port", str(port), "--acl", str(acl)],
         env=environment,
         cwd=folder,
         stdout=subprocess.DEVNULL,
@@ -299,6 +299,12 @@ def _traced(root: Path, folder: Path, redis_port: int, port: int) -> list[str]:
         server.wait(_DEADLINE)
     names: list[str] = json.loads(result.read_text())
     return sorted({str(Path(name).resolve().relative_to(root)) for name in names})
+
+
+def _interpreter(root: Path) -> str:
+    """Return the Python of the checkout's own environment, which knows its commands, else this one."""
+    own = root / ".venv/bin/python"
+    return str(own) if own.exists() else sys.executable
 
 
 def _write_once(url: str, server: subprocess.Popen[bytes], result: Path) -> None:

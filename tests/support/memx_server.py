@@ -33,7 +33,7 @@ from tests.support.redis_server import free_port
 START_TIMEOUT = 20.0
 STOP_TIMEOUT = 10.0
 
-_MEMX = "import typer; from memx_server import cli; app = typer.Typer(); cli.commands(app); app()"
+_MEMX = "import typer; from memx_server.cli import commands; app = typer.Typer(); commands.commands(app); app()"
 """The server's commands, also where no distribution is installed."""
 
 

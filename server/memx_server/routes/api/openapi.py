@@ -146,6 +146,8 @@ def _responses(operation: Operation, answer: dict[str, Any]) -> dict[str, Any]:
     for status, names in sorted(by_status.items()):
         responses[str(status)] = {
             "description": " or ".join(f"`{name}`" for name in names),
-            "content": {"application/json": {"schema": {"$ref": _REF.format(name="Error")}}},
+            "content": {
+                "application/json": {"schema": {"$ref": _REF.format(name="ErrorResponse")}}
+            },
         }
     return responses
