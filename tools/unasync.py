@@ -1,9 +1,10 @@
-"""Writes the synchronous half of the SDK from the asynchronous one.
+"""The generator of the synchronous halves: it rewrites each package's ``_async`` into its ``_sync``.
 
-``python tools/unasync.py`` rewrites ``memx_sdk/_sync``; with ``--check`` it only looks, and fails
+``python tools/unasync.py`` rewrites the ``_sync`` folders; with ``--check`` it only compares, and fails
 when a file there is missing, left over or stale. The flow of the client is written once, in
 ``memx_sdk/_async``: what differs by nature (sleeping, waiting, background work) is in the two
-hand-written files named ``_concurrency.py``.
+hand-written files named ``_concurrency.py``. LangChain calls its components from threads and from
+event loops, so ``langchain_memx`` is generated in the same way.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCE = ROOT / "memx_sdk" / "_async"
-TARGET = ROOT / "memx_sdk" / "_sync"
+PACKAGES = (ROOT / "memx_sdk", ROOT / "integrations/langchain/langchain_memx")
+TARGETS = tuple(package / "_sync" for package in PACKAGES)
 
 HAND_WRITTEN = frozenset({"_concurrency.py"})
 
@@ -34,7 +35,6 @@ TOKENS: tuple[tuple[str, str], ...] = (
     (r"\basynccontextmanager\b", "contextmanager"),
     (r"\ba(close|iter|next)\b", r"\1"),
     (r"\bwebsockets\.asyncio\b", "websockets.sync"),
-    (r"\b(memx_sdk|tests)\._async\b", r"\1._sync"),
     (r"\b_async\b", "_sync"),
     (r"\basynchronous\b", "synchronous"),
     (r"\bAsynchronous\b", "Synchronous"),
@@ -63,21 +63,24 @@ def translate(text: str) -> str:
 def generate() -> dict[Path, str]:
     """Return what every generated file should hold, by its path."""
     wanted = {}
-    for source in sorted(SOURCE.glob("*.py")):
-        if source.name in HAND_WRITTEN:
-            continue
-        try:
-            body = translate(source.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise SystemExit(f"{source.relative_to(ROOT)}: {error}") from None
-        header = HEADER.format(source=source.relative_to(ROOT).as_posix())
-        wanted[TARGET / source.name] = header + body
+    for package in PACKAGES:
+        for source in sorted((package / "_async").glob("*.py")):
+            if source.name in HAND_WRITTEN:
+                continue
+            try:
+                body = translate(source.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise SystemExit(f"{source.relative_to(ROOT)}: {error}") from None
+            header = HEADER.format(source=source.relative_to(ROOT).as_posix())
+            wanted[package / "_sync" / source.name] = header + body
     return wanted
 
 
 def stale(wanted: dict[Path, str]) -> list[Path]:
-    """Return the files of the synchronous half that are not as they should be."""
-    present = {path for path in TARGET.glob("*.py") if path.name not in HAND_WRITTEN}
+    """Return the files of the synchronous halves that are not as they should be."""
+    present = {
+        path for target in TARGETS for path in target.glob("*.py") if path.name not in HAND_WRITTEN
+    }
     differing = {
         path
         for path, text in wanted.items()

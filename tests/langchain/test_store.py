@@ -6,8 +6,7 @@ import time
 from typing import Any
 
 import pytest
-from langchain_memx import MemxConnection, MemxStore
-from langchain_memx.store import MemxItem
+from langchain_memx import MemxConnection, MemxItem, MemxStore
 from langgraph.graph import END, START, StateGraph
 from langgraph.store.base import (
     BaseStore,

@@ -54,7 +54,7 @@ def test_what_has_no_synchronous_form_is_refused(source: str) -> None:
 def test_missing_changed_and_left_over_files_are_stale(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unasync, "TARGET", tmp_path)
+    monkeypatch.setattr(unasync, "TARGETS", [tmp_path])
     wanted = {tmp_path / "a.py": "a", tmp_path / "b.py": "b", tmp_path / "c.py": "c"}
     (tmp_path / "a.py").write_text("a")
     (tmp_path / "b.py").write_text("changed by hand")

@@ -17,10 +17,11 @@ from langchain_memx.trigger import MemxTrigger
 if TYPE_CHECKING:
     from langchain_memx.middleware import MemxMiddleware
     from langchain_memx.saver import MemxSaver
-    from langchain_memx.store import MemxItem, MemxStore
+    from langchain_memx.store import MemxStore
+    from langchain_memx.store_items import MemxItem
 
 _OPTIONAL = {
-    "MemxItem": "langchain_memx.store",
+    "MemxItem": "langchain_memx.store_items",
     "MemxMiddleware": "langchain_memx.middleware",
     "MemxSaver": "langchain_memx.saver",
     "MemxStore": "langchain_memx.store",

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import AsyncIterator, Iterator, Sequence
-from urllib.parse import quote, unquote
 
 from langchain_core.stores import ByteStore
 
-from langchain_memx.connection import Flow, MemxConnection, do
-
-_ONE_READ = 50
+from langchain_memx._async.byte_values import AsyncByteValues
+from langchain_memx._sync.byte_values import ByteValues
+from langchain_memx.connection import MemxConnection
 
 
 class MemxByteStore(ByteStore):
@@ -37,60 +35,41 @@ class MemxByteStore(ByteStore):
 
     def mget(self, keys: Sequence[str]) -> list[bytes | None]:
         """Read values; None for each name that is not there."""
-        return self._connection.run(self._mget(keys))
+        return self._values.mget(keys)
 
     async def amget(self, keys: Sequence[str]) -> list[bytes | None]:
         """The same without blocking the event loop."""
-        return await self._connection.arun(self._mget(keys))
+        return await self._async_values.mget(keys)
 
     def mset(self, key_value_pairs: Sequence[tuple[str, bytes]]) -> None:
         """Set values."""
-        self._connection.run(self._mset(key_value_pairs))
+        self._values.mset(key_value_pairs)
 
     async def amset(self, key_value_pairs: Sequence[tuple[str, bytes]]) -> None:
         """The same without blocking the event loop."""
-        await self._connection.arun(self._mset(key_value_pairs))
+        await self._async_values.mset(key_value_pairs)
 
     def mdelete(self, keys: Sequence[str]) -> None:
         """Delete names; missing ones are no error."""
-        self._connection.run(self._mdelete(keys))
+        self._values.mdelete(keys)
 
     async def amdelete(self, keys: Sequence[str]) -> None:
         """The same without blocking the event loop."""
-        await self._connection.arun(self._mdelete(keys))
+        await self._async_values.mdelete(keys)
 
     def yield_keys(self, *, prefix: str | None = None) -> Iterator[str]:
         """Iterate over the names that start with ``prefix``."""
-        yield from self._connection.run(self._names(prefix))
+        yield from self._values.names(prefix)
 
     async def ayield_keys(self, *, prefix: str | None = None) -> AsyncIterator[str]:
         """The same without blocking the event loop."""
-        for name in await self._connection.arun(self._names(prefix)):
+        for name in await self._async_values.names(prefix):
             yield name
 
-    def _mget(self, names: Sequence[str]) -> Flow[list[bytes | None]]:
-        found: list[bytes | None] = []
-        for start in range(0, len(names), _ONE_READ):
-            keys = [self._key(name) for name in names[start : start + _ONE_READ]]
-            entries = yield from do("mget", keys)
-            found += [
-                None if entries[key] is None else base64.b64decode(entries[key].value)
-                for key in keys
-            ]
-        return found
+    @property
+    def _values(self) -> ByteValues:
+        return ByteValues(self._connection.context, self._prefix, self._ttl)
 
-    def _mset(self, pairs: Sequence[tuple[str, bytes]]) -> Flow[None]:
-        for name, value in pairs:
-            text = base64.b64encode(value).decode()
-            yield from do("set", self._key(name), text, ttl=self._ttl, history=False)
-
-    def _mdelete(self, names: Sequence[str]) -> Flow[None]:
-        for name in names:
-            yield from do("delete", self._key(name))
-
-    def _names(self, prefix: str | None) -> Flow[list[str]]:
-        keys = yield from do("keys", f"{self._key(prefix or '')}*")
-        return [unquote(key[len(self._prefix) :]) for key in keys]
-
-    def _key(self, name: str) -> str:
-        return self._prefix + quote(name, safe="/")
+    @property
+    def _async_values(self) -> AsyncByteValues:
+        return AsyncByteValues(self._connection.async_context, self._prefix, self._ttl)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from langchain_core.chat_history import BaseChatMessageHistory
-from langchain_core.messages import BaseMessage, message_to_dict, messages_from_dict
+from langchain_core.messages import BaseMessage
 
-from langchain_memx.connection import Flow, MemxConnection, do
-from langchain_memx.names import segment
+from langchain_memx._async.messages import AsyncMessages
+from langchain_memx._sync.messages import Messages
+from langchain_memx.connection import MemxConnection
+from langchain_memx.keys import segment
 
 
 class MemxChatMessageHistory(BaseChatMessageHistory):
@@ -33,7 +35,7 @@ class MemxChatMessageHistory(BaseChatMessageHistory):
         ttl: float | None = None,
     ) -> None:
         self._connection = connection or MemxConnection()
-        self._keys = f"{prefix}:{segment(session_id)}:"
+        self._prefix = f"{prefix}:{segment(session_id)}:"
         self._ttl = ttl
 
     @property
@@ -43,11 +45,11 @@ class MemxChatMessageHistory(BaseChatMessageHistory):
         Raises:
             MemxError: memX cannot be reached or does not permit it.
         """
-        return self._connection.run(self._read())
+        return self._stored.read()
 
     async def aget_messages(self) -> list[BaseMessage]:
         """The same without blocking the event loop."""
-        return await self._connection.arun(self._read())
+        return await self._async_stored.read()
 
     def add_messages(self, messages: Sequence[BaseMessage]) -> None:
         """Add messages behind all that are there, together and in this order.
@@ -55,40 +57,24 @@ class MemxChatMessageHistory(BaseChatMessageHistory):
         Raises:
             MemxError: memX refused them or cannot be reached.
         """
-        self._connection.run(self._add(messages))
+        self._stored.add(messages)
 
     async def aadd_messages(self, messages: Sequence[BaseMessage]) -> None:
         """The same without blocking the event loop."""
-        await self._connection.arun(self._add(messages))
+        await self._async_stored.add(messages)
 
     def clear(self) -> None:
         """Delete all messages."""
-        self._connection.run(self._clear())
+        self._stored.clear()
 
     async def aclear(self) -> None:
         """The same without blocking the event loop."""
-        await self._connection.arun(self._clear())
+        await self._async_stored.clear()
 
-    def _read(self) -> Flow[list[BaseMessage]]:
-        entries = yield from do("entries", f"{self._keys}[0-9]*")
-        return messages_from_dict([entry.value for entry in entries])
+    @property
+    def _stored(self) -> Messages:
+        return Messages(self._connection.context, self._prefix, self._ttl)
 
-    def _add(self, messages: Sequence[BaseMessage]) -> Flow[None]:
-        if not messages:
-            return
-        last = yield from do(
-            "increment", f"{self._keys}count", len(messages), ttl=self._ttl, history=False
-        )
-        first = last.value - len(messages) + 1
-        for place, message in enumerate(messages, start=first):
-            yield from do(
-                "set",
-                f"{self._keys}{place:08d}",
-                message_to_dict(message),
-                ttl=self._ttl,
-                history=False,
-            )
-
-    def _clear(self) -> Flow[None]:
-        for key in (yield from do("keys", f"{self._keys}*")):
-            yield from do("delete", key)
+    @property
+    def _async_stored(self) -> AsyncMessages:
+        return AsyncMessages(self._connection.async_context, self._prefix, self._ttl)

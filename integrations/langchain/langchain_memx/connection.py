@@ -1,38 +1,19 @@
-"""One way to memX for components that LangChain calls from threads and from event loops alike."""
+"""The connection to memX of components that LangChain calls from threads and from event loops alike."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Generator, Mapping
-from types import MappingProxyType
-from typing import Any, NamedTuple, NoReturn, Self, TypeVar
+from typing import Any, NoReturn, Self
 
 from memx_sdk import AsyncMemxContext, memxContext
 
-T = TypeVar("T")
-
-
-class Do(NamedTuple):
-    """One call on a context: the method's name and its arguments."""
-
-    method: str
-    arguments: tuple[Any, ...] = ()
-    options: Mapping[str, Any] = MappingProxyType({})
-
-
-Flow = Generator[Do, Any, T]
-"""What a component does, written once: it yields calls, gets their results, and returns a value."""
-
-
-def do(method: str, *arguments: Any, **options: Any) -> Flow[Any]:
-    """One call as a flow, for ``yield from``."""
-    result = yield Do(method, arguments, options)
-    return result
-
 
 class MemxConnection:
-    """Where memX is, and with which API key; contexts are opened on first use.
+    """One connection to memX that several components may share; contexts are opened on first use.
+
+    There is one context for all threads, and one for each event loop: an asynchronous client cannot be used
+    from a loop other than the one that opened its sockets.
 
     Args:
         api_key: Default: the environment's MEMX_API_KEY.
@@ -65,6 +46,7 @@ class MemxConnection:
         """The context for synchronous calls, from any thread."""
         if self._given is not None:
             return self._given
+        # LangChain runs the tools of one turn in several threads: they must not open a context each.
         with self._opening:
             if self._opened is None:
                 self._opened = memxContext(self._api_key, self._base_url, agent=self._agent)
@@ -91,42 +73,11 @@ class MemxConnection:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a MemxConnection cannot be pickled; make one in the other process")
 
-    def run(self, flow: Flow[T]) -> T:
-        """Run a flow with synchronous calls."""
-        context = self.context
-        answer: Any = None
-        error: Exception | None = None
-        while True:
-            try:
-                call = flow.throw(error) if error is not None else flow.send(answer)
-            except StopIteration as stop:
-                result: T = stop.value
-                return result
-            answer, error = None, None
-            try:
-                answer = getattr(context, call.method)(*call.arguments, **call.options)
-            except Exception as raised:  # noqa: BLE001 - the flow decides what to do about it
-                error = raised
-
-    async def arun(self, flow: Flow[T]) -> T:
-        """Run a flow with asynchronous calls."""
-        context = self.async_context
-        answer: Any = None
-        error: Exception | None = None
-        while True:
-            try:
-                call = flow.throw(error) if error is not None else flow.send(answer)
-            except StopIteration as stop:
-                result: T = stop.value
-                return result
-            answer, error = None, None
-            try:
-                answer = await getattr(context, call.method)(*call.arguments, **call.options)
-            except Exception as raised:  # noqa: BLE001 - the flow decides what to do about it
-                error = raised
-
     def _forget_ended_loops(self) -> None:
-        """Let go of contexts that nothing can use or close any more, as of one ``asyncio.run`` after the other."""
+        """Let go of contexts that nothing can use or close any more, as of one ``asyncio.run`` after the other.
+
+        Their sockets belong to a loop that is closed; the garbage collector takes them with the context.
+        """
         for loop in [loop for loop in self._opened_async if loop.is_closed()]:
             del self._opened_async[loop]
 

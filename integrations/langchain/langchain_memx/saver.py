@@ -1,4 +1,4 @@
-"""LangGraph checkpoints in memX: a graph that stopped in one process goes on in another."""
+"""LangGraph's checkpointer over memX: a graph that stopped in one process goes on in another."""
 
 from __future__ import annotations
 
@@ -16,12 +16,10 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from langchain_memx._async.checkpoints import AsyncCheckpoints
+from langchain_memx._sync.checkpoints import Checkpoints
 from langchain_memx.connection import MemxConnection
-from langchain_memx.saver_cleaning import Cleaning
-from langchain_memx.saver_keys import SaverKeys
-from langchain_memx.saver_reading import Reading
-from langchain_memx.saver_records import Records
-from langchain_memx.saver_writing import Writing
+from langchain_memx.keys import CheckpointKeys
 
 
 class MemxSaver(BaseCheckpointSaver[str]):
@@ -45,15 +43,15 @@ class MemxSaver(BaseCheckpointSaver[str]):
     ) -> None:
         super().__init__(serde=serde)
         self._connection = connection or MemxConnection()
-        self._keys = SaverKeys(prefix)
+        self._keys = CheckpointKeys(prefix)
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Read the checkpoint that the config names, or the newest of its thread and namespace."""
-        return self._connection.run(self._reading.tuple(config))
+        return self._checkpoints.get(config)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The same without blocking the event loop."""
-        return await self._connection.arun(self._reading.tuple(config))
+        return await self._async_checkpoints.get(config)
 
     def list(
         self,
@@ -64,8 +62,9 @@ class MemxSaver(BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> Iterator[CheckpointTuple]:
         """Iterate over checkpoints, newest first."""
-        for record in self._connection.run(self._reading.records(config, filter, before, limit)):
-            yield self._connection.run(self._reading.complete(record))
+        checkpoints = self._checkpoints
+        for record in checkpoints.find(config, filter, before, limit):
+            yield checkpoints.complete(record)
 
     async def alist(
         self,
@@ -76,9 +75,9 @@ class MemxSaver(BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """The same without blocking the event loop."""
-        found = await self._connection.arun(self._reading.records(config, filter, before, limit))
-        for record in found:
-            yield await self._connection.arun(self._reading.complete(record))
+        checkpoints = self._async_checkpoints
+        for record in await checkpoints.find(config, filter, before, limit):
+            yield await checkpoints.complete(record)
 
     def put(
         self,
@@ -88,7 +87,7 @@ class MemxSaver(BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Store a checkpoint; it can be seen only once all its channel values can."""
-        return self._connection.run(self._writing.put(config, checkpoint, metadata, new_versions))
+        return self._checkpoints.put(config, checkpoint, metadata, new_versions)
 
     async def aput(
         self,
@@ -98,9 +97,7 @@ class MemxSaver(BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """The same without blocking the event loop."""
-        return await self._connection.arun(
-            self._writing.put(config, checkpoint, metadata, new_versions)
-        )
+        return await self._async_checkpoints.put(config, checkpoint, metadata, new_versions)
 
     def put_writes(
         self,
@@ -110,7 +107,7 @@ class MemxSaver(BaseCheckpointSaver[str]):
         task_path: str = "",
     ) -> None:
         """Store what a task wrote before its step was complete; the same write twice counts once."""
-        self._connection.run(self._writing.put_writes(config, writes, task_id, task_path))
+        self._checkpoints.put_writes(config, writes, task_id, task_path)
 
     async def aput_writes(
         self,
@@ -120,31 +117,31 @@ class MemxSaver(BaseCheckpointSaver[str]):
         task_path: str = "",
     ) -> None:
         """The same without blocking the event loop."""
-        await self._connection.arun(self._writing.put_writes(config, writes, task_id, task_path))
+        await self._async_checkpoints.put_writes(config, writes, task_id, task_path)
 
     def delete_thread(self, thread_id: str) -> None:
         """Delete all that belongs to a thread."""
-        self._connection.run(self._cleaning.delete_thread(str(thread_id)))
+        self._checkpoints.delete_thread(str(thread_id))
 
     async def adelete_thread(self, thread_id: str) -> None:
         """The same without blocking the event loop."""
-        await self._connection.arun(self._cleaning.delete_thread(str(thread_id)))
+        await self._async_checkpoints.delete_thread(str(thread_id))
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Delete the checkpoints of these runs, in all threads, with their pending writes."""
-        self._connection.run(self._cleaning.delete_for_runs(run_ids))
+        self._checkpoints.delete_for_runs(run_ids)
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """The same without blocking the event loop."""
-        await self._connection.arun(self._cleaning.delete_for_runs(run_ids))
+        await self._async_checkpoints.delete_for_runs(run_ids)
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy all checkpoints of a thread, their channel values and pending writes."""
-        self._connection.run(self._cleaning.copy_thread(source_thread_id, target_thread_id))
+        self._checkpoints.copy_thread(source_thread_id, target_thread_id)
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """The same without blocking the event loop."""
-        await self._connection.arun(self._cleaning.copy_thread(source_thread_id, target_thread_id))
+        await self._async_checkpoints.copy_thread(source_thread_id, target_thread_id)
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Delete all but the newest checkpoint of each namespace, or (``delete``) all.
@@ -154,30 +151,23 @@ class MemxSaver(BaseCheckpointSaver[str]):
         Raises:
             ValueError: Another strategy.
         """
-        self._connection.run(self._cleaning.prune(thread_ids, strategy))
+        self._checkpoints.prune(thread_ids, strategy)
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """The same without blocking the event loop."""
-        await self._connection.arun(self._cleaning.prune(thread_ids, strategy))
+        await self._async_checkpoints.prune(thread_ids, strategy)
 
     def get_next_version(self, current: str | None, channel: None) -> str:
         """Count up; the random part keeps versions of parallel branches apart."""
         count = 0 if current is None else int(str(current).partition(".")[0])
-        return f"{count + 1:032}.{random.random():016}"  # noqa: S311 - told apart, not kept secret
+        return f"{count + 1:032}.{random.random():016}"  # noqa: S311 - tells versions apart, keeps no secret
 
-    # ``with_allowlist`` of the base copies the saver and replaces ``serde``: so these are made anew.
+    # LangGraph's ``with_allowlist`` copies the saver and then replaces ``serde``, and the asynchronous context
+    # belongs to the running event loop: so both are made anew for each call.
     @property
-    def _records(self) -> Records:
-        return Records(self._keys, self.serde)
-
-    @property
-    def _reading(self) -> Reading:
-        return Reading(self._keys, self._records)
+    def _checkpoints(self) -> Checkpoints:
+        return Checkpoints(self._connection.context, self._keys, self.serde)
 
     @property
-    def _writing(self) -> Writing:
-        return Writing(self._keys, self._records)
-
-    @property
-    def _cleaning(self) -> Cleaning:
-        return Cleaning(self._keys, self._records, self._reading)
+    def _async_checkpoints(self) -> AsyncCheckpoints:
+        return AsyncCheckpoints(self._connection.async_context, self._keys, self.serde)

@@ -1,18 +1,51 @@
-"""Where a thread's checkpoints, channel values and pending writes lie."""
+"""The keys of the adapters' records: ids of other systems as parts of keys, and LangGraph's checkpoints."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
-from langchain_memx.names import segment
-
+_LONGEST_SEGMENT = 80
+_LONGEST_PATH = 320
 _COMPARED_BYTES = 40
 
 
+def segment(text: str) -> str:
+    """Write any text as a segment of a key; no two texts have the same segment.
+
+    Letters, digits and ``_ . -`` stay, other characters are percent-encoded. What would get long becomes
+    ``^`` and a digest, which no encoded text starts with.
+    """
+    encoded = quote(text, safe="", errors="surrogatepass").replace("~", "%7E") or "~"
+    if len(encoded) <= _LONGEST_SEGMENT:
+        return encoded
+    return f"^{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()}"
+
+
+def path(parts: Sequence[str]) -> str:
+    """Write a sequence of ids so that what starts a sequence also starts its path.
+
+    Each part ends with ``/``. Where the whole would get too long for a key, its end becomes a digest.
+    """
+    written = ""
+    for number, part in enumerate(parts):
+        longer = f"{written}{segment(part)}/"
+        if len(longer) > _LONGEST_PATH:
+            rest = "/".join(segment(p) for p in parts[number:])
+            return f"{written}^^{hashlib.sha256(rest.encode()).hexdigest()}/"
+        written = longer
+    return written
+
+
+def path_prefix(parts: Sequence[str]) -> str:
+    """Write what the path of every sequence that starts with ``parts`` starts with."""
+    return path(parts).partition("^^")[0]
+
+
 class Place(NamedTuple):
-    """A checkpoint's place: its thread, its namespace and its id."""
+    """The place of a checkpoint: its thread, its namespace and its id."""
 
     thread: str
     namespace: str
@@ -38,8 +71,13 @@ class Place(NamedTuple):
         }
 
 
-class SaverKeys:
-    """Builds the saver's keys: ``prefix:thread:kind:namespace:...``."""
+class CheckpointKeys:
+    """The keys of checkpoints, ``prefix:thread:kind:namespace:...``.
+
+    The kinds are ``c`` (checkpoints), ``v`` (channel values), ``w`` (pending writes) and ``p`` (parts of what
+    is larger than a value may be). Thread and namespace are segments, so that a pattern for one thread
+    matches no key of another.
+    """
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
@@ -49,7 +87,7 @@ class SaverKeys:
         return f"{self._prefix}:*:c:*"
 
     def is_checkpoint(self, key: str) -> bool:
-        """Tell whether a key is a checkpoint's."""
+        """Whether a key that one of these patterns matches is that of a checkpoint."""
         return key[len(self._prefix) + 1 :].split(":")[1] == "c"
 
     def thread(self, thread: str) -> str:
@@ -97,7 +135,11 @@ class SaverKeys:
 
 
 def _newest_first(checkpoint: str) -> str:
-    """Write an id so that the greater one sorts first: LangGraph's ids grow with time, and keys list upwards."""
+    """Write an id so that the greater one sorts first: LangGraph's ids grow with time, and keys list upwards.
+
+    Each byte is inverted, and ``g``, which no hex digit reaches, closes the text: so an id sorts behind those
+    that it is the beginning of. Ids that agree in the first 40 bytes are kept apart by a digest, in no order.
+    """
     data = checkpoint.encode(errors="surrogatepass")
     inverted = bytes(255 - byte for byte in data[:_COMPARED_BYTES]).hex() + "g"
     if len(data) <= _COMPARED_BYTES:

@@ -1,0 +1,56 @@
+"""Bytes under any name as records of memX."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from urllib.parse import quote, unquote
+
+from memx_sdk import AsyncMemxContext
+
+_ONE_READ = 50
+
+
+class AsyncByteValues:
+    """Named bytes, kept as base64 text.
+
+    Args:
+        context: Where the values are.
+        prefix: What their keys start with, with the colon at its end.
+        ttl: Seconds after which a value expires.
+    """
+
+    def __init__(self, context: AsyncMemxContext, prefix: str, ttl: float | None) -> None:
+        self._context = context
+        self._prefix = prefix
+        self._ttl = ttl
+
+    async def mget(self, names: Sequence[str]) -> list[bytes | None]:
+        """Read values; None for each name that is not there."""
+        found: list[bytes | None] = []
+        for start in range(0, len(names), _ONE_READ):
+            keys = [self._key(name) for name in names[start : start + _ONE_READ]]
+            entries = await self._context.mget(keys)
+            for key in keys:
+                entry = entries[key]
+                found.append(None if entry is None else base64.b64decode(entry.value))
+        return found
+
+    async def mset(self, pairs: Sequence[tuple[str, bytes]]) -> None:
+        """Set values."""
+        for name, value in pairs:
+            text = base64.b64encode(value).decode()
+            await self._context.set(self._key(name), text, ttl=self._ttl, history=False)
+
+    async def mdelete(self, names: Sequence[str]) -> None:
+        """Delete names; missing ones are no error."""
+        for name in names:
+            await self._context.delete(self._key(name))
+
+    async def names(self, prefix: str | None) -> list[str]:
+        """List the names that start with ``prefix``."""
+        keys = await self._context.keys(f"{self._key(prefix or '')}*")
+        return [unquote(key[len(self._prefix) :]) for key in keys]
+
+    def _key(self, name: str) -> str:
+        return self._prefix + quote(name, safe="/")
