@@ -36,7 +36,7 @@ from memx_server.routes.http.events import EventsEndpoint
 from memx_server.routes.ws.endpoints import Endpoint, WebSockets
 from memx_server.services import Services
 from memx_server.settings import Settings
-from memx_server.signals import end_with_parent, on_ending
+from memx_server.signals import end_with_parent, on_shutdown_signal
 from memx_server.storage.base import Store, StoreUnavailable
 from memx_server.storage.redis import RedisStore
 from memx_server.storage.sqlite import SqliteStore
@@ -205,7 +205,7 @@ async def _lifespan(app: MemxApp) -> AsyncIterator[None]:
         if services.settings.owns_process:
             _settle_collector()
         async with app.mcp.lifespan() if app.mcp else nullcontext():
-            with on_ending(services.sessions.end_all):
+            with on_shutdown_signal(services.sessions.end_all):
                 yield
     finally:
         opening.cancel()

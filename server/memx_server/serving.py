@@ -1,4 +1,4 @@
-"""Runs the application under uvicorn, in this process or in several."""
+"""The server process: its socket, its logging, and uvicorn in one process or in several."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from memx_server.routes.ws.protocol import WireProtocol
 BACKLOG = 2048
 """Connections that may wait to be accepted."""
 GRACE = 2
-"""Seconds that open requests and sockets get to end when the server is told to."""
+"""Seconds that open requests and sockets get to finish at a shutdown."""
 
 
-class NoCancellations(logging.Filter):
-    """Drops the traceback of a request that was cut short because the server ended."""
+class CancellationFilter(logging.Filter):
+    """Drops the traceback of a request that a shutdown has cancelled."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Tell whether to log ``record``."""
         return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
-class Line(logging.Formatter):
-    """Writes a record without the credentials that libraries log with the headers they see."""
+class RedactingFormatter(logging.Formatter):
+    """Formats a record, and takes out the credentials that libraries log with the headers they read."""
 
     _CREDENTIAL = re.compile(
         r"""((?:x-api-key|apikey|authorization|ticket)\W{1,8}(?:bearer\s+)?)[^\s"'&,;)\]]+""",
@@ -46,15 +46,17 @@ class Line(logging.Formatter):
     )
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write ``record``."""
+        """Return the line for ``record``."""
         return self._CREDENTIAL.sub(r"\1***", super().format(record))
 
 
 _LOG_CONFIG: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"()": Line, "fmt": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "filters": {"ended": {"()": NoCancellations}},
+    "formatters": {
+        "line": {"()": RedactingFormatter, "fmt": "%(asctime)s %(levelname)s %(name)s: %(message)s"}
+    },
+    "filters": {"ended": {"()": CancellationFilter}},
     "handlers": {
         "stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["ended"]}
     },
@@ -62,7 +64,7 @@ _LOG_CONFIG: dict[str, Any] = {
 
 
 class CannotListenError(Exception):
-    """The address cannot be had; the text says why and what to do."""
+    """The address cannot be listened on; the text says why and what to do."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -73,7 +75,7 @@ def listen(host: str, port: int) -> socket.socket:
         port: 0 takes a free one.
 
     Raises:
-        CannotListenError: It is in use, not permitted, or not this machine's.
+        CannotListenError: The address is in use, not permitted, or not one of this machine.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -83,7 +85,9 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise CannotListenError(f"cannot listen on {host!r}: {error.strerror}") from None
     try:
-        if sys.platform != "win32":  # there it would let two servers share a port
+        # Without it a restart would fail while connections of the last run are in TIME_WAIT. On Windows
+        # the option means something else: two servers could share the port.
+        if sys.platform != "win32":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(BACKLOG)
@@ -101,7 +105,7 @@ def url_of(listener: socket.socket) -> str:
 
 
 def log_level() -> int:
-    """Read from ``MEMX_LOG_LEVEL`` what the server logs (default: ``warning`` and worse).
+    """Return the level of ``MEMX_LOG_LEVEL`` (default: ``warning``).
 
     Raises:
         ValueError: It names no level.
@@ -131,7 +135,7 @@ def configure(app: Any, *, workers: int = 1) -> uvicorn.Config:
         http=HttpProtocol,
         ws=WireProtocol,
         ws_per_message_deflate=False,  # it halves the fan-out
-        lifespan="on" if workers > 1 else "off",  # `Server` sees to it
+        lifespan="on" if workers > 1 else "off",  # `Server` runs the lifespan by itself
         access_log=False,
         server_header=False,
         backlog=BACKLOG,
@@ -142,9 +146,14 @@ def configure(app: Any, *, workers: int = 1) -> uvicorn.Config:
 
 
 class Server(uvicorn.Server):
-    """A server in this process: says when it is ready, and raises what keeps it from starting.
+    """A uvicorn server in this process that reports when it is ready and raises what keeps it from starting.
 
-    uvicorn would log a traceback where a sentence of the store's says all.
+    It enters the application's lifespan by itself. uvicorn would log a traceback in place of the exception, where
+    the command prints one sentence.
+
+    Args:
+        app: The application.
+        on_ready: Called once the server accepts connections.
     """
 
     def __init__(self, app: FastAPI, on_ready: Callable[[], None]) -> None:
@@ -159,7 +168,7 @@ class Server(uvicorn.Server):
         self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Let connections end, then the application."""
+        """Close the connections, then end the application."""
         await super().shutdown(sockets)
         await self._lifespan.__aexit__(None, None, None)
 
@@ -168,18 +177,26 @@ def run(app: FastAPI, listener: socket.socket, on_ready: Callable[[], None]) -> 
     """Serve in this process until a signal ends it.
 
     Raises:
-        KeyboardInterrupt: It was Ctrl-C.
-        CannotOpen: The store's file cannot be had.
+        KeyboardInterrupt: The signal was SIGINT (Ctrl-C).
+        CannotOpen: The store's file cannot be used.
     """
-    # uvicorn raises the signal once more when it has ended; SIGTERM is the regular way to end it.
+    # uvicorn raises the signal once more after its shutdown. SIGTERM is the regular way to end a
+    # server, so the process must then exit with 0 and not by the signal.
     signal.signal(signal.SIGTERM, lambda *_: None)
     Server(app, on_ready).run([listener])
 
 
-class _Workers(Multiprocess):
+class WorkerSupervisor(Multiprocess):
+    """uvicorn's supervisor, which also remembers whether Ctrl-C ended it.
+
+    Attributes:
+        interrupted: Whether SIGINT arrived.
+    """
+
     interrupted = False
 
     def handle_int(self) -> None:
+        """Note the signal and stop the workers."""
         self.interrupted = True
         super().handle_int()
 
@@ -191,10 +208,10 @@ def run_workers(workers: int, listener: socket.socket, on_ready: Callable[[], No
         The exit code.
 
     Raises:
-        KeyboardInterrupt: It was Ctrl-C.
+        KeyboardInterrupt: The signal was SIGINT (Ctrl-C).
     """
     listener.set_inheritable(True)
-    supervisor = _Workers(configure("memx_server.app:app", workers=workers), [listener])
+    supervisor = WorkerSupervisor(configure("memx_server.app:app", workers=workers), [listener])
     on_ready()
     supervisor.run()
     if supervisor.interrupted:

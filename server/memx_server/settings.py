@@ -1,4 +1,4 @@
-"""What an operator may set, by argument or by environment variable."""
+"""The settings of a server and their environment variables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WEB_ADDRESS = re.compile(r"https?://[^\s/]+(/\S*)?", re.I)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on what one request may ask for; each is refused with a 4xx that names it.
+    """Bounds on one request; what is beyond one is refused by a 4xx that names the bound.
 
     Attributes:
         value_bytes: Length of a value's JSON text.
@@ -50,7 +50,7 @@ class Limits:
     space_keys: int = 0
 
     def as_dict(self) -> dict[str, int]:
-        """The limits by name, as ``whoami`` tells them."""
+        """Return the limits by name, as ``whoami`` shows them."""
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
 
@@ -61,8 +61,8 @@ class SupabaseSettings:
     Attributes:
         url: The project.
         service_key: Its service key.
-        cache_seconds: How long an answer holds, and so how long a revoked key stays good at the most.
-        grace_seconds: How long a good answer stands in for a Supabase that is away.
+        cache_seconds: How long a look-up counts, and so how long a revoked key stays good at the most.
+        grace_seconds: How long a good look-up stands in for a Supabase that cannot be reached.
         plain_keys: Whether rows may hold a key in plain text.
     """
 
@@ -100,7 +100,7 @@ class SupabaseSettings:
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """How often one API key may ask.
+    """The rate limit of one API key.
 
     Attributes:
         per_second: Requests a second, over time.
@@ -130,19 +130,19 @@ class Settings:
 
     Attributes:
         store_url: ``redis://...``, ``rediss://...``, ``unix://...`` or ``sqlite:PATH``.
-        acl_file: Where the local API keys are.
+        acl_file: The file of API keys.
         limits: Bounds on requests.
         write_deadline: Seconds that a write may take, the server's own retries included.
-        validation_deadline: Seconds that judging one value by its schema may take.
-        supabase: Where API keys come from in place of the file, if they do.
+        validation_deadline: Seconds that the evaluation of one value may take.
+        supabase: The Supabase project whose API keys count in place of the file; None for the file.
         allowed_hosts: Names under which a browser may reach this server; ``*`` for any.
         allowed_origins: Origins of other pages that may connect and, by CORS, call; ``*`` for any.
         workers: Processes that share the port.
-        rate_limit: How often one API key may ask; None for as often as it likes.
-        metrics: Who is told the figures of ``/metrics``: everybody (``open``), callers on this machine
-            (``local``), nobody (``off``).
+        rate_limit: The rate limit of each API key; None for none.
+        metrics: The callers that may read ``/metrics``: all (``open``), those on this machine (``local``),
+            none (``off``).
         known_hosts_only: Whether every request must call the server by one of ``allowed_hosts``.
-        owns_process: Whether the process is the server's alone, to be tuned as it needs.
+        owns_process: Whether the process runs nothing but the server, so that its garbage collector may be tuned.
     """
 
     store_url: str = "redis://localhost:6379/0"

@@ -1,4 +1,4 @@
-"""How a process learns that it is to end."""
+"""Signal handlers that end a process: at SIGTERM and SIGINT, and when its parent is gone."""
 
 from __future__ import annotations
 
@@ -14,38 +14,45 @@ from typing import Any
 
 
 @contextmanager
-def on_ending(end: Callable[[], object]) -> Iterator[None]:
-    """Call ``end`` on the event loop as soon as a signal tells the process to end.
+def on_shutdown_signal(end: Callable[[], object]) -> Iterator[None]:
+    """Call ``end`` on the event loop as soon as SIGTERM or SIGINT arrives, for the length of the context.
 
-    A server lets open responses finish before it ends the application, so one that streams for ever
-    must hear of it before. Handlers that were there before, the server's, still run.
+    uvicorn waits for open responses before it ends the application. A response that streams for ever
+    must therefore be ended at the signal itself. The handlers that were there before, uvicorn's, run
+    after ``end`` has been scheduled.
+
+    Args:
+        end: Called without arguments; it must not block.
     """
+    # Only the main thread may set handlers. A server in another thread is ended by its own handle.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     loop = asyncio.get_running_loop()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def chain(known: Callable[[int, FrameType | None], Any]) -> Callable[..., None]:
+    def chain(previous: Callable[[int, FrameType | None], Any]) -> Callable[..., None]:
         def handle(number: int, frame: FrameType | None) -> None:
+            # A handler runs between two instructions of the loop's own code, so it may only schedule.
             loop.call_soon_threadsafe(end)
-            known(number, frame)
+            previous(number, frame)
 
         return handle
 
-    chained = {number: chain(known) for number, known in before.items() if callable(known)}
+    chained = {number: chain(previous) for number, previous in before.items() if callable(previous)}
     for number, handler in chained.items():
         signal.signal(number, handler)
     try:
         yield
     finally:
         for number, handler in chained.items():
+            # Whoever has set another handler meanwhile keeps it.
             if signal.getsignal(number) is handler:
                 signal.signal(number, before[number])
 
 
 def end_with_parent() -> None:
-    """End this process as SIGTERM does when the one that started it is gone, however it ended.
+    """Send this process SIGTERM when the process that started it is gone, however that ended.
 
     A worker that outlives its supervisor would hold the port, and nothing would stop or replace it.
     """

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
-from memx_server.auth import acl_keeper
+from memx_server.auth import acl_file
 from memx_server.auth.acl_file import AclFile
 from memx_server.auth.supabase import SupabaseKeys
 from memx_server.auth.supabase_table import KeyTable
@@ -199,7 +199,7 @@ def _start(acl: Path, count: int, agent: str) -> subprocess.Popen[str]:
 def test_a_file_that_another_process_keeps_to_itself_is_left_alone(
     memx: Run, acl: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(acl_keeper, "_PATIENCE", 0.1)
+    monkeypatch.setattr(acl_file, "_LOCK_DEADLINE", 0.1)
     with FileLock(f"{acl}.lock"):
         failed(memx("create", "--read", "a"), "another process")
     assert not acl.exists()

@@ -1,1 +1,1 @@
-"""From credential to principal."""
+"""Authentication: where API keys are stored, and the principal that each stands for."""

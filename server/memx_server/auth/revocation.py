@@ -1,4 +1,4 @@
-"""Ends the open connections of API keys that have been revoked or changed."""
+"""The task that ends the open connections of API keys which were revoked or changed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _log = logging.getLogger("memx_server.auth")
 async def watch_revocations(
     authenticator: Authenticator, sessions: OpenConnections, interval: float
 ) -> None:
-    """Look again, for as long as it is not cancelled, at the API keys that hold a connection open.
+    """Compare the API keys that hold a connection open with their source, until it is cancelled.
 
     Args:
-        authenticator: Says what they stand for now.
+        authenticator: The source of the keys.
         sessions: The open connections.
-        interval: Seconds between two looks.
+        interval: Seconds between two comparisons.
     """
     while True:
         await asyncio.sleep(interval)
@@ -28,9 +28,10 @@ async def watch_revocations(
             try:
                 current = await authenticator.current(principal.credential)
             except ProtocolError:
-                continue  # nobody can tell: the authenticator bounds how long that may last
+                continue  # the source cannot be reached: the authenticator bounds how long that may last
             if current is None:
                 _log.info("%s was revoked: its connections end", principal.name)
                 sessions.revoke(principal.credential)
             elif not current.permits_the_same_as(principal):
+                # 1012 lets the client connect again, and so be authorised by the new scopes.
                 sessions.revoke(principal.credential, 1012, "what the API key may do has changed")

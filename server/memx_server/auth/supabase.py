@@ -1,4 +1,4 @@
-"""API keys from the Supabase table ``api_keys``."""
+"""API keys from Supabase: the authenticator that caches look-ups, and the key store that writes the table."""
 
 from __future__ import annotations
 
@@ -7,31 +7,36 @@ import hashlib
 import logging
 import time
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.auth.base import missing_credential, unknown_credential
-from memx_server.auth.supabase_rows import COLUMNS, principal_from_row
-from memx_server.auth.supabase_table import KeyTable, TableUnavailable
-from memx_server.domain.access import Principal
+from memx_server.auth.grants import Grant, is_hashed
+from memx_server.auth.key_store import KeyStoreUnavailable, StoredKey
+from memx_server.auth.supabase_table import KeyRow, KeyTable
+from memx_server.domain.access import DEFAULT_SPACE, Principal
+
+T = TypeVar("T")
 
 _log = logging.getLogger("memx_server.auth")
 
-_MOST_REMEMBERED = 10_000
-_CANNOT_TELL = "the API keys cannot be looked up at the moment; try again"
+_CACHE_SIZE = 10_000
+"""API keys whose look-ups are kept, the most recent ones."""
+_UNAVAILABLE = "the API keys cannot be looked up at the moment; try again"
 
 
 @dataclass(slots=True)
-class _Known:
-    """What the table last said of one API key.
+class _LookUp:
+    """The last look-up of one API key.
 
     Attributes:
-        principal: None where it opens nothing.
+        principal: The principal that the key stands for; None where it opens nothing.
         row: The row that ``principal`` was made from.
         stored: The form in which the row holds the key, once found.
-        fresh_until: When to ask again; monotonic seconds.
-        usable_until: How long it may stand in for a table that cannot be reached.
+        fresh_until: When the table is to be asked again; monotonic seconds.
+        usable_until: How long the look-up stands in for a table that cannot be reached.
     """
 
     principal: Principal | None = None
@@ -42,15 +47,15 @@ class _Known:
 
 
 class SupabaseKeys:
-    """Authenticates against the table, each key asked for at most once in a few seconds.
+    """Authenticates against the table, and looks each key up at most once in a few seconds.
 
     While the table cannot be reached, keys that it knew stay good for a bounded grace, others get 503. The local file
     never stands in for it.
 
     Args:
         table: The table.
-        cache_seconds: How long an answer holds, and so how long a revoked key stays good at the most.
-        grace_seconds: How long a good answer stands in for a table that is away.
+        cache_seconds: How long a look-up counts, and so how long a revoked key stays good at the most.
+        grace_seconds: How long a good look-up stands in for a table that cannot be reached.
         plain_keys: Whether rows may hold a key in plain text, as the first memX's dashboard wrote them. Such a key
             travels in the URL of the look-up.
     """
@@ -67,15 +72,15 @@ class SupabaseKeys:
         self._cache_seconds = cache_seconds
         self._grace_seconds = grace_seconds
         self._plain_keys = plain_keys
-        self._known: OrderedDict[str, _Known] = OrderedDict()
-        self._asking: dict[str, asyncio.Task[_Known]] = {}
+        self._cache: OrderedDict[str, _LookUp] = OrderedDict()
+        self._running: dict[str, asyncio.Task[_LookUp]] = {}
 
     async def authenticate(self, credential: str | None) -> Principal:
-        """Return who ``credential`` stands for."""
+        """Return the principal of a request; see `Authenticator.authenticate`."""
         if credential is None:
             raise missing_credential()
         digest = hashlib.sha256(credential.encode()).hexdigest()
-        # What the table shows of a hashed key must not open anything: it is never looked up as it stands.
+        # The text of a stored digest is no key: whoever reads the table must not get in with what it shows.
         may_be_plain = self._plain_keys and not credential.startswith("sha256:")
         principal = await self._look_up(digest, credential if may_be_plain else None)
         if principal is None:
@@ -83,52 +88,64 @@ class SupabaseKeys:
         return principal
 
     async def current(self, digest: str) -> Principal | None:
-        """Return who the API key of this digest stands for now; see `Authenticator.current`."""
+        """Return the principal that the API key of this digest stands for now; see `Authenticator.current`."""
         return await self._look_up(digest, None)
 
     async def _look_up(self, digest: str, plain: str | None) -> Principal | None:
-        known = self._known.get(digest)
-        if known is None or known.fresh_until <= time.monotonic():
-            known = await self._ask_once(digest, plain)
-        principal = known.principal
+        last = self._cache.get(digest)
+        if last is None or last.fresh_until <= time.monotonic():
+            last = await self._shared_query(digest, plain)
+        principal = last.principal
         if principal is None:
             return None
+        # The cache may hold a key past its expiry, so each use compares the time.
         expired = principal.expires_at is not None and principal.expires_at <= time.time()
         return None if expired else principal
 
-    async def _ask_once(self, digest: str, plain: str | None) -> _Known:
-        """Ask the table; requests for the same key at the same time share one question."""
-        task = self._asking.get(digest)
+    async def _shared_query(self, digest: str, plain: str | None) -> _LookUp:
+        """Ask the table; requests with the same key at the same time share one query."""
+        task = self._running.get(digest)
         if task is None:
-            task = self._asking[digest] = asyncio.create_task(self._ask(digest, plain))
-            task.add_done_callback(lambda _: self._asking.pop(digest, None))
+            task = self._running[digest] = asyncio.create_task(self._query(digest, plain))
+            task.add_done_callback(lambda _: self._running.pop(digest, None))
+        # A request that is cancelled must not cancel the query of the others.
         return await asyncio.shield(task)
 
-    async def _ask(self, digest: str, plain: str | None) -> _Known:
-        known = self._known.get(digest) or _Known()
-        forms = (
-            [known.stored] if known.stored else [f"sha256:{digest}", *([plain] if plain else [])]
-        )
+    async def _query(self, digest: str, plain: str | None) -> _LookUp:
+        last = self._cache.get(digest) or _LookUp()
+        # The digest comes first, so that a plain key is in a URL only where a row holds it in plain text.
+        # Once a form was found, it is the only one to look for: `current` knows no plain key.
+        forms = [last.stored] if last.stored else [f"sha256:{digest}", *([plain] if plain else [])]
         try:
             row, stored = await self._first_row([form for form in forms if form])
-        except TableUnavailable as error:
-            if known.principal is not None and time.monotonic() < known.usable_until:
-                _log.warning("%s; a key that was good before stays so for now", error)
-                known.fresh_until = time.monotonic() + min(1.0, self._cache_seconds)
-                return known
-            _log.error("%s; unknown keys are turned away", error)
-            raise ProtocolError("unavailable", _CANNOT_TELL) from None
-        if row is None or row != known.row:
-            known = _Known(self._principal(digest, row), row, stored)
+        except KeyStoreUnavailable as error:
+            return self._stand_in(last, error)
+        # An unchanged row keeps its principal; see `Authenticator`.
+        if row is None or row != last.row:
+            last = _LookUp(self._principal(digest, row), row, stored)
         now = time.monotonic()
-        known.fresh_until = now + self._cache_seconds
-        known.usable_until = now + self._grace_seconds
-        self._remember(digest, known)
-        return known
+        last.fresh_until = now + self._cache_seconds
+        last.usable_until = now + self._grace_seconds
+        self._remember(digest, last)
+        return last
+
+    def _stand_in(self, last: _LookUp, error: KeyStoreUnavailable) -> _LookUp:
+        """Return the last look-up while its grace lasts.
+
+        Raises:
+            ProtocolError: ``unavailable`` where there is none, or its grace is over.
+        """
+        now = time.monotonic()
+        if last.principal is not None and now < last.usable_until:
+            _log.warning("%s; a key that was good before stays so for now", error)
+            last.fresh_until = now + min(1.0, self._cache_seconds)
+            return last
+        _log.error("%s; unknown keys are turned away", error)
+        raise ProtocolError("unavailable", _UNAVAILABLE) from None
 
     async def _first_row(self, forms: list[str]) -> tuple[dict[str, Any] | None, str | None]:
         for form in forms:
-            row = await self._table.find(form, COLUMNS)
+            row = await self._table.find(form)
             if row is not None:
                 return row, form
         return None, None
@@ -137,13 +154,83 @@ class SupabaseKeys:
         if row is None:
             return None
         try:
-            return principal_from_row(digest, row)
-        except ValueError as error:
+            held = KeyRow.of(row)
+            if not held.active:
+                return None
+            return held.grant_in_own_space().check().principal(bytes.fromhex(digest))
+        except (ValueError, ProtocolError) as error:
             _log.error("the row of key-%s cannot be used: %s", digest[:8], error)
             return None
 
-    def _remember(self, digest: str, known: _Known) -> None:
-        self._known[digest] = known
-        self._known.move_to_end(digest)
-        while len(self._known) > _MOST_REMEMBERED:
-            self._known.popitem(last=False)
+    def _remember(self, digest: str, last: _LookUp) -> None:
+        self._cache[digest] = last
+        self._cache.move_to_end(digest)
+        while len(self._cache) > _CACHE_SIZE:
+            self._cache.popitem(last=False)
+
+
+class SupabaseKeyStore:
+    """Adds, lists and revokes the keys of the table; see `KeyStore`. Each call makes a connection of its own.
+
+    Args:
+        url: The Supabase project.
+        service_key: Its service key.
+    """
+
+    def __init__(self, url: str, service_key: str) -> None:
+        self._url = url
+        self._service_key = service_key
+
+    def add(self, stored: str, grant: Grant) -> None:
+        """Store another key; see `KeyStore.add`."""
+        scopes: dict[str, Any] = {"read": list(grant.read), "write": list(grant.write)}
+        if grant.admin is not None:
+            scopes["admin"] = list(grant.admin)
+        row = {
+            "key": stored,
+            "active": True,
+            "scopes": scopes,
+            "user_id": None if grant.space == DEFAULT_SPACE else grant.space,
+            "agent": grant.agent,
+            "expires_at": grant.expiry.isoformat() if grant.expiry else None,
+        }
+        self._run(lambda table: table.insert(row))
+
+    def keys(self) -> list[StoredKey]:
+        """Return all keys; rows that memX does not understand are left out."""
+        found = (_stored_key(row) for row in self._run(lambda table: table.rows()))
+        return [each for each in found if each is not None]
+
+    def revoke(self, stored: str) -> None:
+        """Set a key inactive.
+
+        The URL of the request shows what selects the row. A key in plain text is therefore selected by the row's
+        ``id``; only tables of an older version have none.
+        """
+
+        async def deactivate(table: KeyTable) -> bool:
+            if not is_hashed(stored):
+                row = next((row for row in await table.rows() if row["key"] == stored), {})
+                if row.get("id") is not None:
+                    return await table.deactivate("id", str(row["id"]))
+            return await table.deactivate("key", stored)
+
+        self._run(deactivate)
+
+    def _run(self, call: Callable[[KeyTable], Awaitable[T]]) -> T:
+        async def run() -> T:
+            table = KeyTable(self._url, self._service_key)
+            try:
+                return await call(table)
+            finally:
+                await table.close()
+
+        return asyncio.run(run())
+
+
+def _stored_key(row: dict[str, Any]) -> StoredKey | None:
+    try:
+        held = KeyRow.of(row)
+    except ValueError:
+        return None
+    return StoredKey(str(row["key"]), held.grant(), held.active)

@@ -20,15 +20,17 @@ from memx_sdk.cli.exits import ExitCode
 from memx_sdk.cli.values import printable
 from memx_sdk.protocol.errors import ProtocolError
 from memx_sdk.protocol.keys import validate_pattern
-from memx_server.auth.issuing import (
-    KeptKey,
-    KeyGrant,
-    KeyKeeper,
-    find_kept,
-    moment,
+from memx_server.auth.grants import Grant
+from memx_server.auth.key_store import (
+    KeyStore,
+    KeyStoreUnavailable,
+    StoredKey,
+    find_keys,
     new_key,
+    parse_expiry,
     stored_form,
 )
+from memx_server.domain.access import DEFAULT_SPACE
 
 _PANEL = "API keys"
 
@@ -76,19 +78,19 @@ def create(
     supabase: SupabaseOption = False,
 ) -> None:
     """Make an API key. It is shown once; what is kept is its SHA-256."""
-    with _failing():
-        grant = KeyGrant(
-            agent,
-            _space(space, supabase),
-            _patterns(read),
-            _patterns(write),
-            [] if no_admin else (_patterns(admin) or None),
-            moment(expires) if expires else None,
-        )
+    with _reported_errors():
+        grant = Grant(
+            agent=agent,
+            space=_space(space, supabase),
+            read=_patterns(read),
+            write=_patterns(write),
+            admin=() if no_admin else (_patterns(admin) or None),
+            expires_at=parse_expiry(expires) if expires else None,
+        ).check()
         if not (grant.read or grant.write or grant.admin):
             raise ValueError("it would open nothing: give --read, --write or --admin")
         key = new_key()
-        _keeper(acl, supabase).add(stored_form(key), grant)
+        _key_store(acl, supabase).add(stored_form(key), grant)
     typer.echo(key)
     typer.echo("Keep it now: it cannot be shown again.", err=True)
 
@@ -99,14 +101,14 @@ def list_(
     supabase: SupabaseOption = False,
 ) -> None:
     """List the API keys by their labels; the keys themselves are never shown."""
-    with _failing():
-        kept = _keeper(acl, supabase).kept()
+    with _reported_errors():
+        keys = _key_store(acl, supabase).keys()
     if as_json:
-        for each in kept:
+        for each in keys:
             typer.echo(json.dumps(_described(each)))
         return
     table = Table("label", "agent", "space", "read", "write", "admin", "expires", "state")
-    for each in kept:
+    for each in keys:
         members = _described(each).values()
         table.add_row(*(Text(printable(_cell(member)), overflow="fold") for member in members))
     Console().print(table)
@@ -121,37 +123,41 @@ def revoke(
     supabase: SupabaseOption = False,
 ) -> None:
     """Let an API key open nothing any more; its open connections end within seconds."""
-    with _failing():
-        keeper = _keeper(acl, supabase)
+    with _reported_errors():
+        store = _key_store(acl, supabase)
+        # An argument would show a leaked key in the list of processes and in the shell's history.
         wanted = sys.stdin.readline().strip() if name == "-" else name
-        found = [each for each in find_kept(keeper.kept(), wanted) if each.active]
+        found = [each for each in find_keys(store.keys(), wanted) if each.active]
         about = "this key" if name == "-" else repr(name)
         if not found:
             _fail(f"there is no active API key for {about}", ExitCode.NOT_FOUND)
         if len(found) > 1:
             labels = ", ".join(each.label for each in found)
             raise ValueError(f"{about} names {len(found)} API keys; choose one: {labels}")
-        keeper.revoke(found[0].stored)
+        store.revoke(found[0].stored)
     typer.echo(f"{found[0].label} is revoked.")
 
 
-def _keeper(acl: Path | None, supabase: bool) -> KeyKeeper:
+def _key_store(acl: Path | None, supabase: bool) -> KeyStore:
     from memx_server.settings import DEFAULT_ACL_FILE, SupabaseSettings
 
     if not supabase:
-        from memx_server.auth.acl_keeper import AclKeeper
+        from memx_server.auth.acl_file import AclKeyStore
 
-        return AclKeeper(acl or DEFAULT_ACL_FILE)
+        return AclKeyStore(acl or DEFAULT_ACL_FILE)
     settings = SupabaseSettings.from_env(os.environ)
     if settings is None:
         raise ValueError("--supabase needs SUPABASE_URL and SUPABASE_SERVICE_KEY")
-    from memx_server.auth.supabase_keeper import SupabaseKeeper
+    # It imports Supabase's client, which takes half a second.
+    from memx_server.auth.supabase import SupabaseKeyStore
 
-    return SupabaseKeeper(settings.url, settings.service_key)
+    return SupabaseKeyStore(settings.url, settings.service_key)
 
 
-def _space(space: str | None, supabase: bool) -> str | None:
-    if space is None or not supabase:
+def _space(space: str | None, supabase: bool) -> str:
+    if space is None:
+        return DEFAULT_SPACE
+    if not supabase:
         return space
     try:
         return str(UUID(space))
@@ -159,22 +165,22 @@ def _space(space: str | None, supabase: bool) -> str | None:
         raise ValueError(f"--space: {space!r} is no user's id (a UUID)") from None
 
 
-def _patterns(given: list[str] | None) -> list[str]:
-    return [validate_pattern(pattern) for pattern in given or ()]
+def _patterns(given: list[str] | None) -> tuple[str, ...]:
+    return tuple(validate_pattern(pattern) for pattern in given or ())
 
 
-def _described(kept: KeptKey) -> dict[str, str | list[str] | None]:
-    grant = kept.grant
+def _described(key: StoredKey) -> dict[str, str | list[str] | None]:
+    grant = key.grant
     admin = grant.write if grant.admin is None else grant.admin
     return {
-        "label": kept.label,
+        "label": key.label,
         "agent": grant.agent,
-        "space": grant.space,
+        "space": None if grant.space == DEFAULT_SPACE else grant.space,
         "read": list(grant.read),
         "write": list(grant.write),
         "admin": list(admin),
-        "expires_at": grant.expires_at.isoformat(timespec="seconds") if grant.expires_at else None,
-        "state": kept.state,
+        "expires_at": grant.expiry.isoformat(timespec="seconds") if grant.expiry else None,
+        "state": key.state,
     }
 
 
@@ -183,17 +189,15 @@ def _cell(member: str | list[str] | None) -> str:
 
 
 @contextmanager
-def _failing() -> Iterator[None]:
-    """Turn what goes wrong into a sentence."""
-    from memx_server.auth.supabase_table import TableUnavailable
-
+def _reported_errors() -> Iterator[None]:
+    """End the command with one sentence where the key store or an argument is at fault."""
     try:
         yield
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}")
     except ProtocolError as error:
         _fail(error.detail)
-    except TableUnavailable as error:
+    except KeyStoreUnavailable as error:
         _fail(str(error), ExitCode.UNREACHABLE)
     except ValueError as error:
         _fail(str(error))

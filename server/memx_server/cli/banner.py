@@ -1,4 +1,4 @@
-"""What a server says when it is ready: where to go, and what to try first."""
+"""The lines that a server prints when it is ready: its addresses, its files, and the first commands to try."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from memx_server.settings import Settings
 
 
 def dev(console: Console, url: str, setup: LocalSetup) -> None:
-    """Welcome the person who started a local server."""
+    """Print the banner of ``memx dev``."""
     key = setup.shown_key or "<a key of that file>"
     made = "  (made just now, for this machine only)" if setup.key_was_made else ""
     _facts(
@@ -36,7 +36,7 @@ def dev(console: Console, url: str, setup: LocalSetup) -> None:
 
 
 def serve(console: Console, url: str, settings: Settings, workers: int) -> None:
-    """Tell the operator what runs."""
+    """Print the banner of ``memx serve``."""
     _facts(
         console,
         ("address", url if workers == 1 else f"{url} ({workers} workers)"),

@@ -1,4 +1,4 @@
-"""``memx dev``, ``memx serve``, ``memx demo`` and ``memx keys create|list|revoke``."""
+"""``memx dev``, ``memx serve`` and ``memx demo``, and the registration of all commands of the server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PANEL = "Server"
 _QUESTION = "How do honeybees choose a new home?"
 _LONGEST_QUESTION = 1000
 _PACE = 0.4
-"""Seconds for each step of an agent that a person looks at."""
+"""Seconds for each step of an agent where a person watches."""
 
 PortOption = Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")]
 AclOption = Annotated[
@@ -84,7 +84,7 @@ def serve(
     )
 
 
-def _a_question(text: str) -> str:
+def _valid_question(text: str) -> str:
     if not text.strip():
         raise typer.BadParameter("ask something")
     if len(text) > _LONGEST_QUESTION:
@@ -94,7 +94,7 @@ def _a_question(text: str) -> str:
 
 def demo(
     question: Annotated[
-        str, typer.Option(callback=_a_question, help="What to find out.")
+        str, typer.Option(callback=_valid_question, help="What to find out.")
     ] = _QUESTION,
     model: Annotated[
         str | None,
@@ -123,10 +123,10 @@ def demo(
     except NoChatModelError as error:
         _fail(str(error))
     except TeamFailedError as error:
-        _say(str(error))
-        _leave(ExitCode.ERROR)
+        _print_error(str(error))
+        _exit_now(ExitCode.ERROR)
     except KeyboardInterrupt:
-        _leave(ExitCode.INTERRUPTED)
+        _exit_now(ExitCode.INTERRUPTED)
 
 
 def _start(
@@ -145,7 +145,7 @@ def _start(
     try:
         serving.log_level()
         settings = Settings.from_env(environ)
-        if not _asks_supabase(environ) and (fault := acl_fault(settings.acl_file)):
+        if not _uses_supabase(environ) and (fault := acl_fault(settings.acl_file)):
             _fail(fault)
         app = create_app(settings)
         if workers > 1 and isinstance(app.services.store, SqliteStore):
@@ -172,12 +172,12 @@ def _start(
         raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 
-def _asks_supabase(environ: Mapping[str, str]) -> bool:
+def _uses_supabase(environ: Mapping[str, str]) -> bool:
     return bool(environ.get("SUPABASE_URL") and environ.get("SUPABASE_SERVICE_KEY"))
 
 
 def _check_acl_file() -> Iterator[Finding]:
-    """Look at the ACL file that a server started here would use, if there is one."""
+    """Check the ACL file that a server started here would use, if there is one."""
     from memx_server.cli.local_setup import acl_fault
     from memx_server.settings import DEFAULT_ACL_FILE
 
@@ -192,17 +192,17 @@ def _check_acl_file() -> Iterator[Finding]:
 
 
 def _fail(why: str) -> NoReturn:
-    _say(why)
+    _print_error(why)
     raise typer.Exit(ExitCode.ERROR)
 
 
-def _say(why: str) -> None:
+def _print_error(why: str) -> None:
     Console(stderr=True, highlight=False).print(
         Text.assemble(("error: ", "bold red"), printable(why)), soft_wrap=True
     )
 
 
-def _leave(code: ExitCode) -> NoReturn:
-    """End the process without waiting for a thread in which a chat model may hang."""
+def _exit_now(code: ExitCode) -> NoReturn:
+    """End the process without joining its threads: a chat model may hang in one."""
     sys.stdout.flush()
     os._exit(code)

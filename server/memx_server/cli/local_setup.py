@@ -1,4 +1,4 @@
-"""Where ``memx dev`` keeps its memory and finds its API keys."""
+"""The folder and the ACL file of ``memx dev``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 import platformdirs
 
 from memx_sdk.protocol.errors import ProtocolError
-from memx_server.auth.acl_file import digest_of, read_grants
+from memx_server.auth.acl_file import read_grants
+from memx_server.auth.grants import digest_of
 from memx_server.settings import DEFAULT_ACL_FILE
 
 LOCAL_DEV_KEY = "local_dev_key"
@@ -21,13 +22,13 @@ _LOCAL_GRANT = {"agent": "local", "read": ["*"], "write": ["*"]}
 
 @dataclass(frozen=True)
 class LocalSetup:
-    """What a local server runs on.
+    """The files of a local server.
 
     Attributes:
-        folder: Holds the database.
-        acl_file: Holds the API keys.
+        folder: The folder with the database.
+        acl_file: The file of API keys.
         key_was_made: Whether the file was made just now, with ``LOCAL_DEV_KEY`` in it.
-        shown_key: A key to show as an example, where it is the well-known one.
+        shown_key: ``LOCAL_DEV_KEY`` where the file holds it; None otherwise, since no other key may be shown.
     """
 
     folder: Path
@@ -37,7 +38,7 @@ class LocalSetup:
 
     @property
     def store_url(self) -> str:
-        """The database, as a setting."""
+        """The database as the setting ``MEMX_STORE_URL``."""
         return f"sqlite:{self.folder / 'memx.db'}"
 
 
@@ -64,7 +65,7 @@ def prepare(folder: Path | None, acl_file: Path | None) -> LocalSetup:
 
 
 def acl_fault(path: Path) -> str | None:
-    """Say what keeps ``path`` from being used as an ACL file; None where nothing does."""
+    """Return what keeps ``path`` from being used as an ACL file, as a sentence; None where nothing does."""
     try:
         grants = read_grants(path.read_bytes())
     except FileNotFoundError:
@@ -80,6 +81,7 @@ def acl_fault(path: Path) -> str | None:
 
 
 def _make_acl(path: Path) -> None:
+    # O_EXCL: of two servers that start together, one makes the file, and neither replaces the other's.
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(fd, "w", encoding="utf-8") as file:
         json.dump({LOCAL_DEV_KEY: _LOCAL_GRANT}, file, indent=2)

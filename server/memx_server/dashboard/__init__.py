@@ -1,4 +1,4 @@
-"""The live page at ``/`` and the API's at ``/docs``: static files, and headers that keep them to themselves."""
+"""The routes of the live page at ``/`` and of the API's page at ``/docs``, with their security headers."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from memx_server.routes.api.origin_checks import check_host
 from memx_server.services import Services
 
 _SWAGGER_UI = "fastapi_swagger.resources"
-"""Swagger UI's own files, unchanged; from this server, not from another that would have to be trusted
-with the API keys that are typed in, and reached."""
+"""The package with Swagger UI's files. They come from this server: another one would have to be reachable, and
+trusted with the API keys that people type in."""
 
 _FILES = {
     "/": (__name__, "index.html", "text/html"),
@@ -30,8 +30,8 @@ _FILES = {
 }
 
 _HEADERS = {
-    # Values come from agents that nobody has vetted: nothing but the page's own files may run, and
-    # the API key that was typed in can go nowhere but to this server.
+    # The values on the page come from agents that nobody has vetted. Nothing but the page's own files may
+    # run, and the API key that somebody types in can go nowhere but to this server.
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -42,7 +42,7 @@ _HEADERS = {
     "cache-control": "no-cache",
 }
 _POLICY = "content-security-policy"
-_DOCS_HEADERS = {
+_DOCS_HEADERS = {  # Swagger UI sets styles inline and draws its icons from data: URLs
     **_HEADERS,
     _POLICY: _HEADERS[_POLICY]
     .replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
@@ -51,7 +51,7 @@ _DOCS_HEADERS = {
 
 
 def routes() -> list[Route]:
-    """Make the routes of the pages; the live one is shown under the server's own names only."""
+    """Return the routes of the pages; the live page answers under the server's own names only."""
     return [
         Route(path, _endpoint(path, *file), methods=["GET"], include_in_schema=False)
         for path, file in _FILES.items()

@@ -1,4 +1,4 @@
-// The page: who sees it, what it shows, and what happens when things are clicked.
+// The page: entering and leaving with an API key, the lists of keys and changes, and the handlers of its controls.
 
 import { Memory, number } from './memory.js';
 import { changeItem, historyItem, keyItem, personItem, pretty } from './view.js';
@@ -71,11 +71,11 @@ function change(change) {
   page.seen += 1;
   if (change.writer && !page.present.has(change.writer)) page.newcomer();
   if (page.paused) page.held = [...page.held.slice(1 - MOST_CHANGES), change];
-  else tell(change);
+  else showChange(change);
   count();
 }
 
-function tell(change) {
+function showChange(change) {
   $('feed').prepend(changeItem(change));
   while ($('feed').childElementCount > MOST_CHANGES) $('feed').lastElementChild.remove();
 }
@@ -175,7 +175,7 @@ function pause() {
   page.paused = !page.paused;
   $('pause').setAttribute('aria-pressed', page.paused);
   $('pause').textContent = page.paused ? 'Go on' : 'Pause';
-  if (!page.paused) page.held.splice(0).forEach(tell);
+  if (!page.paused) page.held.splice(0).forEach(showChange);
   count();
 }
 

@@ -1,4 +1,4 @@
-// Talks to the server: reads the present entries, then follows the change log from that moment on.
+// The client of the page: it reads the present entries, then follows the change log from that moment on.
 
 const PAGE = 1000;
 const MOST_KEYS = 5000;

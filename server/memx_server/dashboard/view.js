@@ -1,4 +1,4 @@
-// Makes elements. Everything that agents wrote is set as text, never as markup.
+// The elements of the page. Everything that agents wrote is set as text, never as markup.
 
 import { number } from './memory.js';
 

@@ -1,4 +1,4 @@
-"""Four kinds of agents that talk only through shared keys, react to changes and never poll."""
+"""The demo's four kinds of agents, which share keys, react to changes and never poll."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from memx_sdk import AsyncMemxContext, Change, ConflictError, Reset
-from memx_server.demo.board import Board, State
+from memx_server.demo.board import Board, BoardState
 from memx_server.demo.minds import Exploration, Mind
 
-_SHOWN_OF_A_LEAD = 200
-"""Characters of it in a reason, which may not be as long as what a person or a model asks."""
+_LEAD_CHARACTERS = 200
+"""Characters of a lead in a reason; a lead may be longer than a reason is allowed to be."""
 
 
 class QueryAgent:
@@ -47,14 +47,14 @@ class ExplorerAgent:
         self, memory: AsyncMemxContext, board: Board, mind: Mind, *, pace: float = 0.0
     ) -> None:
         self._memory, self._board, self._mind, self._pace = memory, board, mind, pace
-        self._state = State(board)
+        self._state = BoardState(board)
         self.races_lost = 0
 
     async def run(self) -> None:
         """Work until the summary is final."""
         async with self._memory.subscribe(self._board.everything, snapshot=True) as changes:
             async for change in changes:
-                self._state.take_in(change)
+                self._state.apply(change)
                 if isinstance(change, Reset):
                     continue
                 if self._board.is_final(change):
@@ -64,6 +64,8 @@ class ExplorerAgent:
 
     async def _pursue(self, change: Change) -> None:
         lead = change.value
+        # Both explorers see the open lead. Only one conditional write at its revision can succeed, so
+        # exactly one of them goes on; the other has lost a race and nothing else.
         try:
             claim = await self._memory.set(
                 change.key, {**lead, "state": "taken"}, if_revision=change.revision
@@ -80,7 +82,7 @@ class ExplorerAgent:
     async def _share(
         self, key: str, lead: Mapping[str, Any], claimed: int, exploration: Exploration
     ) -> None:
-        """Write findings, follow-ups and the end of this lead at once: nobody sees half of it."""
+        """Write findings, follow-ups and the end of this lead in one transaction, so that nobody sees half of it."""
         board, number = self._board, self._board.short(key).removeprefix("lead:")
         findings = {
             board.finding(title): {"title": title, "text": text, "lead": lead["ask"]}
@@ -92,12 +94,14 @@ class ExplorerAgent:
         }
         done = {**lead, "state": "done"}
         full = {**findings, **follow_ups, key: {**done, "follow_ups": list(follow_ups)}}
+        # Two leads may lead to the same finding. The transaction then takes its other branch, and the
+        # lead ends without findings of its own.
         await self._memory.txn(
             if_=[{"key": key, "revision": claimed}]
             + [{"key": finding, "exists": False} for finding in findings],
             then=[{"op": "set", "key": name, "value": value} for name, value in full.items()],
             else_=[{"op": "set", "key": key, "value": done}],
-            reason=f"looked into {lead['ask'][:_SHOWN_OF_A_LEAD]!r}",
+            reason=f"looked into {lead['ask'][:_LEAD_CHARACTERS]!r}",
         )
 
 
@@ -108,14 +112,14 @@ class SynthesizerAgent:
         self, memory: AsyncMemxContext, board: Board, mind: Mind, *, pace: float = 0.0
     ) -> None:
         self._memory, self._board, self._mind, self._pace = memory, board, mind, pace
-        self._state = State(board)
+        self._state = BoardState(board)
         self._summarised: set[str] = set()
 
     async def run(self) -> None:
         """Work until the summary is final."""
         async with self._memory.subscribe(self._board.everything, snapshot=True) as changes:
             async for change in changes:
-                self._state.take_in(change)
+                self._state.apply(change)
                 if isinstance(change, Reset):
                     continue
                 if self._board.is_final(change):
@@ -162,6 +166,7 @@ class MonitorAgent:
     async def run(self) -> None:
         """Show changes until the summary is final."""
         async with self._memory.subscribe(self._board.everything, snapshot=True) as changes:
+            # The question is asked only after this, so that the monitor misses no change.
             await changes.ready()
             self.is_watching.set()
             async for change in changes:

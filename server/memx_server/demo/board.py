@@ -1,4 +1,4 @@
-"""The keys that one run's agents share: all that they agree on beforehand."""
+"""The keys that the agents of one run share, and the state that an agent builds from them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _LONGEST_SLUG = 40
 
 @dataclass(frozen=True)
 class Board:
-    """Names of the keys; every run has its own, so that runs can share a server.
+    """The names of the keys; every run has its own prefix, so that runs can share a server.
 
     Attributes:
-        prefix: What all keys of the run start with.
+        prefix: The prefix of all keys of the run.
     """
 
     prefix: str = field(default_factory=lambda: f"team:{secrets.token_hex(2)}:")
@@ -66,15 +66,15 @@ class Board:
 
 
 @dataclass
-class State:
-    """What an agent has seen on the board so far; built from changes and snapshots alike."""
+class BoardState:
+    """The leads and findings that an agent has seen so far, built from changes and snapshots alike."""
 
     board: Board
     leads: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     findings: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    def take_in(self, change: Change | Reset) -> None:
-        """Note ``change``; a reset says that the state is told anew."""
+    def apply(self, change: Change | Reset) -> None:
+        """Apply ``change``; after a reset the whole state follows as a snapshot."""
         if isinstance(change, Reset):
             self.leads.clear()
             self.findings.clear()

@@ -1,4 +1,4 @@
-"""A small library that the demo's explorers really search, with BM25 ranking."""
+"""The demo's built-in library: passages, their index, and a search with BM25 ranking."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Passage:
 
 @dataclass(frozen=True)
 class Hit:
-    """A passage that a search found, and how well it fits (higher is better)."""
+    """A passage that a search found, with its score (higher is better)."""
 
     passage: Passage
     score: float
@@ -78,9 +78,9 @@ class Corpus:
 
     def search(self, query: str, limit: int = 3) -> list[Hit]:
         """Return the best matches of ``query``, best first; none where no word of it occurs."""
-        asked = set(words(query))
+        terms = set(words(query))
         hits = [
-            Hit(passage, self._score(asked, counts))
+            Hit(passage, self._score(terms, counts))
             for passage, counts in zip(self.passages, self._counts, strict=True)
         ]
         found = sorted((hit for hit in hits if hit.score > 0), key=lambda hit: -hit.score)
@@ -103,15 +103,15 @@ class Corpus:
         return [query for _, query in sorted(ties, reverse=True)]
 
     def rarity(self, word: str) -> float:
-        """Tell how telling a base form is: the more, the fewer passages hold it; 0 if none."""
+        """Return the weight of a base form (BM25's inverse document frequency); 0 where no passage holds it."""
         spread = self._spread[word]
         return math.log(1 + (len(self.passages) - spread + 0.5) / (spread + 0.5)) if spread else 0.0
 
-    def _score(self, asked: set[str], counts: Counter[str]) -> float:
+    def _score(self, terms: set[str], counts: Counter[str]) -> float:
         length = 1 - LENGTH_WEIGHT + LENGTH_WEIGHT * counts.total() / self._mean_length
         return sum(
             self.rarity(word) * n * (SATURATION + 1) / (n + SATURATION * length)
-            for word in asked
+            for word in terms
             if (n := counts[word])
         )
 
@@ -134,21 +134,22 @@ def _library() -> dict[str, Any]:
 
 
 def rank_sentences(question: str, sentences: Sequence[str], limit: int) -> list[str]:
-    """Choose the sentences that fit ``question`` best and repeat each other least."""
-    asked, corpus = set(words(question)), built_in()
+    """Choose the sentences that fit ``question`` best and repeat each other least, in their first order."""
+    terms, corpus = set(words(question)), built_in()
     chosen: list[str] = []
-    said: set[str] = set()
+    covered: set[str] = set()
     while len(chosen) < limit:
-        left = [sentence for sentence in sentences if sentence not in chosen]
-        if not left:
+        remaining = [sentence for sentence in sentences if sentence not in chosen]
+        if not remaining:
             break
-        best = max(left, key=lambda text: _worth(corpus, set(words(text)), asked, said))
+        best = max(remaining, key=lambda text: _gain(corpus, set(words(text)), terms, covered))
         chosen.append(best)
-        said |= set(words(best))
+        covered |= set(words(best))
     return [sentence for sentence in sentences if sentence in chosen]
 
 
-def _worth(corpus: Corpus, held: set[str], asked: set[str], said: set[str]) -> float:
-    fit = sum(corpus.rarity(word) for word in held & asked)
-    repeated = len(held & said) / max(len(held), 1)
+def _gain(corpus: Corpus, held: set[str], terms: set[str], covered: set[str]) -> float:
+    # The fit counts only as far as the sentence is new: maximal marginal relevance, in its simplest form.
+    fit = sum(corpus.rarity(word) for word in held & terms)
+    repeated = len(held & covered) / max(len(held), 1)
     return fit * (1 - repeated)

@@ -1,4 +1,4 @@
-"""Where an agent's ideas come from: the built-in corpus, or a chat model."""
+"""The sources of an agent's ideas: the built-in library, or a chat model."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ WORTH_READING = 0.3
 
 @dataclass(frozen=True)
 class Exploration:
-    """What looking into a lead brought.
+    """The result of exploring a lead.
 
     Attributes:
-        findings: Title and text of each.
-        follow_ups: What to look into next.
+        findings: Title and text of each finding.
+        follow_ups: Leads to explore next.
     """
 
     findings: Sequence[tuple[str, str]]
@@ -33,10 +33,10 @@ class Exploration:
 
 
 class Mind(Protocol):
-    """What explorers and the synthesizer think with.
+    """The source of ideas of explorers and the synthesizer.
 
     Attributes:
-        name: What to call it before people.
+        name: Its name in what a person reads.
     """
 
     name: str
@@ -58,6 +58,7 @@ class Librarian:
 
     async def explore(self, question: str, lead: str, known: Collection[str]) -> Exploration:
         """Find the best passages that nobody has found yet, and what leads on from them."""
+        # The first lead is the question itself: it opens others and may find more.
         is_first = lead == question
         hits = self._corpus.search(lead, limit=MOST_FINDINGS + len(known))
         bar = WORTH_READING * hits[0].score if hits else 0.0
@@ -87,7 +88,7 @@ class ChatModel:
 
     Args:
         model: A ``BaseChatModel``.
-        name: What to call it before people.
+        name: Its name in what a person reads.
     """
 
     def __init__(self, model: Any, name: str = "a chat model") -> None:
@@ -121,12 +122,12 @@ class ChatModel:
         return [line[:80] for line in lines if line][:MOST_FOLLOW_UPS]
 
     async def _ask(self, prompt: str) -> str:
-        answer = await self._model.ainvoke(prompt)
-        return str(answer.text).strip()
+        response = await self._model.ainvoke(prompt)
+        return str(response.text).strip()
 
 
 class NoChatModelError(Exception):
-    """The chat model that was asked for cannot be made; the text says why."""
+    """The chat model cannot be made; the text says why."""
 
 
 def chat_model(name: str) -> ChatModel:

@@ -1,4 +1,4 @@
-"""``memx demo``: a server of its own, the team on it, and the view."""
+"""``memx demo``: a server in a temporary folder, a run of the team on it, and the view of the run."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def run_demo(console: Console, question: str, *, mind: Mind, pace: float, deadli
     """Start a server, let the team answer ``question`` on it, and show how.
 
     Args:
-        console: Where to show it.
-        question: What to answer.
-        mind: What the agents think with.
+        console: The terminal or file that shows the run.
+        question: The question.
+        mind: The source of the agents' ideas.
         pace: Seconds that an agent takes over each step.
         deadline: Seconds after which it has failed.
 
@@ -62,7 +62,10 @@ def run_demo(console: Console, question: str, *, mind: Mind, pace: float, deadli
 
 
 async def _abandoning_threads(work: Awaitable[T]) -> T:
-    """Run ``work``; at its end, wait for no thread that a chat model may still be in."""
+    """Run ``work``, and at its end wait for no thread of the default executor.
+
+    A chat model may hang in such a thread for ever; the deadline of the run must hold all the same.
+    """
     asyncio.get_running_loop().set_default_executor(_Threads())
     return await work
 
@@ -73,12 +76,12 @@ class _Threads(ThreadPoolExecutor):
 
 
 def _facts(view: View, outcome: Outcome) -> list[str]:
-    told = (
+    fact = (
         f"{view.changes} changes by {view.writers} writers in {outcome.seconds:.1f} s, all pushed"
     )
     if outcome.races_lost:
-        told += f". Claims that came second, were refused and lost nothing: {outcome.races_lost}"
-    return [f"{told}."]
+        fact += f". Claims that came second, were refused and lost nothing: {outcome.races_lost}"
+    return [f"{fact}."]
 
 
 def _settings(folder: Path, api_key: str) -> Settings:

@@ -1,4 +1,4 @@
-"""One run of the team: starts the agents, ends them, and says how it went."""
+"""One run of the team: its agents, its deadline and its outcome."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class TeamFailedError(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run went.
+    """The outcome of a run.
 
     Attributes:
         summary: The final summary.
         races_lost: How often an explorer found that another had claimed a lead first.
-        seconds: What the run took.
+        seconds: The length of the run.
     """
 
     summary: Mapping[str, Any]
@@ -51,10 +51,10 @@ async def run_team(
     """Let the team answer ``question``.
 
     Args:
-        open_memory: Gives the agent of a name its own context.
-        question: What to answer.
-        mind: What explorers and the synthesizer think with.
-        show: Is called with every change.
+        open_memory: Returns a context for the agent of a name.
+        question: The question.
+        mind: The source of ideas of explorers and the synthesizer.
+        show: Called with every change.
         board: The keys to work on.
         pace: Seconds that an agent takes over each step, for an audience.
         deadline: Seconds after which the run has failed.
@@ -75,7 +75,7 @@ async def run_team(
         synthesizer = SynthesizerAgent(await memory("synthesizer"), board, mind, pace=pace)
         monitor = MonitorAgent(await memory("monitor"), board, show)
         query = QueryAgent(await memory("query"), board)
-        async with _judged(deadline), asyncio.TaskGroup() as group:
+        async with _bounded(deadline), asyncio.TaskGroup() as group:
             group.create_task(_named("MonitorAgent", monitor.run()))
             await monitor.is_watching.wait()
             group.create_task(_named("SynthesizerAgent", synthesizer.run()))
@@ -88,13 +88,14 @@ async def run_team(
 
 
 @asynccontextmanager
-async def _judged(deadline: float) -> AsyncIterator[None]:
+async def _bounded(deadline: float) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(deadline):
             yield
     except TimeoutError:
         raise TeamFailedError(f"the agents found no answer within {deadline:g} s") from None
     except ExceptionGroup as failures:
+        # The first failure has cancelled the other agents; it is the one that explains the end.
         raise failures.exceptions[0] from None
 
 

@@ -1,4 +1,4 @@
-"""How the demo looks: one line for each change, in colour on a terminal and plain elsewhere."""
+"""The view of a run: one line for each change, in colour on a terminal and plain elsewhere."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class View:
 
     @property
     def writers(self) -> int:
-        """How many writers' changes were shown."""
+        """The number of writers whose changes were shown."""
         return len(self._colours)
 
     def opening(self, where: str, mind: str) -> None:
-        """Say what is about to be seen."""
+        """Print the introduction."""
         self._print(Text.assemble(("memX demo", "bold"), (f"  {where}, {mind}", "dim")))
         self._print(Text("These agents share keys and nothing else. Each line is a change,", "dim"))
         self._print(
@@ -41,7 +41,7 @@ class View:
         )
 
     def change(self, change: Change) -> None:
-        """Show one change."""
+        """Print one change."""
         self.changes += 1
         self._started = change.ts if self._started is None else self._started
         colour = self._colour(change.writer)
@@ -57,7 +57,7 @@ class View:
         self._print(line)
 
     def closing(self, summary: Mapping[str, Any], facts: Iterable[str]) -> None:
-        """Show the answer, and ``facts`` on how it came about."""
+        """Print the answer, and ``facts`` about the run."""
         sources = _one_line("; ".join(summary["sources"])) or "nothing"
         answer = _one_line(summary["text"])
         if self._console.is_terminal:
@@ -86,7 +86,7 @@ def _one_line(text: str) -> str:
 
 
 def described(value: Mapping[str, Any] | None) -> str:
-    """Say in a few words what a key of the board holds."""
+    """Return a few words for the value of a key of the board."""
     match value:
         case {"ask": ask, "state": "open"}:
             return f"open: {ask}"
