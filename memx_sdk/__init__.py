@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from memx_sdk._version import __version__ as __version__
 from memx_sdk.errors import (
     BadAnswerError,
     CompactedError,
@@ -37,14 +38,14 @@ from memx_sdk.errors import (
 from memx_sdk.models import Change, ChangePage, Entry, Reset, TxnResult, Validation, WriteResult
 
 if TYPE_CHECKING:
-    from memx_sdk._async.agent import AsyncAgent
+    from memx_sdk._async.agents.agent import AsyncAgent
     from memx_sdk._async.client import AsyncMemxContext
+    from memx_sdk._async.feed.subscription import AsyncSubscription
     from memx_sdk._async.lock import AsyncLock
-    from memx_sdk._async.subscription import AsyncSubscription
-    from memx_sdk._sync.agent import Agent
+    from memx_sdk._sync.agents.agent import Agent
     from memx_sdk._sync.client import memxContext
+    from memx_sdk._sync.feed.subscription import Subscription
     from memx_sdk._sync.lock import Lock
-    from memx_sdk._sync.subscription import Subscription
 
 __all__ = [
     "Agent",
@@ -87,16 +88,15 @@ __all__ = [
     "memxContext",
 ]
 
-__version__ = "0.2.0"
 
 _HOME = {
-    "Agent": "memx_sdk._sync.agent",
-    "AsyncAgent": "memx_sdk._async.agent",
+    "Agent": "memx_sdk._sync.agents.agent",
+    "AsyncAgent": "memx_sdk._async.agents.agent",
     "AsyncLock": "memx_sdk._async.lock",
     "AsyncMemxContext": "memx_sdk._async.client",
-    "AsyncSubscription": "memx_sdk._async.subscription",
+    "AsyncSubscription": "memx_sdk._async.feed.subscription",
     "Lock": "memx_sdk._sync.lock",
-    "Subscription": "memx_sdk._sync.subscription",
+    "Subscription": "memx_sdk._sync.feed.subscription",
     "memxContext": "memx_sdk._sync.client",
 }
 """What is imported at first use: HTTP takes a while to load, and the server needs none of it."""

@@ -8,8 +8,7 @@ from collections.abc import Coroutine, Mapping
 from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
-from memx_sdk.errors import MemxClosedError
-from memx_sdk.transport import (
+from memx_sdk.core.transport import (
     AsyncMessageStream,
     AsyncTransport,
     Request,
@@ -17,6 +16,7 @@ from memx_sdk.transport import (
     TransportFactory,
     TransportOptions,
 )
+from memx_sdk.errors import MemxClosedError
 
 T = TypeVar("T")
 

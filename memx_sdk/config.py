@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from memx_sdk.transport import TransportOptions
+from memx_sdk.core.transport import TransportOptions
 
 DEFAULT_BASE_URL: Final = "http://127.0.0.1:8000"
 """Where ``memx dev`` and ``memx serve`` listen."""

@@ -15,8 +15,8 @@
     │   ├── TooLargeError            a limit of the server, named in .detail
     │   ├── IdempotencyMismatchError the idempotency key was used for another request
     │   ├── TakenOverError           another subscriber holds the durable name now
-    │   ├── RateLimitedError         .retry_after; too many writes to one key
-    │   └── QuotaExceededError       no room for more keys, durable names or subscriptions
+    │   ├── RateLimitedError         .retry_after; too many requests of one API key
+    │   └── QuotaExceededError       no more keys, durable names or subscriptions fit
     ├── ServerError                  .status; the server failed (5xx)
     │   └── UnavailableError         .retry_after; it or its store cannot serve now
     ├── BadAnswerError               .status; what answered is no memX server
@@ -33,7 +33,6 @@ error holds the API key in its text.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -68,13 +67,7 @@ class MemxError(Exception):
         return f"{type(self).__name__}({self.code!r}, {self.detail!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A class that a transport has mixed has no name to be found by; its first base has.
-        named = (kind for kind in type(self).__mro__ if _is_found_by_name(kind))
-        return next(named), (self.code, self.detail, self.extra)
-
-
-def _is_found_by_name(kind: type) -> bool:
-    return getattr(sys.modules.get(kind.__module__), kind.__qualname__, None) is kind
+        return type(self), (self.code, self.detail, self.extra)
 
 
 class _AnsweredError(MemxError):
@@ -169,13 +162,13 @@ class TakenOverError(RequestError):
 
 
 class RateLimitedError(RequestError):
-    """Too many writes to one key; ``retry_after`` says when to come again."""
+    """The API key made too many requests; ``retry_after`` says when to come again."""
 
 
 class QuotaExceededError(RequestError):
-    """There is no room for more keys in the space, more durable names or more subscriptions.
+    """The quota of keys, of durable names or of subscriptions is used up.
 
-    The detail says which, how many there may be and how to make room.
+    The detail says which, how many there may be and how to free some.
     """
 
 

@@ -1,10 +1,9 @@
-"""The generator of the synchronous halves: it rewrites each package's ``_async`` into its ``_sync``.
+"""The generator that writes each ``_sync`` package from the ``_async`` package beside it.
 
-``python tools/unasync.py`` rewrites the ``_sync`` folders; with ``--check`` it only compares, and fails
-when a file there is missing, left over or stale. The flow of the client is written once, in
-``memx_sdk/_async``: what differs by nature (sleeping, waiting, background work) is in the two
-hand-written files named ``_concurrency.py``. LangChain calls its components from threads and from
-event loops, so ``langchain_memx`` is generated in the same way.
+``python tools/unasync.py`` rewrites them; with ``--check`` it only looks, and fails when a file is missing, left
+over or stale. What a component does is written once, for coroutines, in a package named ``_async`` of any
+distribution: the SDK's client, the runner of its tools, an adapter's flows. What differs by nature (sleeping, waiting,
+background work) is in the two hand-written modules named ``_concurrency.py``.
 """
 
 from __future__ import annotations
@@ -12,11 +11,18 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = (ROOT / "memx_sdk", ROOT / "integrations/langchain/langchain_memx")
-TARGETS = tuple(package / "_sync" for package in PACKAGES)
+DISTRIBUTIONS = (
+    ROOT / "memx_sdk",
+    ROOT / "integrations/langchain/langchain_memx",
+    ROOT / "integrations/autogen/autogen_memx",
+    ROOT / "integrations/mcp/memx_mcp",
+)
+SOURCE_NAME = "_async"
+TARGET_NAME = "_sync"
 
 HAND_WRITTEN = frozenset({"_concurrency.py"})
 
@@ -60,27 +66,32 @@ def translate(text: str) -> str:
     return text
 
 
-def generate() -> dict[Path, str]:
-    """Return what every generated file should hold, by its path."""
+def sources() -> list[Path]:
+    """Return every asynchronous package, in all distributions."""
+    return sorted(
+        folder
+        for distribution in DISTRIBUTIONS
+        for folder in distribution.rglob(SOURCE_NAME)
+        if folder.is_dir()
+    )
+
+
+def generate(source: Path, target: Path) -> dict[Path, str]:
+    """Return what every generated file of one package should hold, by its path."""
     wanted = {}
-    for package in PACKAGES:
-        for source in sorted((package / "_async").glob("*.py")):
-            if source.name in HAND_WRITTEN:
-                continue
-            try:
-                body = translate(source.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise SystemExit(f"{source.relative_to(ROOT)}: {error}") from None
-            header = HEADER.format(source=source.relative_to(ROOT).as_posix())
-            wanted[package / "_sync" / source.name] = header + body
+    for path in written_in(source):
+        try:
+            body = translate(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise SystemExit(f"{path.relative_to(ROOT)}: {error}") from None
+        header = HEADER.format(source=path.relative_to(ROOT).as_posix())
+        wanted[target / path.relative_to(source)] = header + body
     return wanted
 
 
-def stale(wanted: dict[Path, str]) -> list[Path]:
-    """Return the files of the synchronous halves that are not as they should be."""
-    present = {
-        path for target in TARGETS for path in target.glob("*.py") if path.name not in HAND_WRITTEN
-    }
+def stale(wanted: dict[Path, str], target: Path) -> list[Path]:
+    """Return the files of a synchronous package that are not as they should be."""
+    present = set(written_in(target))
     differing = {
         path
         for path, text in wanted.items()
@@ -89,22 +100,38 @@ def stale(wanted: dict[Path, str]) -> list[Path]:
     return sorted(differing | (present - wanted.keys()))
 
 
+def written_in(package: Path) -> Iterator[Path]:
+    """Yield the modules of a package and its subpackages that are not written twice by hand."""
+    for path in sorted(package.rglob("*.py")):
+        if path.name not in HAND_WRITTEN:
+            yield path
+
+
+def write(wanted: dict[Path, str], target: Path) -> None:
+    """Bring a synchronous package up to date."""
+    for path in stale(wanted, target):
+        if path in wanted:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(wanted[path], encoding="utf-8")
+        else:
+            path.unlink()
+
+
 def main() -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing, fail when stale")
     check = parser.parse_args().check
-    wanted = generate()
-    for path in stale(wanted):
-        if check:
-            print(
-                f"{path.relative_to(ROOT)} is stale: run python tools/unasync.py", file=sys.stderr
-            )
-        elif path in wanted:
-            path.write_text(wanted[path], encoding="utf-8")
-        else:
-            path.unlink()
-    return 1 if check and stale(wanted) else 0
+    found: list[Path] = []
+    for source in sources():
+        target = source.with_name(TARGET_NAME)
+        wanted = generate(source, target)
+        found += stale(wanted, target)
+        if not check:
+            write(wanted, target)
+    for path in found if check else ():
+        print(f"{path.relative_to(ROOT)} is stale: run python tools/unasync.py", file=sys.stderr)
+    return 1 if check and found else 0
 
 
 if __name__ == "__main__":

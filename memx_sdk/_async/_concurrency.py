@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
-from memx_sdk.transport import AsyncTransport, TransportFactory, TransportOptions
+from memx_sdk.core.transport import AsyncTransport, TransportFactory, TransportOptions
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -6,16 +6,14 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self, TypeVar
+from typing import Final, Self, TypeVar
 
 from memx_sdk._async._concurrency import Event, Worker, sleep, spawn
+from memx_sdk._async.feed.subscription import AsyncSubscription
+from memx_sdk._async.operations import AsyncOperations
 from memx_sdk.core.retry import chance
 from memx_sdk.errors import ConflictError, LockLostError, MemxError, MemxTimeout
 from memx_sdk.models import Change, Reset
-
-if TYPE_CHECKING:
-    from memx_sdk._async.subscription import AsyncSubscription
-    from memx_sdk._async.watching import AsyncWatching
 
 log = logging.getLogger("memx_sdk")
 
@@ -40,27 +38,33 @@ class AsyncLock:
     that refuse a token lower than one it has seen.
 
     Args:
-        context: Where the key is. It must be readable and writable.
+        operations: Read and write the space that the key is in.
+        subscribe: Watches a key of it.
         key: The lock's name, and nothing else's.
         ttl: Seconds until the lock of a silent holder is free.
         timeout: Seconds that entering the ``with`` block waits for the lock; None waits for ever.
+        holder: The name that those who read the key see.
         released: When which lock was given back, shared by all locks of the context.
     """
 
     def __init__(
         self,
-        context: AsyncWatching,
+        operations: AsyncOperations,
+        subscribe: Callable[[str], AsyncSubscription],
         key: str,
         ttl: float,
         *,
         timeout: float | None = None,
+        holder: str | None = None,
         released: dict[str, float] | None = None,
     ) -> None:
         if not ttl > 0:
             raise ValueError(f"ttl must be a number of seconds above 0, not {ttl!r}")
         self.key = key
         self.ttl = ttl
-        self._context = context
+        self._operations = operations
+        self._subscribe = subscribe
+        self._holder = holder
         self._timeout = timeout
         self._released = {} if released is None else released
         self._token: int | None = None
@@ -131,7 +135,7 @@ class AsyncLock:
         lost = self.lost
         self._token = self._heart = None
         try:
-            await self._context.delete(self.key, if_revision=token)
+            await self._operations.delete(self.key, if_revision=token)
         except ConflictError:
             lost = True
         except MemxError as error:
@@ -169,10 +173,9 @@ class AsyncLock:
 
     async def _try(self) -> bool:
         started = time.monotonic()
-        holder = {"holder": self._context.agent_name}
         try:
-            taken = await self._context.set(
-                self.key, holder, if_revision=0, ttl=self.ttl, history=False
+            taken = await self._operations.set(
+                self.key, {"holder": self._holder}, if_revision=0, ttl=self.ttl, history=False
             )
         except ConflictError:
             return False
@@ -184,7 +187,7 @@ class AsyncLock:
 
     async def _take_turns(self, deadline: float | None) -> None:
         """Take the lock when its holder has let go of it, along with others who wait."""
-        async with self._context.subscribe(self.key) as changes:
+        async with self._subscribe(self.key) as changes:
             await self._next(changes.ready, deadline)
             missed = 1
             while not await self._try():
@@ -215,7 +218,7 @@ class AsyncLock:
         while not await self._stopping.wait(self.ttl / _HEARTBEATS_PER_TTL):
             started = time.monotonic()
             try:
-                await self._context.touch(self.key, self.ttl, if_revision=token)
+                await self._operations.touch(self.key, self.ttl, if_revision=token)
             except ConflictError:
                 self._lost.set()
                 return

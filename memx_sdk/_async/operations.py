@@ -1,4 +1,4 @@
-"""The calls that change something."""
+"""One method for each operation of the API."""
 
 from __future__ import annotations
 
@@ -6,19 +6,23 @@ import copy
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar, overload
 
 from memx_sdk._async._concurrency import call, sleep
-from memx_sdk._async.reading import AsyncReading
-from memx_sdk.core import writes
+from memx_sdk._async.caller import AsyncCaller
+from memx_sdk.core import durable, reads, writes
+from memx_sdk.core.calls import Call
 from memx_sdk.core.retry import CONTENTION
 from memx_sdk.core.writes import WriteOptions
 from memx_sdk.errors import ConflictError, MemxTimeout
-from memx_sdk.models import Entry, TxnResult, WriteResult
+from memx_sdk.models import Change, ChangePage, Entry, TxnResult, Validation, WriteResult
+
+M = TypeVar("M")
 
 
-class AsyncOperations(AsyncReading):
-    """Writes entries and schemas.
+class AsyncOperations:
+    """The operations of the API: each method is one request, or one for each page of a list.
 
     What the writes have in common:
 
@@ -26,7 +30,153 @@ class AsyncOperations(AsyncReading):
     `ConflictError` brings the present entry. ``ttl``: seconds until the entry expires. ``reason``:
     why, for the log. ``history=False``: the log does not keep the value. Each may raise
     `ForbiddenError`, `SchemaViolationError` and `InvalidRequestError`.
+
+    Args:
+        caller: Sends the requests.
     """
+
+    def __init__(self, caller: AsyncCaller) -> None:
+        self._caller = caller
+
+    @overload
+    async def get(self, key: str, *, at: int | None = None) -> Entry | None: ...
+    @overload
+    async def get(self, key: str, *, at: int | None = None, model: type[M]) -> Entry[M] | None: ...
+    @overload
+    async def get(self, key: str, *, at: int | None = None, model: Any) -> Entry | None: ...
+
+    async def get(self, key: str, *, at: int | None = None, model: Any = None) -> Entry[Any] | None:
+        """Read an entry.
+
+        Args:
+            key: The key.
+            at: A revision: read the entry as it was then.
+            model: What the value is to be read as: a pydantic model, a dataclass, a TypedDict, or a
+                type made of these and the builtin ones, such as ``list[Decimal]``.
+
+        Returns:
+            The entry, or None where there is none.
+
+        Raises:
+            ModelError: The value does not fit ``model``.
+            CompactedError: The history no longer reaches back to ``at``.
+        """
+        return await self._caller.run(reads.get(key, at=at, model=model))
+
+    @overload
+    async def mget(self, keys: Iterable[str]) -> dict[str, Entry | None]: ...
+    @overload
+    async def mget(self, keys: Iterable[str], *, model: type[M]) -> dict[str, Entry[M] | None]: ...
+    @overload
+    async def mget(self, keys: Iterable[str], *, model: Any) -> dict[str, Entry | None]: ...
+
+    async def mget(self, keys: Iterable[str], *, model: Any = None) -> dict[str, Any]:
+        """Read several entries, all of one moment.
+
+        Args:
+            keys: The keys; the API key must be allowed to read each of them.
+            model: As for `get`.
+
+        Returns:
+            By key the entry, or None where there is none.
+        """
+        return await self._caller.run(reads.mget(keys, model=model))
+
+    async def keys(self, pattern: str = "*", *, limit: int | None = None) -> list[str]:
+        """List the keys that match a pattern and that the API key may read, sorted.
+
+        Args:
+            pattern: A glob over whole keys: ``*`` any run, ``?`` one character, ``[...]`` a set.
+            limit: How many at the most; None for all.
+        """
+        return await self._walk(partial(reads.keys, pattern), reads.KEYS_PER_PAGE, limit)
+
+    async def entries(self, pattern: str = "*", *, limit: int | None = None) -> list[Entry]:
+        """Read the entries whose keys match a pattern, sorted by key.
+
+        Args:
+            pattern: As for `keys`.
+            limit: How many at the most; None for all.
+        """
+        return await self._walk(partial(reads.entries, pattern), reads.ENTRIES_PER_PAGE, limit)
+
+    async def entry_page(
+        self, pattern: str = "*", *, limit: int = 100, after: str | None = None
+    ) -> reads.Page:
+        """Read one page of the entries whose keys match a pattern, sorted by key.
+
+        Args:
+            pattern: As for `keys`.
+            limit: How many at the most.
+            after: What the page before gave as ``next``; None for the first page.
+        """
+        return await self._caller.run(reads.entries(pattern, limit=limit, after=after))
+
+    async def history(self, key: str, limit: int = 20) -> list[Change]:
+        """Read what happened to a key, newest first.
+
+        Args:
+            key: The key.
+            limit: How many changes at the most.
+        """
+        return await self._caller.run(reads.history(key, limit=limit))
+
+    async def changes(
+        self,
+        pattern: str = "*",
+        *,
+        since: str | None = None,
+        wait: float = 0,
+        limit: int = 100,
+        event: str = "value",
+    ) -> ChangePage:
+        """Read a piece of the change log.
+
+        Args:
+            pattern: Which keys.
+            since: A cursor: what came after it; None from the oldest change that is kept.
+            wait: Seconds to wait for a change where there is none yet.
+            limit: How many changes at the most.
+            event: ``value``, ``schema`` or ``all``.
+
+        Raises:
+            CompactedError: The log no longer reaches back to ``since``; go on from ``.cursor``.
+            DivergedError: ``since`` is from a history that was lost; go on from ``.cursor``.
+        """
+        return await self._caller.run(
+            reads.changes(pattern, since=since, wait=wait, limit=limit, event=event)
+        )
+
+    async def cursor(self) -> str:
+        """Ask for the present position in the log: ``since`` it one sees all that comes later."""
+        return await self._caller.run(reads.cursor())
+
+    async def validate(self, key: str, value: Any) -> Validation:
+        """Ask whether the schema that governs a key would take a value; nothing is written."""
+        return await self._caller.run(reads.validate(key, value))
+
+    async def get_schema(self, key: str) -> dict[str, Any]:
+        """Read the schema of exactly this key or pattern.
+
+        Returns:
+            ``{"key", "schema"}``.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        return await self._caller.run(reads.get_schema(key))
+
+    async def schemas(self) -> list[dict[str, Any]]:
+        """Read every schema that the API key may read: ``{"key", "schema"}`` of each."""
+        return await self._caller.run(reads.schemas())
+
+    async def whoami(self) -> dict[str, Any]:
+        """Ask what the API key stands for: principal, space, scopes, writer, server limits."""
+        return await self._caller.run(reads.whoami())
+
+    async def presence(self) -> dict[str, Any]:
+        """Ask who is subscribed to the space or was active in it lately."""
+        return await self._caller.run(reads.presence())
 
     async def set(
         self,
@@ -52,13 +202,13 @@ class AsyncOperations(AsyncReading):
                 send it.
         """
         options = WriteOptions(if_revision, ttl, reason, history, idempotency_key)
-        return await self._run(writes.set(key, value, options))
+        return await self._caller.run(writes.set(key, value, options))
 
     async def delete(
         self, key: str, *, if_revision: int | None = None, reason: str | None = None
     ) -> WriteResult:
         """Remove a key; ``.deleted`` tells whether there was one."""
-        return await self._run(writes.delete(key, WriteOptions(if_revision, reason=reason)))
+        return await self._caller.run(writes.delete(key, WriteOptions(if_revision, reason=reason)))
 
     async def merge(
         self,
@@ -72,7 +222,7 @@ class AsyncOperations(AsyncReading):
     ) -> Entry:
         """Merge members into an object (RFC 7396): null removes one; a missing key starts empty."""
         options = WriteOptions(if_revision, ttl, reason, history)
-        return await self._run(writes.update(key, "merge", patch, options))
+        return await self._caller.run(writes.update(key, "merge", patch, options))
 
     async def patch(
         self,
@@ -86,7 +236,7 @@ class AsyncOperations(AsyncReading):
     ) -> Entry:
         """Apply JSON Patch operations (RFC 6902)."""
         options = WriteOptions(if_revision, ttl, reason, history)
-        return await self._run(writes.update(key, "patch", operations, options))
+        return await self._caller.run(writes.update(key, "patch", operations, options))
 
     async def increment(
         self,
@@ -108,7 +258,7 @@ class AsyncOperations(AsyncReading):
         """
         options = WriteOptions(if_revision, ttl, reason, history)
         bounds = {"minimum": minimum, "maximum": maximum}
-        return await self._run(writes.update(key, "increment", by, options, **bounds))
+        return await self._caller.run(writes.update(key, "increment", by, options, **bounds))
 
     async def append(
         self,
@@ -123,11 +273,11 @@ class AsyncOperations(AsyncReading):
     ) -> Entry:
         """Append items to a list and keep the last ``cap``; a missing key starts empty."""
         options = WriteOptions(if_revision, ttl, reason, history)
-        return await self._run(writes.update(key, "append", list(items), options, cap=cap))
+        return await self._caller.run(writes.update(key, "append", list(items), options, cap=cap))
 
     async def touch(self, key: str, ttl: float | None, *, if_revision: int | None = None) -> Entry:
         """Move only the expiry: ``ttl`` seconds from now, or None for never. No revision."""
-        return await self._run(writes.update(key, "touch", ttl, WriteOptions(if_revision)))
+        return await self._caller.run(writes.update(key, "touch", ttl, WriteOptions(if_revision)))
 
     async def txn(
         self,
@@ -149,7 +299,7 @@ class AsyncOperations(AsyncReading):
             reason: Why, for the log.
             idempotency_key: As for `set`.
         """
-        return await self._run(
+        return await self._caller.run(
             writes.txn(if_, then, else_, reason=reason, idempotency_key=idempotency_key)
         )
 
@@ -189,8 +339,8 @@ class AsyncOperations(AsyncReading):
             options = WriteOptions(entry.revision if entry else 0, ttl, reason)
             whole = [{"op": "add", "path": "", "value": value}]
             try:
-                return await self._run(writes.update(key, "patch", whole, options))
-            except ConflictError:
+                return await self._caller.run(writes.update(key, "patch", whole, options))
+            except ConflictError:  # another write came between the read and this one
                 attempt += 1
             delay = CONTENTION.jitter(attempt)
             if time.monotonic() + delay > deadline:
@@ -204,7 +354,7 @@ class AsyncOperations(AsyncReading):
             key: A key, or a pattern; a key's own schema goes before those of patterns.
             schema: A JSON Schema, or a pydantic model or dataclass to take it from.
         """
-        return await self._run(writes.set_schema(key, schema))
+        return await self._caller.run(writes.set_schema(key, schema))
 
     async def delete_schema(self, key: str) -> dict[str, Any]:
         """Remove the schema of exactly this key or pattern.
@@ -212,4 +362,32 @@ class AsyncOperations(AsyncReading):
         Raises:
             NotFoundError: There is none.
         """
-        return await self._run(writes.delete_schema(key))
+        return await self._caller.run(writes.delete_schema(key))
+
+    async def durable_subscriptions(self) -> list[dict[str, Any]]:
+        """List this API key's durable subscriptions: ``name``, ``cursor`` and who holds it."""
+        return await self._caller.run(durable.listing())
+
+    async def forget_durable(self, name: str) -> bool:
+        """Drop a durable subscription's cursor, so that its next subscriber begins anew.
+
+        Returns:
+            Whether there was one.
+        """
+        answer = await self._caller.run(durable.forget(name))
+        return bool(answer.get("forgotten"))
+
+    async def _walk(
+        self, page_of: Callable[..., Call[reads.Page]], page_size: int, limit: int | None
+    ) -> list[Any]:
+        """Read page by page until ``limit`` items are found or all are."""
+        found: list[Any] = []
+        after: str | None = None
+        while limit is None or len(found) < limit:
+            wanted = page_size if limit is None else min(page_size, limit - len(found))
+            page = await self._caller.run(page_of(limit=wanted, after=after))
+            found += page.items
+            after = page.next
+            if after is None:
+                break
+        return found

@@ -7,16 +7,14 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self, TypeVar
+from typing import Final, Self, TypeVar
 
 from memx_sdk._sync._concurrency import Event, Worker, sleep, spawn
+from memx_sdk._sync.feed.subscription import Subscription
+from memx_sdk._sync.operations import Operations
 from memx_sdk.core.retry import chance
 from memx_sdk.errors import ConflictError, LockLostError, MemxError, MemxTimeout
 from memx_sdk.models import Change, Reset
-
-if TYPE_CHECKING:
-    from memx_sdk._sync.subscription import Subscription
-    from memx_sdk._sync.watching import Watching
 
 log = logging.getLogger("memx_sdk")
 
@@ -41,27 +39,33 @@ class Lock:
     that refuse a token lower than one it has seen.
 
     Args:
-        context: Where the key is. It must be readable and writable.
+        operations: Read and write the space that the key is in.
+        subscribe: Watches a key of it.
         key: The lock's name, and nothing else's.
         ttl: Seconds until the lock of a silent holder is free.
         timeout: Seconds that entering the ``with`` block waits for the lock; None waits for ever.
+        holder: The name that those who read the key see.
         released: When which lock was given back, shared by all locks of the context.
     """
 
     def __init__(
         self,
-        context: Watching,
+        operations: Operations,
+        subscribe: Callable[[str], Subscription],
         key: str,
         ttl: float,
         *,
         timeout: float | None = None,
+        holder: str | None = None,
         released: dict[str, float] | None = None,
     ) -> None:
         if not ttl > 0:
             raise ValueError(f"ttl must be a number of seconds above 0, not {ttl!r}")
         self.key = key
         self.ttl = ttl
-        self._context = context
+        self._operations = operations
+        self._subscribe = subscribe
+        self._holder = holder
         self._timeout = timeout
         self._released = {} if released is None else released
         self._token: int | None = None
@@ -132,7 +136,7 @@ class Lock:
         lost = self.lost
         self._token = self._heart = None
         try:
-            self._context.delete(self.key, if_revision=token)
+            self._operations.delete(self.key, if_revision=token)
         except ConflictError:
             lost = True
         except MemxError as error:
@@ -170,10 +174,9 @@ class Lock:
 
     def _try(self) -> bool:
         started = time.monotonic()
-        holder = {"holder": self._context.agent_name}
         try:
-            taken = self._context.set(
-                self.key, holder, if_revision=0, ttl=self.ttl, history=False
+            taken = self._operations.set(
+                self.key, {"holder": self._holder}, if_revision=0, ttl=self.ttl, history=False
             )
         except ConflictError:
             return False
@@ -185,7 +188,7 @@ class Lock:
 
     def _take_turns(self, deadline: float | None) -> None:
         """Take the lock when its holder has let go of it, along with others who wait."""
-        with self._context.subscribe(self.key) as changes:
+        with self._subscribe(self.key) as changes:
             self._next(changes.ready, deadline)
             missed = 1
             while not self._try():
@@ -216,7 +219,7 @@ class Lock:
         while not self._stopping.wait(self.ttl / _HEARTBEATS_PER_TTL):
             started = time.monotonic()
             try:
-                self._context.touch(self.key, self.ttl, if_revision=token)
+                self._operations.touch(self.key, self.ttl, if_revision=token)
             except ConflictError:
                 self._lost.set()
                 return

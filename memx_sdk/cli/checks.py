@@ -16,7 +16,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from memx_sdk.transport import ENTRY_POINTS
+from memx_sdk.core.transport import ENTRY_POINTS
 
 MOST_SKEW = 5.0
 """Seconds by which two clocks may differ before it is worth a word; the server tells whole ones."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from memx_sdk.core import values
+from memx_sdk.core.transport import Request
 from memx_sdk.errors import InvalidRequestError
-from memx_sdk.transport import Request
 
 T = TypeVar("T")
 

@@ -4,36 +4,38 @@ from __future__ import annotations
 
 from typing import Any
 
-from memx_sdk.core.answers import read_record
 from memx_sdk.core.calls import Call, given, reading
-from memx_sdk.transport import Request
+from memx_sdk.core.responses import decode_object
+from memx_sdk.core.transport import Request
 
 
 def claim(name: str, holder: str) -> Call[str | None]:
     """Become the holder of ``name``; returns the cursor acknowledged last, None for a new name."""
-    return Call(_post("claim", name=name, holder=holder), lambda body: read_record(body)["cursor"])
+    return Call(
+        _post("claim", name=name, holder=holder), lambda body: decode_object(body)["cursor"]
+    )
 
 
 def acknowledge(name: str, holder: str, cursor: str | None) -> Call[dict[str, Any]]:
     """Say that everything up to ``cursor`` is done; None only asks whether one still holds."""
-    return Call(_post("ack", name=name, holder=holder, cursor=cursor), read_record)
+    return Call(_post("ack", name=name, holder=holder, cursor=cursor), decode_object)
 
 
 def release(name: str, holder: str) -> Call[dict[str, Any]]:
     """Stop being the holder; the cursor stays."""
-    return Call(_post("release", name=name, holder=holder), read_record)
+    return Call(_post("release", name=name, holder=holder), decode_object)
 
 
 def forget(name: str) -> Call[dict[str, Any]]:
     """Drop the cursor: the next holder begins anew."""
     request = reading("durable_forget", "/durable", given(name=name), method="DELETE")
-    return Call(request, read_record)
+    return Call(request, decode_object)
 
 
 def listing() -> Call[list[dict[str, Any]]]:
     """Ask for all durable subscriptions of the API key's principal."""
     request = reading("durable_list", "/durable", {})
-    return Call(request, lambda body: list(read_record(body)["durable"]))
+    return Call(request, lambda body: list(decode_object(body)["durable"]))
 
 
 def _post(what: str, **members: str | None) -> Request:

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
+from memx_sdk.core.transport import Request, Response
 from memx_sdk.protocol.errors import STATUS_BY_CODE
-from memx_sdk.transport import Request, Response
 
 _TRUE: Final = msgspec.Raw(b"true")
 

@@ -8,8 +8,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from memx_sdk.core import values
-from memx_sdk.core.answers import as_record, read, read_record
 from memx_sdk.core.calls import Call, given, reading
+from memx_sdk.core.responses import as_object, decode_object, read
 from memx_sdk.errors import BadAnswerError
 from memx_sdk.models import Change, ChangePage, Entry, Validation
 
@@ -71,19 +71,19 @@ def changes(
     """Read the log."""
     fields = given(pattern=pattern, since=since, limit=limit, event=event, wait=wait or None)
     request = reading("changes", "/changes", fields, patience=wait)
-    return Call(request, lambda body: ChangePage(read_record(body)))
+    return Call(request, lambda body: ChangePage(decode_object(body)))
 
 
 def validate(key: str, value: Any) -> Call[Validation]:
     """Ask whether a schema would take a value."""
     fields = {**given(key=key), "value": values.encode(value)}
     request = reading("validate", "/validate", fields, method="POST")
-    return Call(request, lambda body: Validation(read_record(body)))
+    return Call(request, lambda body: Validation(decode_object(body)))
 
 
 def get_schema(key: str) -> Call[dict[str, Any]]:
     """Read the schema of exactly this key or pattern."""
-    return Call(reading("get_schema", "/schema", given(key=key)), read_record)
+    return Call(reading("get_schema", "/schema", given(key=key)), decode_object)
 
 
 def schemas() -> Call[list[dict[str, Any]]]:
@@ -93,19 +93,19 @@ def schemas() -> Call[list[dict[str, Any]]]:
 
 def whoami() -> Call[dict[str, Any]]:
     """Ask what the API key may do."""
-    return Call(reading("whoami", "/whoami", {}), read_record)
+    return Call(reading("whoami", "/whoami", {}), decode_object)
 
 
 def presence() -> Call[dict[str, Any]]:
     """Ask who is active."""
-    return Call(reading("presence", "/presence", {}), read_record)
+    return Call(reading("presence", "/presence", {}), decode_object)
 
 
 def _entry(body: bytes, model: Any, key: str) -> Entry | None:
     answer = read(body)
     if answer is None:
         return None
-    entry: Entry = Entry(as_record(answer))
+    entry: Entry = Entry(as_object(answer))
     entry.setdefault("key", key)  # the first memX's server does not repeat it
     if model is not None:
         raw = msgspec.json.decode(body, type=_RawEntry)
@@ -114,7 +114,7 @@ def _entry(body: bytes, model: Any, key: str) -> Entry | None:
 
 
 def _entries_by_key(body: bytes, model: Any) -> dict[str, Entry | None]:
-    found = as_record(_member(body, "entries"))
+    found = as_object(_member(body, "entries"))
     if model is None:
         return {key: None if entry is None else Entry(entry) for key, entry in found.items()}
     texts = msgspec.json.decode(body, type=dict[str, msgspec.Raw])["entries"]
@@ -123,12 +123,12 @@ def _entries_by_key(body: bytes, model: Any) -> dict[str, Entry | None]:
 
 
 def _page(body: bytes, name: str, make: Callable[[Any], Any]) -> Page:
-    answer = read_record(body)
+    answer = decode_object(body)
     return Page([make(item) for item in answer.get(name, ())], answer.get("next"))
 
 
 def _member(body: bytes, name: str) -> Any:
     try:
-        return read_record(body)[name]
+        return decode_object(body)[name]
     except KeyError:
         raise BadAnswerError("bad_answer", f"the server's answer has no {name!r}") from None

@@ -13,9 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from memx_sdk.models import Change, Reset
+
+EventName = Literal["value", "schema", "all", "presence"]
+"""Which kinds of change a subscription is about."""
 
 NOW: Final = "now"
 """In place of a cursor: from the moment of subscribing, with a cursor told at once."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from memx_sdk.core import values
-from memx_sdk.core.answers import read_record
 from memx_sdk.core.calls import Call, given, writing
+from memx_sdk.core.responses import decode_object
 from memx_sdk.models import Entry, TxnResult, WriteResult
 
 
@@ -44,7 +44,7 @@ def set(key: str, value: Any, options: WriteOptions) -> Call[WriteResult]:
     """Set an entry."""
     fields = {**given(key=key), "value": values.encode(value), **options.fields()}
     request = writing("set", "/set", fields, idempotency_key=options.idempotency_key)
-    return Call(request, lambda body: WriteResult(read_record(body)))
+    return Call(request, lambda body: WriteResult(decode_object(body)))
 
 
 def delete(key: str, options: WriteOptions) -> Call[WriteResult]:
@@ -53,7 +53,7 @@ def delete(key: str, options: WriteOptions) -> Call[WriteResult]:
     request = writing(
         "delete", "/delete", fields, method="DELETE", idempotency_key=options.idempotency_key
     )
-    return Call(request, lambda body: WriteResult(read_record(body)))
+    return Call(request, lambda body: WriteResult(decode_object(body)))
 
 
 def update(
@@ -74,7 +74,7 @@ def update(
         **options.fields(),
     }
     request = writing("update", "/update", fields, idempotency_key=options.idempotency_key)
-    return Call(request, lambda body: Entry(read_record(body)))
+    return Call(request, lambda body: Entry(decode_object(body)))
 
 
 def txn(
@@ -93,15 +93,15 @@ def txn(
         **given(reason=reason),
     }
     request = writing("txn", "/txn", fields, idempotency_key=idempotency_key)
-    return Call(request, lambda body: TxnResult(read_record(body)))
+    return Call(request, lambda body: TxnResult(decode_object(body)))
 
 
 def set_schema(key: str, schema: Any) -> Call[dict[str, Any]]:
     """Register a schema, or that of a model."""
     fields = {**given(key=key), "schema": values.encode(values.schema_of(schema))}
-    return Call(writing("set_schema", "/schema", fields), read_record)
+    return Call(writing("set_schema", "/schema", fields), decode_object)
 
 
 def delete_schema(key: str) -> Call[dict[str, Any]]:
     """Remove a schema."""
-    return Call(writing("delete_schema", "/schema", given(key=key), method="DELETE"), read_record)
+    return Call(writing("delete_schema", "/schema", given(key=key), method="DELETE"), decode_object)

@@ -7,10 +7,10 @@ An adapter takes the tools that the API key permits from ``permitted_tools``, ru
     outcome = await runner.run("memx_get", {"key": "plan"})
 """
 
-from memx_sdk._async.briefing import AsyncBriefing
-from memx_sdk._async.tools import AsyncToolRunner
-from memx_sdk._sync.briefing import Briefing
-from memx_sdk._sync.tools import ToolRunner
+from memx_sdk.tools._async.briefing import AsyncBriefing
+from memx_sdk.tools._async.runner import AsyncToolRunner
+from memx_sdk.tools._sync.briefing import Briefing
+from memx_sdk.tools._sync.runner import ToolRunner
 from memx_sdk.tools.catalogue import TOOLS, ToolSpec, permitted_tools
 from memx_sdk.tools.explain import explain_bad_arguments, explain_error
 from memx_sdk.tools.outcome import ToolOutcome

@@ -71,7 +71,7 @@ _ALL = (
         "To change a part of it, or a counter or list that others change too, use memx_update: it never "
         "loses another agent's change. To replace only what you have read, pass its revision as if_revision.",
         args.SetArguments,
-        results.WriteResult,
+        results.WrittenResult,
         frozenset({"write"}),
         destructive=True,
         idempotent=True,
@@ -83,7 +83,7 @@ _ALL = (
         "patch, increment a number, or append items to a list. A missing key starts empty. "
         "Returns the new value.",
         args.UpdateArguments,
-        results.WriteResult,
+        results.WrittenResult,
         frozenset({"write"}),
         destructive=True,
     ),

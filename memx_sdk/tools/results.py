@@ -35,7 +35,7 @@ class ListResult(BaseModel):
     more: Annotated[bool, Field(description="There are more than the limit let through.")] = False
 
 
-class WriteResult(BaseModel):
+class WrittenResult(BaseModel):
     """A write that happened."""
 
     key: str

@@ -15,14 +15,14 @@ DEADLINE = 10.0
 
 @asynccontextmanager
 async def subscribed(
-    half: Half, url: str, pattern: str = "*", *args: Any, timeout: float = 5.0, **wish: Any
+    half: Half, url: str, pattern: str = "*", *args: Any, timeout: float = 5.0, **options: Any
 ) -> AsyncIterator[Any]:
     """A subscription whose methods are awaited in either half."""
     async with make_context(half, "key", url, timeout=timeout) as ctx:
         if half == "async":
-            yield ctx.subscribe(pattern, *args, **wish)
+            yield ctx.subscribe(pattern, *args, **options)
         else:
-            yield InThread(ctx.target.subscribe(pattern, *args, **wish))
+            yield InThread(ctx.target.subscribe(pattern, *args, **options))
 
 
 class Recorder:
@@ -51,11 +51,11 @@ async def taken(subscription: Any, count: int) -> list[tuple[str, int]]:
     return [(change.key, change.revision) for change in changes]
 
 
-def subscribe(ctx: Any, *args: Any, **wish: Any) -> Any:
+def subscribe(ctx: Any, *args: Any, **options: Any) -> Any:
     """Subscribe in either half; the subscription's methods are awaited."""
     if isinstance(ctx, InThread):
-        return InThread(ctx.target.subscribe(*args, **wish))
-    return ctx.subscribe(*args, **wish)
+        return InThread(ctx.target.subscribe(*args, **options))
+    return ctx.subscribe(*args, **options)
 
 
 @asynccontextmanager

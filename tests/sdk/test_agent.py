@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from memx_sdk import Change, ForbiddenError
-from tests.sdk.desk import Desk
+from tests.sdk.agent_harness import AgentHarness
 from tests.sdk.feed_server import FeedServer
 from tests.sdk.halves import Half, Link, make_context
 from tests.sdk.streams import DEADLINE, Recorder
@@ -25,13 +25,13 @@ async def ctx(link: Link) -> AsyncIterator[Any]:
 
 
 async def test_handlers_run_on_what_they_asked_for(ctx: Any, prefix: str) -> None:
-    desk = Desk(ctx)
-    desk.on(f"{prefix}:a*")
-    desk.on(f"{prefix}:b")
-    async with desk:
+    agent = AgentHarness(ctx)
+    agent.on(f"{prefix}:a*")
+    agent.on(f"{prefix}:b")
+    async with agent:
         for name in ("a1", "c", "b", "a2"):
             await ctx.set(f"{prefix}:{name}", name)
-        assert sorted(await desk.holds(3)) == ["a1", "a2", "b"]
+        assert sorted(await agent.holds(3)) == ["a1", "a2", "b"]
 
 
 async def test_one_key_in_order_and_different_keys_side_by_side(ctx: Any, prefix: str) -> None:
@@ -49,17 +49,17 @@ async def test_one_key_in_order_and_different_keys_side_by_side(ctx: Any, prefix
         with lock:
             running[change.key] -= 1
 
-    desk = Desk(ctx)
-    desk.on(f"{prefix}:*", work)
-    async with desk:
+    agent = AgentHarness(ctx)
+    agent.on(f"{prefix}:*", work)
+    async with agent:
         for number in range(5):
             for name in "ab":
                 await ctx.set(f"{prefix}:{name}", number)
-        await desk.holds(10)
+        await agent.holds(10)
 
     assert set(most.values()) == {1}
     for name in "ab":
-        values = [each.value for each in desk.handled.items if each.key == f"{prefix}:{name}"]
+        values = [each.value for each in agent.handled.items if each.key == f"{prefix}:{name}"]
         assert values == list(range(5))
 
 
@@ -75,12 +75,12 @@ async def test_no_more_than_so_many_at_the_same_time(ctx: Any, prefix: str) -> N
         with lock:
             running -= 1
 
-    desk = Desk(ctx, concurrency=2)
-    desk.on(f"{prefix}:*", work)
-    async with desk:
+    agent = AgentHarness(ctx, concurrency=2)
+    agent.on(f"{prefix}:*", work)
+    async with agent:
         for number in range(12):
             await ctx.set(f"{prefix}:{number}", number)
-        await desk.holds(12)
+        await agent.holds(12)
 
     assert most == 2
 
@@ -93,12 +93,12 @@ async def test_what_fails_is_tried_again(ctx: Any, prefix: str) -> None:
         if attempts.count(1) < 3:
             raise RuntimeError("not yet")
 
-    desk = Desk(ctx)
-    desk.on(prefix, work, retries=2)
-    async with desk:
+    agent = AgentHarness(ctx)
+    agent.on(prefix, work, retries=2)
+    async with agent:
         await ctx.set(prefix, 1)
         await ctx.set(prefix, 2)
-        assert await desk.holds(2) == [1, 2]
+        assert await agent.holds(2) == [1, 2]
 
     assert attempts == [1, 1, 1, 2], "the key's next change waits"
 
@@ -110,14 +110,14 @@ async def test_what_fails_for_good_is_handed_to_the_hook(ctx: Any, prefix: str) 
         if change.value == 1:
             raise RuntimeError(f"cannot handle {change.value}")
 
-    desk = Desk(ctx)
+    agent = AgentHarness(ctx)
     hook = lambda change, error: given_up((change.value, str(error)))  # noqa: E731 - short
-    desk.on(prefix, fail, retries=0, on_error=hook)
-    async with desk:
+    agent.on(prefix, fail, retries=0, on_error=hook)
+    async with agent:
         await ctx.set(prefix, 1)
         await ctx.set(prefix, 2)
         assert await given_up.holds(1) == [(1, "cannot handle 1")]
-        assert await desk.holds(1) == [2]
+        assert await agent.holds(1) == [2]
 
 
 async def test_and_is_logged_where_there_is_none(
@@ -127,12 +127,12 @@ async def test_and_is_logged_where_there_is_none(
         if change.value == 1:
             raise RuntimeError("the model is away")
 
-    desk = Desk(ctx)
-    desk.on(prefix, fail, retries=0)
-    async with desk:
+    agent = AgentHarness(ctx)
+    agent.on(prefix, fail, retries=0)
+    async with agent:
         await ctx.set(prefix, 1)
         await ctx.set(prefix, 2)
-        await desk.holds(1)
+        await agent.holds(1)
 
     assert "the model is away" in caplog.text
     assert prefix in caplog.text
@@ -145,49 +145,49 @@ async def test_stopping_lets_handlers_finish(ctx: Any, prefix: str) -> None:
         started(change)
         time.sleep(0.1)
 
-    desk = Desk(ctx)
-    desk.on(prefix, work)
-    async with desk:
+    agent = AgentHarness(ctx)
+    agent.on(prefix, work)
+    async with agent:
         await ctx.set(prefix, 1)
         await started.holds(1)
-    assert await desk.holds(1) == [1]
+    assert await agent.holds(1) == [1]
 
 
 async def test_run_ends_with_stop_or_with_the_context(link: Link, prefix: str) -> None:
     for way in ("stop", "context"):
         async with link.context() as ctx:
-            desk = Desk(ctx)
-            desk.on(f"{prefix}:*")
-            running = asyncio.create_task(desk.awaited.run())
+            agent = AgentHarness(ctx)
+            agent.on(f"{prefix}:*")
+            running = asyncio.create_task(agent.awaited.run())
             async with asyncio.timeout(DEADLINE):
-                while not desk.handled.items:
+                while not agent.handled.items:
                     await ctx.set(f"{prefix}:{way}", 1)
                     await asyncio.sleep(0.02)
             if way == "stop":
-                await desk.awaited.stop()
+                await agent.awaited.stop()
         await asyncio.wait_for(running, DEADLINE)
 
 
 async def test_a_refusal_is_raised_by_run_and_by_start(link: Link, prefix: str) -> None:
     async with link.context("writer_key") as ctx:
         for start in ("run", "start"):
-            desk = Desk(ctx)
-            desk.on(prefix)
+            agent = AgentHarness(ctx)
+            agent.on(prefix)
             with pytest.raises(ForbiddenError):
-                await getattr(desk.awaited, start)()
-            await desk.awaited.stop()
+                await getattr(agent.awaited, start)()
+            await agent.awaited.stop()
 
 
 async def test_handlers_are_registered_before_the_start(ctx: Any, prefix: str) -> None:
-    desk = Desk(ctx)
-    desk.on(prefix)
-    async with desk:
+    agent = AgentHarness(ctx)
+    agent.on(prefix)
+    async with agent:
         with pytest.raises(RuntimeError):
-            desk.on(prefix)
+            agent.on(prefix)
         with pytest.raises(RuntimeError):
-            await desk.awaited.start()
+            await agent.awaited.start()
     with pytest.raises(ValueError, match="concurrency"):
-        Desk(ctx, concurrency=0)
+        AgentHarness(ctx, concurrency=0)
 
 
 async def test_a_gap_is_told_when_what_came_before_is_handled(
@@ -196,15 +196,15 @@ async def test_a_gap_is_told_when_what_came_before_is_handled(
     started, events = Recorder(), Recorder()
     release = threading.Event()
     async with make_context(half, "key", feed_server.url) as ctx:
-        desk = Desk(ctx)
+        agent = AgentHarness(ctx)
 
         def work(change: Change) -> None:
             started(change)
             release.wait(DEADLINE)
             events(change.key)
 
-        desk.on("*", work, on_reset=events)
-        async with desk:
+        agent.on("*", work, on_reset=events)
+        async with agent:
             await feed_server.commit("before")
             await started.holds(1)
             feed_server.space.commit("missed")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from memx_sdk import Change, TakenOverError
-from tests.sdk.desk import Desk
+from tests.sdk.agent_harness import AgentHarness
 from tests.sdk.halves import Link
 from tests.sdk.streams import DEADLINE, Recorder
 
@@ -31,9 +31,9 @@ async def test_a_hook_that_raises_stops_the_agent_and_the_change_comes_again(
     def fail(_: Change) -> None:
         raise ZeroDivisionError
 
-    desk = Desk(ctx, prefix)
-    desk.on(f"{prefix}:*", fail, retries=0, on_error=refuse, durable=True)
-    running = asyncio.create_task(desk.awaited.run())
+    agent = AgentHarness(ctx, prefix)
+    agent.on(f"{prefix}:*", fail, retries=0, on_error=refuse, durable=True)
+    running = asyncio.create_task(agent.awaited.run())
     await asyncio.sleep(0.1)
     while not running.done():
         await ctx.set(f"{prefix}:a", 1)
@@ -41,23 +41,23 @@ async def test_a_hook_that_raises_stops_the_agent_and_the_change_comes_again(
     with pytest.raises(ZeroDivisionError):
         await running
 
-    again = Desk(ctx, prefix)
+    again = AgentHarness(ctx, prefix)
     again.on(f"{prefix}:*", durable=True)
     async with again:
         assert (await again.holds(1))[0] == 1
 
 
 async def test_a_durable_handler_goes_on_where_it_stopped(ctx: Any, prefix: str) -> None:
-    desk = Desk(ctx, prefix)
-    desk.on(f"{prefix}:*", durable=True)
-    async with desk:
+    agent = AgentHarness(ctx, prefix)
+    agent.on(f"{prefix}:*", durable=True)
+    async with agent:
         await ctx.set(f"{prefix}:a", 1)
-        await desk.holds(1)
+        await agent.holds(1)
     await ctx.set(f"{prefix}:b", 2)
-    async with desk:  # the same agent may start again
-        assert await desk.holds(2) == [1, 2]
+    async with agent:  # the same agent may start again
+        assert await agent.holds(2) == [1, 2]
         await ctx.set(f"{prefix}:c", 3)
-        assert await desk.holds(3) == [1, 2, 3]
+        assert await agent.holds(3) == [1, 2, 3]
 
     names = [each["name"] for each in await ctx.durable_subscriptions()]
     assert f"{prefix}:{prefix}:*" in names
@@ -73,19 +73,19 @@ async def test_what_is_unfinished_is_not_acknowledged(ctx: Any, prefix: str) -> 
             release.wait(DEADLINE)
             raise RuntimeError("cut short")
 
-    desk = Desk(ctx, prefix)
-    desk.on(f"{prefix}:*", work, durable=True, retries=5)
-    async with desk:
+    agent = AgentHarness(ctx, prefix)
+    agent.on(f"{prefix}:*", work, durable=True, retries=5)
+    async with agent:
         await ctx.set(f"{prefix}:slow", "slow")
         await ctx.set(f"{prefix}:quick", "quick")
         await first_started.holds(1)
-        assert await desk.holds(1) == ["quick"]
-        stopping = asyncio.create_task(desk.awaited.stop())
+        assert await agent.holds(1) == ["quick"]
+        stopping = asyncio.create_task(agent.awaited.stop())
         await asyncio.sleep(0.05)
         release.set()
         await stopping
 
-    again = Desk(ctx, prefix)
+    again = AgentHarness(ctx, prefix)
     again.on(f"{prefix}:*", durable=True)
     async with again:
         assert sorted(await again.holds(2)) == ["quick", "slow"]
@@ -94,9 +94,9 @@ async def test_what_is_unfinished_is_not_acknowledged(ctx: Any, prefix: str) -> 
 async def test_a_newcomer_takes_over_and_the_old_agent_ends(
     ctx: Any, link: Link, prefix: str
 ) -> None:
-    old, newcomer = Desk(ctx, prefix), Desk(ctx, prefix)
-    for desk in (old, newcomer):
-        desk.on(f"{prefix}:*", durable=prefix)
+    old, newcomer = AgentHarness(ctx, prefix), AgentHarness(ctx, prefix)
+    for agent in (old, newcomer):
+        agent.on(f"{prefix}:*", durable=prefix)
     running = asyncio.create_task(old.awaited.run())
     async with asyncio.timeout(DEADLINE):
         while not old.handled.items:  # until it is under way

@@ -18,7 +18,7 @@ from memx_sdk import (
     Reset,
     TakenOverError,
 )
-from memx_sdk._async.durable import AsyncHold
+from memx_sdk._async.feed.durable import AsyncDurableClaim
 from tests.sdk.halves import Link
 from tests.sdk.streams import DEADLINE, Recorder, subscribe
 from tests.support.memx_server import Served
@@ -68,8 +68,8 @@ async def test_a_name_begins_when_its_first_subscriber_is_ready(ctx: Any, prefix
 async def test_a_new_name_may_begin_with_a_snapshot_or_at_a_cursor(ctx: Any, prefix: str) -> None:
     first = await ctx.set(f"{prefix}:a", 1)
     await ctx.set(f"{prefix}:b", 2)
-    for name, wish in {"s": {"snapshot": True}, "c": {"since": first.cursor}}.items():
-        async with subscribe(ctx, f"{prefix}:*", durable=f"{prefix}{name}", **wish) as changes:
+    for name, options in {"s": {"snapshot": True}, "c": {"since": first.cursor}}.items():
+        async with subscribe(ctx, f"{prefix}:*", durable=f"{prefix}{name}", **options) as changes:
             keys = [(await changes.next(timeout=DEADLINE)).key]
             if name == "s":
                 keys.append((await changes.next(timeout=DEADLINE)).key)
@@ -237,23 +237,26 @@ async def test_a_crash_at_any_moment_loses_nothing(link: Link, prefix: str) -> N
         assert set(seen) == set(await writing)
 
 
-async def _unheard(error: MemxError) -> None:
-    """Nobody listens."""
+async def _ignore(error: MemxError) -> None:
+    """Nobody is to hear of it."""
 
 
-async def test_who_gives_its_name_up_while_it_begins_hears_no_complaint(
+async def test_who_gives_its_name_up_while_it_begins_is_not_refused(
     server: Served, prefix: str
 ) -> None:
     async with AsyncMemxContext(server.fresh_key(), server.url) as ctx:
         cursor = (await ctx.set(prefix, 1)).cursor
-        hold, other = AsyncHold(ctx._run, prefix), AsyncHold(ctx._run, prefix)
-        await hold.claim(_unheard)
-        await hold.close()  # as an agent's handler does that stops the agent while it starts
-        await hold.begin(cursor)
+        claim, other = (
+            AsyncDurableClaim(ctx._caller.run, prefix),
+            AsyncDurableClaim(ctx._caller.run, prefix),
+        )
+        await claim.take(_ignore)
+        await claim.close()  # as an agent's handler does that stops the agent while it starts
+        await claim.begin(cursor)
 
-        taken = AsyncHold(ctx._run, prefix)
-        await taken.claim(_unheard)
-        await other.claim(_unheard)
+        taken = AsyncDurableClaim(ctx._caller.run, prefix)
+        await taken.take(_ignore)
+        await other.take(_ignore)
         with pytest.raises(TakenOverError):
             await taken.begin(cursor)
         await taken.close()

@@ -28,8 +28,8 @@ PATIENCE = {"stall": 0.3}
 
 def quick(ctx: Any, **options: Any) -> Any:
     """Make a context wait less between attempts."""
-    opened = getattr(ctx, "target", ctx)
-    opened._retry = replace(opened._retry, first_delay=0.01, **options)
+    caller = getattr(ctx, "target", ctx)._caller
+    caller._retry = replace(caller._retry, first_delay=0.01, **options)
     return ctx
 
 
@@ -126,7 +126,7 @@ ENDINGS: list[tuple[Fault, type[MemxError], type[Exception]]] = [
 
 
 @pytest.mark.parametrize(("fault", "kind", "foreign"), ENDINGS)
-async def test_without_retries_the_fault_is_told(
+async def test_without_retries_the_fault_is_raised(
     half: Half,
     proxy: FaultProxy,
     prefix: str,

@@ -7,8 +7,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from memx_sdk._async.http_pools import AsyncHttpPools
-from memx_sdk._sync.http_pools import HttpPools
+from memx_sdk._async.transports.http_pools import AsyncHttpPools
+from memx_sdk._sync.transports.http_pools import HttpPools
 
 
 class Client:

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from memx_sdk import errors
-from memx_sdk._async.http_transport import AsyncHttpTransport
-from memx_sdk._sync.http_transport import HttpTransport
+from memx_sdk._async.transports.http import AsyncHttpTransport
+from memx_sdk._sync.transports.http import HttpTransport
 from memx_sdk.config import options_from
 from tests.sdk.halves import Half, make_context
 

@@ -18,8 +18,8 @@ def change(key: str, revision: int, **members: Any) -> dict[str, Any]:
     return {"event": "value", "action": "set", "key": key, "revision": revision, **members}
 
 
-def started(**wish: Any) -> FeedState:
-    state = FeedState(FeedRequest("k*", **wish))
+def started(**options: Any) -> FeedState:
+    state = FeedState(FeedRequest("k*", **options))
     state.receive(LIVE)
     return state
 
@@ -195,11 +195,11 @@ class User:
 class Play:
     """A space, a subscription, its user, and the stream between them."""
 
-    def __init__(self, before: list[list[str]], **wish: Any) -> None:
+    def __init__(self, before: list[list[str]], **options: Any) -> None:
         self.space, self.user = Space(), User()
         for transaction in before:
             self.space.commit(*transaction)
-        self.state = FeedState(FeedRequest("*", **wish))
+        self.state = FeedState(FeedRequest("*", **options))
         self._stream: list[Frame] | None = None
 
     def run(self, course: list[tuple[str, Any]]) -> None:

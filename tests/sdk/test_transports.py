@@ -84,8 +84,8 @@ def loopback(monkeypatch: pytest.MonkeyPatch) -> type[Loopback]:
         assert group == "memx_sdk.transports"
         return [point] if name in (None, "loopback") else []
 
-    monkeypatch.setattr("memx_sdk._async.transports.entry_points", entry_points)
-    monkeypatch.setattr("memx_sdk._sync.transports.entry_points", entry_points)
+    monkeypatch.setattr("memx_sdk._async.transports.opening.entry_points", entry_points)
+    monkeypatch.setattr("memx_sdk._sync.transports.opening.entry_points", entry_points)
     Loopback.opened.clear()
     return Loopback
 

@@ -51,13 +51,25 @@ def test_what_has_no_synchronous_form_is_refused(source: str) -> None:
         unasync.translate(source)
 
 
-def test_missing_changed_and_left_over_files_are_stale(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(unasync, "TARGETS", [tmp_path])
-    wanted = {tmp_path / "a.py": "a", tmp_path / "b.py": "b", tmp_path / "c.py": "c"}
-    (tmp_path / "a.py").write_text("a")
+def test_missing_changed_and_left_over_files_are_stale(tmp_path: Path) -> None:
+    names = ("a.py", "b.py", "c.py", "inner/e.py")
+    wanted = {tmp_path / name: name for name in names}
+    (tmp_path / "a.py").write_text("a.py")
     (tmp_path / "b.py").write_text("changed by hand")
     (tmp_path / "d.py").write_text("left over")
     (tmp_path / "_concurrency.py").write_text("written by hand")
-    assert [path.name for path in unasync.stale(wanted)] == ["b.py", "c.py", "d.py"]
+    left_over = tmp_path / "inner" / "f.py"
+    left_over.parent.mkdir()
+    left_over.write_text("left over")
+
+    stale = unasync.stale(wanted, tmp_path)
+
+    found = [path.relative_to(tmp_path).as_posix() for path in stale]
+    assert found == ["b.py", "c.py", "d.py", "inner/e.py", "inner/f.py"]
+    unasync.write(wanted, tmp_path)
+    assert unasync.stale(wanted, tmp_path) == []
+
+
+def test_an_asynchronous_package_of_any_distribution_has_its_twin() -> None:
+    folders = {folder.relative_to(ROOT).as_posix() for folder in unasync.sources()}
+    assert folders >= {"memx_sdk/_async", "memx_sdk/tools/_async"}

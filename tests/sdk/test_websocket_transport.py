@@ -26,8 +26,8 @@ from memx_sdk import (
     UnauthenticatedError,
     memxContext,
 )
-from memx_sdk._async.multiplexed_stream import MOST_WAITING_BYTES
-from memx_sdk._sync.subscription import Subscription
+from memx_sdk._async.transports.websocket_stream import MOST_WAITING_BYTES
+from memx_sdk._sync.feed.subscription import Subscription
 from tests.sdk.halves import Half, make_context
 from tests.sdk.streams import DEADLINE, Recorder, no_leaks, subscribe
 from tests.sdk.tcp_proxy import TcpProxy

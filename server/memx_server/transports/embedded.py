@@ -11,7 +11,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
-from memx_sdk.core.answers import judge
+from memx_sdk.core.responses import success_body
 from memx_sdk.errors import MemxClosedError, MemxConnectionError, MemxTimeout
 from memx_sdk.transport import AsyncMessageStream, Request, Response, TransportOptions
 from memx_server.storage.sqlite import CannotOpen
@@ -58,7 +58,7 @@ class EmbeddedTransport:
         socket = InProcessSocket(server)
         refusal = await self._patiently(server, socket.open(scope), 0)
         if refusal is not None:
-            judge(refusal)
+            success_body(refusal)
             raise MemxConnectionError("connection", "the server opened no stream")
         return socket
 

@@ -1,0 +1,1 @@
+"""Agents: handlers that run when keys change, and their workers."""

@@ -1,0 +1,1 @@
+"""Feeds that outlive broken connections, and the subscriptions over them."""

@@ -1,0 +1,211 @@
+"""Follows one feed over as many streams as it takes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from typing import Final
+
+from memx_sdk._async._concurrency import Event, Lock
+from memx_sdk.core.reconnect import Backoff, refusal
+from memx_sdk.core.subscription import FeedRequest, FeedState, Received
+from memx_sdk.core.transport import AsyncMessageStream, AsyncTransport
+from memx_sdk.core.values import decode
+from memx_sdk.errors import (
+    MemxClosedError,
+    MemxConnectionError,
+    MemxError,
+    MemxTimeout,
+    error_from,
+)
+
+log = logging.getLogger("memx_sdk")
+
+_STEADY: Final = 10.0
+"""Seconds after which a stream has shown that it works, even if it brought nothing."""
+
+
+class AsyncReader:
+    """Hands on a feed's steps; reconnects, and resumes where it was.
+
+    It has no task of its own: who asks for the next step does the waiting. Several may ask at the
+    same time; one of them reads for all.
+
+    Args:
+        transport: Opens the streams.
+        request: What to watch.
+    """
+
+    def __init__(self, transport: AsyncTransport, request: FeedRequest) -> None:
+        self.request = request
+        self._transport = transport
+        self._state = FeedState(request)
+        self._backoff = Backoff()
+        self._not_before = 0.0
+        self._opened_at = 0.0
+        self._opened_with: str | None = None
+        self._stream: AsyncMessageStream | None = None
+        self._steps: deque[Received] = deque()
+        self._live = False
+        self._ended: MemxError | None = None
+        self._broken: MemxError | None = None
+        self._closing = Event()
+        self._lock = Lock()
+        self._turn: Event | None = None
+
+    async def next(self, timeout: float | None = None) -> Received:
+        """Return the next step.
+
+        Args:
+            timeout: Seconds to wait; None waits for ever, also for a server that is away.
+
+        Raises:
+            MemxTimeout: Nothing came in time; ask again at will.
+            MemxClosedError: ``close`` was called.
+            RequestError: The server refuses the subscription for good.
+        """
+        deadline = _deadline(timeout)
+        while True:
+            if self._ended is not None and self._closing.is_set():
+                raise self._ended
+            try:
+                return self._steps.popleft()
+            except IndexError:
+                await self._pull(deadline)
+
+    async def live(self, timeout: float | None = None) -> None:
+        """Return when the reader has first caught up with the present; raises as ``next`` does."""
+        deadline = _deadline(timeout)
+        while not self._live:
+            await self._pull(deadline)
+
+    def passed(self, cursor: str | None) -> str | None:
+        """Return where ``cursor`` has moved to by the positions that wait before the next item."""
+        for step in tuple(self._steps):
+            if step.item is not None:
+                break
+            cursor = step.cursor
+        return cursor
+
+    async def close(self) -> None:
+        """End the feed; closing twice is harmless."""
+        await self.end(MemxClosedError("closed", "the subscription was closed"))
+
+    async def end(self, error: MemxError) -> None:
+        """Hand nothing more on: whoever asks for a step gets ``error``, the first one given."""
+        self._ended = self._ended or error
+        self._steps.clear()
+        self._closing.set()
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            await stream.close()
+
+    async def _pull(self, deadline: float | None) -> None:
+        """Take one message, or wait while another caller does."""
+        async with self._lock:
+            theirs = self._turn
+            mine = Event() if theirs is None else None
+            self._turn = theirs or mine
+        if theirs is not None:
+            await self._wait(theirs, deadline)
+        elif mine is not None:
+            try:
+                await self._advance(deadline)
+            finally:
+                self._turn = None
+                mine.set()
+
+    async def _advance(self, deadline: float | None) -> None:
+        if self._ended is not None:
+            raise self._ended
+        stream = self._stream
+        if stream is None:
+            await self._connect(deadline)
+            return
+        try:
+            message = decode(await stream.receive(_remaining(deadline)))
+        except MemxTimeout:
+            raise
+        except MemxError as error:
+            await self._lost(error)
+        except ValueError:
+            await self._lost(MemxConnectionError("connection", "a message was no JSON"))
+        else:
+            if message.get("event") == "end":
+                await self._lost(error_from(message))
+            else:
+                self._take(self._state.receive(message))
+
+    def _take(self, steps: list[Received]) -> None:
+        self._live = self._live or any(step.live for step in steps)
+        if self._ended is None:
+            self._steps.extend(steps)
+
+    async def _connect(self, deadline: float | None) -> None:
+        pause = self._not_before - time.monotonic()
+        if pause > 0:
+            await self._pause(pause, deadline)
+            return
+        try:
+            stream = await self._open()
+        except MemxError as error:
+            await self._lost(error)
+            return
+        self._stream, self._broken = stream, None
+        self._opened_at, self._opened_with = time.monotonic(), self._state.cursor
+        if self._closing.is_set():
+            await stream.close()
+
+    async def _open(self) -> AsyncMessageStream:
+        path = f"/subscribe/{self.request.pattern}"
+        return await self._transport.connect(path, self._state.query())
+
+    async def _lost(self, error: MemxError) -> None:
+        """Settle when to try again; raise where that would not help."""
+        stream, self._stream = self._stream, None
+        self._state.disconnected()
+        if stream is not None:
+            await stream.close()
+        self._broken = error
+        if self._ended is not None:
+            raise self._ended from error
+        if (refused := refusal(error, established=self._live)) is not None:
+            self._ended = refused
+            raise refused from error
+        if self._worked(stream):
+            self._backoff.reset()
+        delay = self._backoff.next(error)
+        self._not_before = time.monotonic() + delay
+        level = logging.INFO if self._backoff.attempts == 1 else logging.WARNING
+        pattern = self.request.pattern
+        log.log(level, "the feed of %r broke (%s); next try in %.1f s", pattern, error, delay)
+
+    def _worked(self, stream: AsyncMessageStream | None) -> bool:
+        """Tell whether a stream got anywhere, or at least lasted."""
+        moved = self._state.cursor != self._opened_with
+        return stream is not None and (moved or time.monotonic() - self._opened_at > _STEADY)
+
+    async def _pause(self, seconds: float, deadline: float | None) -> None:
+        remaining = _remaining(deadline)
+        if remaining is not None and remaining < seconds:
+            await self._closing.wait(remaining)
+            raise self._timeout()
+        await self._closing.wait(seconds)
+
+    async def _wait(self, event: Event, deadline: float | None) -> None:
+        if not await event.wait(_remaining(deadline)):
+            raise self._timeout()
+
+    def _timeout(self) -> MemxTimeout:
+        if self._broken is None:
+            return MemxTimeout("timeout", "nothing happened in time")
+        return MemxTimeout("timeout", f"there is no connection: {self._broken.detail}")
+
+
+def _deadline(timeout: float | None) -> float | None:
+    return None if timeout is None else time.monotonic() + timeout
+
+
+def _remaining(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())

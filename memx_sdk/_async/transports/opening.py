@@ -1,0 +1,55 @@
+"""Which transport a context uses."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import Final
+
+from memx_sdk._async._concurrency import adopt
+from memx_sdk.core.transport import (
+    ENTRY_POINTS,
+    AsyncTransport,
+    TransportFactory,
+    TransportOptions,
+)
+
+_NAME_BY_SCHEME: Final = {"http": "http", "https": "http", "ws": "websocket", "wss": "websocket"}
+
+
+def open_transport(
+    choice: str | AsyncTransport | None, options: TransportOptions
+) -> AsyncTransport:
+    """Open a transport.
+
+    Args:
+        choice: ``http``, ``websocket``, the name of an installed one, or one ready made; None
+            chooses by the scheme of the base URL.
+        options: Where to, as whom.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
+    if choice is not None and not isinstance(choice, str):
+        return choice
+    scheme = options.base_url.partition(":")[0]
+    name = choice or _NAME_BY_SCHEME.get(scheme, scheme)
+    if name == "http":
+        from memx_sdk._async.transports.http import AsyncHttpTransport
+
+        return AsyncHttpTransport(options)
+    if name == "websocket":
+        from memx_sdk._async.transports.websocket import AsyncWebSocketTransport
+
+        return AsyncWebSocketTransport(options)
+    return adopt(_installed(name), options)
+
+
+def _installed(name: str) -> TransportFactory:
+    for found in entry_points(group=ENTRY_POINTS, name=name):
+        factory: TransportFactory = found.load()
+        return factory
+    others = ", ".join(sorted(found.name for found in entry_points(group=ENTRY_POINTS)))
+    raise ValueError(
+        f"there is no transport {name!r}; there are http, websocket{', ' if others else ''}{others}"
+        + ("" if others else " (`pip install memx-server` brings embedded)")
+    )

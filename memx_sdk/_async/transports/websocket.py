@@ -1,0 +1,202 @@
+"""The WebSocket transport: every operation and every subscription over one socket."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Final
+
+from memx_sdk._async._concurrency import Event, Lock, Worker, current_loop, spawn
+from memx_sdk._async.transports.websocket_connection import AsyncWebSocket, connect_websocket
+from memx_sdk._async.transports.websocket_stream import AsyncMultiplexedStream
+from memx_sdk.core.multiplex import (
+    Frame,
+    read_frame,
+    read_response,
+    request_frame,
+    subscribe_frame,
+    unsubscribe_frame,
+)
+from memx_sdk.core.reconnect import refusal
+from memx_sdk.core.responses import success_body
+from memx_sdk.core.transport import AsyncMessageStream, Request, Response, TransportOptions
+from memx_sdk.errors import MemxClosedError, MemxConnectionError, MemxError, MemxTimeout
+
+_PATH: Final = "/ws"
+_SUBSCRIBE: Final = "/subscribe/"
+_GOODBYE_SECONDS: Final = 2.0
+
+
+class AsyncWebSocketTransport:
+    """Opens the socket at its first use, and a new one at the first use after it broke.
+
+    Args:
+        options: Where to, as whom.
+    """
+
+    def __init__(self, options: TransportOptions) -> None:
+        self._options = options
+        self._opening = Lock()
+        self._session: _AsyncSession | None = None
+        self._loop: object | None = None
+        self._closed = False
+
+    async def request(self, request: Request) -> Response:
+        """Send ``request`` once; see `AsyncTransport.request`."""
+        session = await self._session_here()
+        number = session.number()
+        answer = await session.ask(number, request_frame(number, request), request.patience)
+        return read_response(request.op, answer)
+
+    async def connect(self, path: str, query: Mapping[str, str]) -> AsyncMessageStream:
+        """Open a subscription on the socket; see `AsyncTransport.connect`."""
+        session = await self._session_here()
+        return await session.subscribe(path.removeprefix(_SUBSCRIBE), query)
+
+    async def close(self) -> None:
+        """Close the socket; see `AsyncTransport.close`."""
+        self._closed = True
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _session_here(self) -> _AsyncSession:
+        """Return a working session; it belongs to the event loop that runs."""
+        session, loop = self._session, current_loop()
+        if session is not None and session.broken is None and self._loop is loop:
+            return session
+        async with self._opening:
+            session = self._session
+            if session is None or session.broken is not None or self._loop is not loop:
+                if self._closed:
+                    raise MemxClosedError("closed", "the context was closed")
+                socket = await connect_websocket(self._options, _PATH, {})
+                session = _AsyncSession(socket, self._options.timeout)
+                self._session, self._loop = session, loop
+        if self._closed:  # while it was being opened
+            await self.close()
+        return session
+
+
+class _Reply:
+    """What a request waits for."""
+
+    def __init__(self) -> None:
+        self.text: bytes | None = None
+        self.arrived = Event()
+
+
+class _AsyncSession:
+    """One socket's life: who waits for which frame.
+
+    Attributes:
+        broken: Why nothing can be sent any more; None while it works.
+    """
+
+    def __init__(self, socket: AsyncWebSocket, timeout: float) -> None:
+        self.broken: MemxError | None = None
+        self._socket = socket
+        self._timeout = timeout
+        self._numbers = itertools.count(1)
+        self._replies: dict[int, _Reply] = {}
+        self._opening: dict[int, AsyncMultiplexedStream] = {}
+        self._streams: dict[int, AsyncMultiplexedStream] = {}
+        self._reader: Worker = spawn("memx-socket", self._read)
+
+    def number(self) -> int:
+        """Draw the number of a request."""
+        return next(self._numbers)
+
+    async def ask(self, number: int, frame: bytes, patience: float = 0.0) -> bytes:
+        """Send a request, and return the frame that answers it."""
+        reply = self._replies[number] = _Reply()
+        try:
+            if self.broken is None:
+                await self._send(frame)
+                if not await reply.arrived.wait(self._timeout + patience):
+                    raise MemxTimeout("timeout", "the server did not answer in time")
+        finally:
+            self._replies.pop(number, None)
+        if reply.text is None:
+            raise self.broken or _broken(None)
+        return reply.text
+
+    async def subscribe(self, pattern: str, query: Mapping[str, str]) -> AsyncMultiplexedStream:
+        """Open a subscription; its first message may come right behind the answer."""
+        number = self.number()
+        stream = self._opening[number] = AsyncMultiplexedStream(snapshot="snapshot" in query)
+        try:
+            answer = await self.ask(number, subscribe_frame(number, pattern, query))
+            success_body(read_response("subscribe", answer))
+        except BaseException:  # if the server opens it yet, it is left at once
+            await stream.close()
+            raise
+        return stream
+
+    async def close(self) -> None:
+        """Close the socket and wait for its reader to end."""
+        await self._socket.close()
+        if not self._reader.is_current():
+            await self._reader.join(_GOODBYE_SECONDS)
+
+    async def _send(self, frame: bytes) -> None:
+        try:
+            await self._socket.send(frame)
+        except MemxConnectionError as error:
+            raise _broken(error) from error
+
+    async def _read(self) -> None:
+        """Hand every frame to whom it is for, until the socket breaks."""
+        reason: Exception | None = None
+        try:
+            while True:
+                text = await self._socket.receive()
+                self._dispatch(read_frame(text), text)
+        except (MemxConnectionError, ValueError) as error:
+            reason = error
+        finally:
+            self._break(_broken(reason))
+            await self._socket.close()
+
+    def _dispatch(self, frame: Frame, text: bytes) -> None:
+        if frame.id is not None:
+            self._answer(frame, text)
+        elif frame.sub is not None and (stream := self._streams.get(frame.sub)):
+            stream.put(frame.event, text)
+
+    def _answer(self, frame: Frame, text: bytes) -> None:
+        number = frame.id or 0
+        stream = self._opening.pop(number, None)
+        if stream is not None and frame.ok and frame.sub is not None:
+            self._streams[frame.sub] = stream
+            stream.opened(partial(self._leave, frame.sub))
+        if reply := self._replies.get(number):
+            reply.text = text
+            reply.arrived.set()
+
+    def _leave(self, sub: int) -> None:
+        """Tell the server without waiting, since the caller may be the one who reads the socket."""
+        if self._streams.pop(sub, None) is not None and self.broken is None:
+            spawn("memx-unsubscribe", self._send_quietly, unsubscribe_frame(self.number(), sub))
+
+    async def _send_quietly(self, frame: bytes) -> None:
+        with suppress(MemxConnectionError):
+            await self._socket.send(frame)
+
+    def _break(self, error: MemxError) -> None:
+        """Tell everyone who waits."""
+        self.broken = self.broken or error
+        for reply in list(self._replies.values()):
+            reply.arrived.set()
+        for stream in list(self._streams.values()):
+            stream.end(error)
+
+
+def _broken(reason: Exception | None) -> MemxError:
+    """Why requests fail: a refusal is final, anything else may be tried again."""
+    if isinstance(reason, MemxError) and (refused := refusal(reason, established=True)):
+        return refused
+    detail = "the connection broke" if reason is None else f"the connection broke: {reason}"
+    return MemxConnectionError("connection", detail)

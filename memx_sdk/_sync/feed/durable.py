@@ -1,0 +1,185 @@
+# Generated from memx_sdk/_async/feed/durable.py by tools/unasync.py; change that file, not this one.
+"""Durable subscriptions, whose position memX keeps for the next subscriber of their name."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from memx_sdk._sync._concurrency import Event, Lock, Worker, spawn
+from memx_sdk._sync.feed.reader import Reader
+from memx_sdk.core import durable
+from memx_sdk.core.calls import Call
+from memx_sdk.core.subscription import FeedRequest, FeedState
+from memx_sdk.core.transport import MessageStream, Transport
+from memx_sdk.errors import MemxClosedError, MemxError, TakenOverError
+
+log = logging.getLogger("memx_sdk")
+
+_CHECK_SECONDS: Final = 3.0
+"""How often a holder that acknowledges nothing makes sure that it still holds the name."""
+
+_PAUSE: Final = 0.05
+"""Seconds between two acknowledgements in the background; what comes meanwhile goes as one."""
+
+_PAUSE_AFTER_FAILURE: Final = 1.0
+_CLOSING_SECONDS: Final = 2.0
+
+Run = Callable[[Call[Any]], Any]
+
+
+class DurableClaim:
+    """One subscriber's claim to the name of a durable subscription.
+
+    The server keeps, by name, a holder and a cursor. A claim makes itself the holder, which ends
+    the claim that was there before; then it acknowledges cursors in the background, and gives the
+    name up at the end. The server refuses an acknowledgement of anybody but the holder, so that
+    two subscribers of one name never move its cursor by turns.
+
+    Args:
+        run: Makes a call.
+        name: The subscription's name.
+    """
+
+    def __init__(self, run: Run, name: str) -> None:
+        self.name = name
+        self._run = run
+        self._holder = uuid.uuid4().hex
+        self._lost: Callable[[MemxError], None] | None = None
+        self._processed: str | None = None
+        self._acknowledged: str | None = None
+        self._sending = Lock()
+        self._progress = Event()
+        self._closing = Event()
+        self._keeper: Worker | None = None
+
+    def take(self, lost: Callable[[MemxError], None]) -> str | None:
+        """Take the name over from whoever holds it.
+
+        Args:
+            lost: Called once, in the background, when another took it over.
+
+        Returns:
+            The cursor that was acknowledged last; None where there is none.
+        """
+        cursor: str | None = self._run(durable.claim(self.name, self._holder))
+        self._processed = self._acknowledged = cursor
+        self._lost = lost
+        self._keeper = spawn(f"memx-durable-{self.name}", self._keep)
+        return cursor
+
+    def processed(self, cursor: str | None) -> None:
+        """Have ``cursor`` acknowledged soon; None (within a snapshot) acknowledges nothing."""
+        if cursor is not None:
+            self._processed = cursor
+            self._progress.set()
+
+    def begin(self, cursor: str | None) -> None:
+        """Acknowledge ``cursor`` before returning, unless there is an acknowledged one already."""
+        if self._processed is None:
+            self.processed(cursor)
+        if self._processed != self._acknowledged:
+            try:
+                self._send()
+            except TakenOverError:
+                # ``close`` may have given the name up while this waited; then the refusal says only
+                # what the caller has done itself.
+                if not self._closing.is_set():
+                    raise
+
+    def acknowledge(self, cursor: str | None) -> None:
+        """Acknowledge ``cursor`` before returning.
+
+        Raises:
+            TakenOverError: Another holds the name now.
+            MemxError: The acknowledgement found no answer.
+        """
+        self.processed(cursor)
+        self._send()
+
+    def close(self) -> None:
+        """Acknowledge what was processed, and give the name up. Closing twice is harmless."""
+        if self._closing.is_set() or self._keeper is None:
+            return
+        self._closing.set()
+        self._progress.set()  # wakes the keeper, which looks at ``_closing`` next
+        if not self._keeper.is_current():
+            self._keeper.join(_CLOSING_SECONDS)
+        try:
+            # In this order: once the name is given up, an acknowledgement would be refused.
+            self._send()
+            self._run(durable.release(self.name, self._holder))
+        except MemxError as error:
+            log.info("the durable subscription %r could not be released: %s", self.name, error)
+
+    def _keep(self) -> None:
+        """Acknowledge what gets processed, and notice when another takes the name over."""
+        while True:
+            # Without progress the wait ends by time, and the acknowledgement carries no cursor: it
+            # only asks whether this is still the holder.
+            self._progress.wait(_CHECK_SECONDS)
+            if self._closing.is_set():
+                return
+            # Cleared before ``_send`` reads the cursor: progress that comes while it is under way
+            # sets the flag again, and costs one more round instead of being overlooked.
+            self._progress.clear()
+            pause = _PAUSE
+            try:
+                self._send()
+            except TakenOverError as error:
+                if self._lost is not None:
+                    self._lost(error)
+                return
+            except MemxClosedError:
+                return
+            except MemxError as error:
+                log.warning("%r could not be acknowledged and will be again: %s", self.name, error)
+                self._progress.set()
+                pause = _PAUSE_AFTER_FAILURE
+            self._closing.wait(pause)
+
+    def _send(self) -> None:
+        # One acknowledgement at a time: two under way could reach the server in the wrong order,
+        # and the older cursor would stand.
+        with self._sending:
+            processed = self._processed
+            cursor = None if processed == self._acknowledged else processed
+            self._run(durable.acknowledge(self.name, self._holder, cursor))
+            self._acknowledged = processed
+
+
+class DurableReader(Reader):
+    """A reader that begins where the last holder of a name had acknowledged.
+
+    Args:
+        transport: Opens the streams.
+        request: What to watch; where to begin if the name is new.
+        claim: The claim to the name.
+    """
+
+    def __init__(
+        self, transport: Transport, request: FeedRequest, claim: DurableClaim
+    ) -> None:
+        super().__init__(transport, request)
+        self._claim = claim
+        self._claimed = False
+
+    def live(self, timeout: float | None = None) -> None:
+        """Return when it has caught up, and memX knows where it began if that was now."""
+        super().live(timeout)
+        self._claim.begin(self.passed(None))
+
+    def _open(self) -> MessageStream:
+        # The name is taken once, before the first stream. Later streams of this reader resume from
+        # its own position; taking the name again would take it back from a newcomer.
+        if not self._claimed:
+            cursor = self._claim.take(self.end)
+            if cursor is None:
+                self._claim.processed(self.request.since)
+            else:
+                self._state = FeedState(dataclasses.replace(self.request, since=cursor))
+            self._claimed = True
+        return super()._open()

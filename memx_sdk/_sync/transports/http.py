@@ -1,0 +1,145 @@
+# Generated from memx_sdk/_async/transports/http.py by tools/unasync.py; change that file, not this one.
+"""The HTTP transport: pooled, kept-alive connections by httpx."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Final, cast
+from urllib.parse import quote, urlencode
+
+import httpx
+
+from memx_sdk._sync._concurrency import current_loop
+from memx_sdk._sync.transports.http_pools import LIMITS, HttpPools
+from memx_sdk._version import __version__
+from memx_sdk.config import shown_url
+from memx_sdk.core.transport import MessageStream, Request, Response, TransportOptions
+from memx_sdk.errors import InvalidRequestError, MemxClosedError, MemxError
+from memx_sdk.http_errors import exchange_error, status_error
+
+_CREDENTIAL: Final = "x-api-key"
+
+
+class HttpTransport:
+    """Sends each request over HTTP, and opens a WebSocket for each subscription.
+
+    Args:
+        options: Where to, as whom.
+        send_through: Replaces httpx's own transport, for tests.
+    """
+
+    def __init__(
+        self, options: TransportOptions, send_through: httpx.BaseTransport | None = None
+    ) -> None:
+        self._options = options
+        self._send_through = send_through
+        self._base_url = options.base_url
+        if self._base_url.startswith("ws"):
+            self._base_url = "http" + self._base_url.removeprefix("ws")
+        # Loading the certificates takes longer than many programs run; plain HTTP needs none.
+        self._verify = httpx.create_ssl_context() if self._base_url.startswith("https") else False
+        self._pools = HttpPools(self._open_client)
+        self._loop: object | None = None
+
+    def request(self, request: Request) -> Response:
+        """Send ``request`` once; see `Transport.request`."""
+        try:
+            answer = self._pools_here().send(self._http_request(request))
+        except (httpx.TransportError, httpx.DecodingError) as error:
+            raise self._failure(error) from error
+        except RuntimeError as error:
+            if not self._pools.first.is_closed:
+                raise
+            raise MemxClosedError("closed", "the context was closed meanwhile") from error
+        return Response(
+            status=answer.status_code,
+            body=answer.content,
+            content_type=answer.headers.get("content-type", ""),
+            headers=answer.headers,
+            convert_error=partial(_as_status_error, answer),
+        )
+
+    def connect(self, path: str, query: Mapping[str, str]) -> MessageStream:
+        """Open a WebSocket; see `Transport.connect`."""
+        from memx_sdk._sync.transports.websocket_connection import connect_websocket
+
+        return connect_websocket(self._options, path, query)
+
+    def close(self) -> None:
+        """Close the pool; see `Transport.close`."""
+        # What belongs to an event loop that has ended cannot be closed by another one.
+        self._pools_here().close()
+
+    def _open_client(self) -> httpx.Client:
+        headers = {
+            "accept": b"application/json",
+            "content-type": b"application/json",
+            "user-agent": f"memx-sdk/{__version__}".encode(),
+        }
+        if self._options.api_key is not None:
+            headers[_CREDENTIAL] = self._options.api_key.encode()
+        if self._options.agent is not None:
+            headers["x-memx-agent"] = self._options.agent.encode()
+        return httpx.Client(
+            headers=cast("Mapping[bytes, bytes]", headers),
+            timeout=self._options.timeout,
+            limits=LIMITS,
+            transport=self._send_through,
+            verify=self._verify,
+        )
+
+    def _pools_here(self) -> HttpPools:
+        """Return the pools; new ones where another event loop runs than before."""
+        loop = current_loop()
+        if self._loop is not None and self._loop is not loop and not self._pools.first.is_closed:
+            self._pools = HttpPools(self._open_client)
+        self._loop = loop
+        return self._pools
+
+    def _http_request(self, request: Request) -> httpx.Request:
+        url = self._base_url + request.path
+        body = None
+        if request.method not in ("GET", "DELETE"):
+            body = request.body()
+        elif request.fields:
+            url += "?" + urlencode(request.query(), quote_via=quote, safe="")
+        headers = {}
+        if request.idempotency_key is not None:
+            headers["idempotency-key"] = request.idempotency_key.encode()
+        try:
+            return self._pools.first.build_request(
+                request.method,
+                url,
+                content=body,
+                headers=cast("Mapping[bytes, bytes]", headers),
+                timeout=self._timeout(request),
+            )
+        except httpx.InvalidURL as error:
+            raise InvalidRequestError(
+                "invalid_request", f"the request does not fit a URL: {error}"
+            ) from None
+
+    def _timeout(self, request: Request) -> httpx.Timeout:
+        usual = self._options.timeout
+        return httpx.Timeout(usual, read=usual + request.patience)
+
+    def _failure(self, error: httpx.RequestError) -> MemxError:
+        where = shown_url(self._base_url)
+        reason = str(error) or type(error).__name__
+        _hide_credential(error.request)
+        return exchange_error(
+            error, f"{where} did not answer: {reason}; is the server running, and base_url right?"
+        )
+
+
+def _as_status_error(answer: httpx.Response, error: MemxError) -> MemxError:
+    """Return ``error`` as one that code for httpx catches too."""
+    _hide_credential(answer.request)
+    return status_error(error, answer)
+
+
+def _hide_credential(request: httpx.Request) -> None:
+    """Take the API key out of a request that was sent, since errors get printed and reported."""
+    if _CREDENTIAL in request.headers:
+        request.headers[_CREDENTIAL] = "[hidden]"

@@ -1,0 +1,78 @@
+# Generated from memx_sdk/_async/transports/http_pools.py by tools/unasync.py; change that file, not this one.
+"""Pools of few connections each, for programs that have many requests under way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import httpx
+
+_POOLS: Final = 8
+_UNDER_WAY: Final = 8
+"""How many requests are under way in a pool before there is another one."""
+
+LIMITS: Final = httpx.Limits(
+    max_connections=2 * _UNDER_WAY,
+    max_keepalive_connections=2 * _UNDER_WAY,
+    keepalive_expiry=4.0,  # servers commonly hang up after 5 s; a request must not meet that
+)
+
+
+class _AsyncPool:
+    """One client; ``under_way`` has an item for each request (threads add and take it at once)."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self.client = client
+        self.under_way: list[None] = []
+
+    @property
+    def has_room(self) -> bool:
+        return len(self.under_way) < _UNDER_WAY
+
+
+class HttpPools:
+    """Several httpx clients that share the work of one.
+
+    For each request httpx looks at all connections of a pool, and for each of them at all the
+    others: with 32 requests under way this took several times as long as the rest. There is one
+    pool until more are needed; then all are used by turns, so that each drops its old connections.
+
+    Args:
+        open_client: Opens a client with ``LIMITS``.
+    """
+
+    def __init__(self, open_client: Callable[[], httpx.Client]) -> None:
+        self._open_client = open_client
+        self._pools = [_AsyncPool(open_client())]
+        self._turn = 0
+
+    @property
+    def first(self) -> httpx.Client:
+        """A client that makes requests as all of them would."""
+        return self._pools[0].client
+
+    def send(self, request: httpx.Request) -> httpx.Response:
+        """Send a request once; raises what httpx raises."""
+        pool = self._choose()
+        pool.under_way.append(None)
+        try:
+            return pool.client.send(request)
+        finally:
+            pool.under_way.pop()
+
+    def close(self) -> None:
+        """Close every connection."""
+        for pool in self._pools:
+            pool.client.close()
+
+    def _choose(self) -> _AsyncPool:
+        pools = self._pools
+        for _ in pools:
+            self._turn = (self._turn + 1) % len(pools)
+            if pools[self._turn].has_room:
+                return pools[self._turn]
+        if len(pools) < _POOLS:
+            pools.append(_AsyncPool(self._open_client()))
+            return pools[-1]
+        return min(pools, key=lambda pool: len(pool.under_way))

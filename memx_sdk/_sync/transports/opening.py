@@ -1,0 +1,56 @@
+# Generated from memx_sdk/_async/transports/opening.py by tools/unasync.py; change that file, not this one.
+"""Which transport a context uses."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import Final
+
+from memx_sdk._sync._concurrency import adopt
+from memx_sdk.core.transport import (
+    ENTRY_POINTS,
+    Transport,
+    TransportFactory,
+    TransportOptions,
+)
+
+_NAME_BY_SCHEME: Final = {"http": "http", "https": "http", "ws": "websocket", "wss": "websocket"}
+
+
+def open_transport(
+    choice: str | Transport | None, options: TransportOptions
+) -> Transport:
+    """Open a transport.
+
+    Args:
+        choice: ``http``, ``websocket``, the name of an installed one, or one ready made; None
+            chooses by the scheme of the base URL.
+        options: Where to, as whom.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
+    if choice is not None and not isinstance(choice, str):
+        return choice
+    scheme = options.base_url.partition(":")[0]
+    name = choice or _NAME_BY_SCHEME.get(scheme, scheme)
+    if name == "http":
+        from memx_sdk._sync.transports.http import HttpTransport
+
+        return HttpTransport(options)
+    if name == "websocket":
+        from memx_sdk._sync.transports.websocket import WebSocketTransport
+
+        return WebSocketTransport(options)
+    return adopt(_installed(name), options)
+
+
+def _installed(name: str) -> TransportFactory:
+    for found in entry_points(group=ENTRY_POINTS, name=name):
+        factory: TransportFactory = found.load()
+        return factory
+    others = ", ".join(sorted(found.name for found in entry_points(group=ENTRY_POINTS)))
+    raise ValueError(
+        f"there is no transport {name!r}; there are http, websocket{', ' if others else ''}{others}"
+        + ("" if others else " (`pip install memx-server` brings embedded)")
+    )

@@ -1,0 +1,87 @@
+# Generated from memx_sdk/_async/transports/websocket_stream.py by tools/unasync.py; change that file, not this one.
+"""One subscription among many on a socket."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from memx_sdk._sync._concurrency import Event
+from memx_sdk.errors import MemxConnectionError, MemxError, MemxTimeout
+
+MOST_WAITING_BYTES: Final = 4 * 1024 * 1024
+"""What may wait for a slow reader; past it the subscription ends, and its reader resumes it."""
+
+
+class MultiplexedStream:
+    """Messages that wait for their reader, so that the socket never waits for one of its readers.
+
+    Args:
+        snapshot: It begins with a snapshot, which cannot be resumed in the middle, and so is let in
+            whole.
+    """
+
+    def __init__(self, *, snapshot: bool) -> None:
+        self._leave: Callable[[], None] | None = None
+        self._in_snapshot = snapshot
+        self._messages: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._ended: MemxError | None = None
+        self._arrived = Event()
+
+    def receive(self, timeout: float | None = None) -> bytes:
+        """Return the next message; see `MessageStream.receive`."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._messages:
+            if self._ended is not None:
+                raise self._ended
+            self._arrived.clear()
+            if self._messages or self._ended is not None:
+                continue  # between the look and the clear
+            remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not self._arrived.wait(remaining):
+                raise MemxTimeout("timeout", "no message came in time")
+        message = self._messages.popleft()
+        self._waiting_bytes -= len(message)
+        return message
+
+    def close(self) -> None:
+        """Leave; a pending ``receive`` raises. Closing twice is harmless."""
+        self._messages.clear()
+        self._give_up("the subscription was closed")
+
+    def opened(self, leave: Callable[[], None]) -> None:
+        """The server has opened it.
+
+        Args:
+            leave: Is called when the reader wants no more; must not wait, may be called twice.
+        """
+        self._leave = leave
+        if self._ended is not None:
+            leave()
+
+    def put(self, event: str | None, message: bytes) -> None:
+        """Let a message in; called by whoever reads the socket."""
+        if self._ended is not None:
+            return
+        if event == "reset":
+            self._in_snapshot = True
+        elif event == "live":
+            self._in_snapshot = False
+        self._messages.append(message)
+        self._waiting_bytes += len(message)
+        self._arrived.set()
+        if self._waiting_bytes > MOST_WAITING_BYTES and not self._in_snapshot:
+            self._give_up("its reader is far behind; it will resume where it is")
+
+    def end(self, error: MemxError) -> None:
+        """Raise ``error`` for the reader once it has read what has arrived."""
+        self._ended = self._ended or error
+        self._arrived.set()
+
+    def _give_up(self, why: str) -> None:
+        self.end(MemxConnectionError("connection", why))
+        if self._leave is not None:
+            self._leave()

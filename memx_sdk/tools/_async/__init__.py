@@ -1,0 +1,1 @@
+"""What runs tools on a context, in the asynchronous form from which the other is written."""

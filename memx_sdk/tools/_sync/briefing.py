@@ -1,0 +1,62 @@
+# Generated from memx_sdk/tools/_async/briefing.py by tools/unasync.py; change that file, not this one.
+"""Reads what a briefing is written from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from memx_sdk._sync.client import memxContext
+from memx_sdk.errors import CompactedError, DivergedError
+from memx_sdk.tools.briefing import render_briefing
+
+_MOST_ENTRIES = 200
+_MOST_CHANGES = 500
+
+
+class Briefing:
+    """Tells an agent, before each of its turns, what chosen keys hold and what changed since its last one.
+
+    Args:
+        context: Whose keys; changes that its own agent made are left out of what changed.
+        patterns: Keys and patterns to show.
+        max_characters: The budget of the text.
+    """
+
+    def __init__(
+        self, context: memxContext, patterns: Sequence[str], *, max_characters: int = 4000
+    ) -> None:
+        self.context = context
+        self.patterns = tuple(patterns)
+        self.max_characters = max_characters
+        self.cursor: str | None = None
+        self._writer: str | None = None
+
+    def next(self) -> str:
+        """Write the briefing for the turn that begins now; empty when there is nothing to say.
+
+        Raises:
+            MemxError: The keys cannot be read.
+        """
+        cursor = self.context.cursor()
+        changes = self._changes_since_last_turn()
+        entries: dict[str, Any] = {}
+        for pattern in self.patterns:
+            for entry in self.context.entries(pattern, limit=_MOST_ENTRIES):
+                entries[entry["key"]] = entry
+        self.cursor = cursor
+        return render_briefing(list(entries.values()), changes, max_characters=self.max_characters)
+
+    def _changes_since_last_turn(self) -> list[Any]:
+        if self.cursor is None:
+            return []
+        if self._writer is None:
+            self._writer = (self.context.whoami())["writer"]
+        found: list[Any] = []
+        for pattern in self.patterns:
+            try:
+                page = self.context.changes(pattern, since=self.cursor, limit=_MOST_CHANGES)
+            except (CompactedError, DivergedError):
+                continue
+            found += [change for change in page.changes if change.get("writer") != self._writer]
+        return sorted(found, key=lambda change: int(change["revision"]))
