@@ -120,7 +120,7 @@ class EventFollower(Follower):
         """The events of one response."""
         async with streaming(self.server, last_event_id=self.cursor) as events:
             while True:
-                yield (await events.hear())[1]
+                yield (await events.receive())[1]
 
 
 @dataclass

@@ -40,7 +40,7 @@ class Socket:
     def __init__(self, connection: websockets.ClientConnection) -> None:
         self.connection = connection
 
-    async def hear(self) -> Frame:
+    async def receive(self) -> Frame:
         """The next frame."""
         frame = json.loads(await asyncio.wait_for(self.connection.recv(), DEADLINE))
         assert isinstance(frame, dict)
@@ -48,9 +48,9 @@ class Socket:
 
     async def until(self, **members: Any) -> list[Frame]:
         """Frames up to the first that has ``members``."""
-        frames = [await self.hear()]
+        frames = [await self.receive()]
         while not members.items() <= frames[-1].items():
-            frames.append(await self.hear())
+            frames.append(await self.receive())
         return frames
 
     async def silent(self, seconds: float = 0.2) -> bool:
@@ -125,7 +125,7 @@ async def multiplexed(
         address(served, "/ws"), additional_headers=api_key(served, key, agent), **options
     ) as connection:
         socket = Multiplexed(connection)
-        assert (await socket.hear())["event"] == "hello"
+        assert (await socket.receive())["event"] == "hello"
         yield socket
 
 

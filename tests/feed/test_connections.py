@@ -139,7 +139,7 @@ def plain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Served]:
 
 async def test_a_plain_asgi_server_will_do(plain: Served) -> None:
     async with client(plain) as http, subscribed(plain, snapshot="true") as socket:
-        assert (await socket.hear())["event"] == "live"
+        assert (await socket.receive())["event"] == "live"
         async with multiplexed(plain) as many:
             await many.ask("subscribe", pattern="*")
             for number in range(100):
@@ -176,7 +176,7 @@ async def test_an_idle_connection_that_answers_pings_stays(impatient: Served) ->
     async with client(impatient) as http, subscribed(impatient, "k") as socket:
         await asyncio.sleep(1.0)
         await http.post("/set", json={"key": "k", "value": 1})
-        assert (await socket.hear())["value"] == 1
+        assert (await socket.receive())["value"] == 1
 
 
 async def test_a_client_that_never_reads_is_dropped_and_keeps_nobody_waiting(
@@ -187,7 +187,7 @@ async def test_a_client_that_never_reads_is_dropped_and_keeps_nobody_waiting(
         async with client(impatient, key) as http, subscribed(impatient, key=key) as other:
             for number in range(50):
                 await http.post("/set", json={"key": "k", "value": [number, BIG]})
-                assert (await other.hear())["value"][0] == number
+                assert (await other.receive())["value"][0] == number
         await _gone(impatient, key)
 
 
@@ -204,7 +204,7 @@ async def test_memory_stays_flat_while_clients_do_not_read(redis_any: RedisServe
             highest = lowest = 0
             for number in range(300):
                 await http.post("/set", json={"key": f"k{number % 10}", "value": [number, value]})
-                assert (await reader.hear())["value"][0] == number
+                assert (await reader.receive())["value"][0] == number
                 highest = max(highest, resident().rss)
                 if number == 20:
                     lowest = highest
@@ -248,13 +248,13 @@ async def _subscribe_often(socket: Multiplexed, count: int) -> None:
         await socket.send(id=number, op="subscribe", pattern="k")
     lives = 0
     while lives < count:
-        lives += (await socket.hear()).get("event") == "live"
+        lives += (await socket.receive()).get("event") == "live"
 
 
 async def _hear_of(socket: Socket, count: int) -> set[int]:
     heard: set[int] = set()
     while len(heard) < count:
-        frame = await socket.hear()
+        frame = await socket.receive()
         assert (frame["event"], frame["key"]) == ("value", "k")
         heard.add(frame["sub"])
     return heard

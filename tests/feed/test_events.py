@@ -26,7 +26,7 @@ class EventSource:
         self.retry = 0
         self.comments = 0
 
-    async def hear(self) -> tuple[str, dict[str, Any]]:
+    async def receive(self) -> tuple[str, dict[str, Any]]:
         """The next event: its name and its data."""
         name = "message"
         lines: list[str] = []
@@ -51,9 +51,9 @@ class EventSource:
 
     async def until(self, name: str) -> list[dict[str, Any]]:
         """The data of the events up to the first called ``name``."""
-        events = [await self.hear()]
+        events = [await self.receive()]
         while events[-1][0] != name:
-            events.append(await self.hear())
+            events.append(await self.receive())
         return [data for _, data in events]
 
     async def ended(self) -> bool:
@@ -98,13 +98,13 @@ async def test_events_follow_the_log_from_its_oldest_record(server: Served) -> N
     async with client(server) as http:
         await http.post("/set", json={"key": "a", "value": 1})
         async with streaming(server) as stream:
-            name, change = await stream.hear()
+            name, change = await stream.receive()
             assert (name, change["key"], change["value"]) == ("value", "a", 1)
             assert stream.last_event_id == change["cursor"]
             assert stream.retry > 0
-            assert (await stream.hear())[0] == "live"
+            assert (await stream.receive())[0] == "live"
             await http.post("/set", json={"key": "b", "value": 2})
-            name, change = await stream.hear()
+            name, change = await stream.receive()
             assert (name, change["key"]) == ("value", "b")
 
 
@@ -114,7 +114,7 @@ async def test_the_last_event_id_goes_before_since(server: Served) -> None:
             await http.post("/set", json={"key": "k", "value": number})
         async with streaming(server) as stream:
             for _ in range(3):
-                await stream.hear()
+                await stream.receive()
         query = "?since=" + stream.last_event_id.replace("-", "-0")
         async with streaming(server, query, last_event_id=stream.last_event_id) as resumed:
             assert [d.get("value") for d in await resumed.until("live")] == [3, 4, None]
@@ -127,7 +127,7 @@ async def test_an_id_comes_only_when_a_transaction_is_complete(server: Served) -
         await http.post("/txn", json={"then": ops})
         ids = []
         for _ in range(3):
-            await stream.hear()
+            await stream.receive()
             ids.append(stream.last_event_id)
         assert ids[0] == ids[1] == live["cursor"] != ids[2]
 
@@ -140,7 +140,7 @@ async def test_silence_is_broken_by_comments(
         await stream.until("live")
         await asyncio.sleep(0.3)
         await http.post("/set", json={"key": "k", "value": 1})
-        assert (await stream.hear())[1]["key"] == "k"
+        assert (await stream.receive())[1]["key"] == "k"
         assert stream.comments >= 2
 
 
@@ -149,7 +149,7 @@ async def test_a_value_with_line_ends_arrives_whole(server: Served) -> None:
         await stream.until("live")
         text = '{"key":"k","value":{"a":\n1,\r\n"b":\r"x\\ny"}}'
         await http.post("/set", content=text, headers={"content-type": "application/json"})
-        _, change = await stream.hear()
+        _, change = await stream.receive()
         assert change["value"] == {"a": 1, "b": "x\ny"}
 
 

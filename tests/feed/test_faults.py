@@ -12,7 +12,7 @@ from memx_server.storage.base import Store, StoreUnavailable
 
 from memx_sdk.protocol.cursors import decode_cursor
 from tests.feed.conftest import QUICK
-from tests.feed.ear import SPACE, listening, put, reader, values
+from tests.feed.fake_subscriber import SPACE, listening, put, reader, values
 from tests.feed.faults import FaultyStore
 
 BLIND = FeedSettings(check_seconds=(60.0, 60.0))
@@ -36,23 +36,23 @@ async def shaky(faulty: FaultyStore) -> AsyncIterator[Feed]:
 async def test_a_lost_last_notice_is_found_by_looking_at_the_head(
     faulty: FaultyStore, shaky: Feed
 ) -> None:
-    async with listening(shaky) as ear:
+    async with listening(shaky) as subscriber:
         faulty.lose = True
         await put(faulty, "k", 1)
-        assert values(await ear.until(key="k")) == [("k", 1)]
+        assert values(await subscriber.until(key="k")) == [("k", 1)]
 
 
 async def test_a_gap_is_repaired_at_the_next_notice(faulty: FaultyStore, store: Store) -> None:
     feed = Feed(faulty, BLIND)
-    async with listening(feed) as ear:
+    async with listening(feed) as subscriber:
         faulty.lose = True
         await put(faulty, "a", 1)
         await put(faulty, "b", 2)
         faulty.lose = False
-        assert feed.tally.repairs == 0
+        assert feed.counters.repairs == 0
         await put(faulty, "c", 3)
-        assert values(await ear.until(key="c")) == [("a", 1), ("b", 2), ("c", 3)]
-        assert feed.tally.repairs == 1
+        assert values(await subscriber.until(key="c")) == [("a", 1), ("b", 2), ("c", 3)]
+        assert feed.counters.repairs == 1
     await feed.close()
 
 
@@ -60,9 +60,9 @@ async def test_a_notice_without_its_changes_is_read_from_the_log(
     faulty: FaultyStore, shaky: Feed
 ) -> None:
     faulty.bare = True
-    async with listening(shaky) as ear:
+    async with listening(shaky) as subscriber:
         await put(faulty, "big", "x" * 100_000)
-        assert values(await ear.until(key="big")) == [("big", "x" * 100_000)]
+        assert values(await subscriber.until(key="big")) == [("big", "x" * 100_000)]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -76,11 +76,11 @@ async def test_scrambled_notices_are_put_in_order(store: Store, seed: int) -> No
             await put(faulty, f"k{number % 7}", number)
             if number == 70:
                 late = listening(feed, queue_bytes=3_000)
-                ear = await late.__aenter__()
+                subscriber = await late.__aenter__()
                 joined = await store.head("feed")
         await put(faulty, "end", "end")
         whole = values(await early.until(key="end"))
-        part = await ear.until(key="end")
+        part = await subscriber.until(key="end")
         await late.__aexit__(None, None, None)
     assert [value for _, value in whole] == [*range(150), "end"]
     after = [f for f in part if f["event"] == "value" and f["revision"] > joined.revision]
@@ -107,19 +107,19 @@ async def test_who_has_read_ahead_of_the_notices_gets_nothing_twice(
 async def test_a_write_while_a_hub_opens_is_not_missed(faulty: FaultyStore, store: Store) -> None:
     feed = Feed(faulty)  # looks at the head after 5 seconds at the earliest
     faulty.meanwhile = lambda: put(store, "k", 1)
-    async with asyncio.timeout(4), listening(feed) as ear:
-        await ear.until(event="live")
+    async with asyncio.timeout(4), listening(feed) as subscriber:
+        await subscriber.until(event="live")
         written = (await store.head(SPACE)).revision
         # Its notice may come before the subscriber is there: then that must begin behind it.
-        if decode_cursor(ear.frames[-1]["cursor"]).revision < written:
-            await ear.until(key="k")
+        if decode_cursor(subscriber.frames[-1]["cursor"]).revision < written:
+            await subscriber.until(key="k")
     await feed.close()
 
 
 async def test_one_reader_repairs_for_all(faulty: FaultyStore, shaky: Feed) -> None:
     """A hundred subscribers and a flood of notices out of turn do not make a storm of reads."""
-    ears = [listening(shaky) for _ in range(100)]
-    heard = [await each.__aenter__() for each in ears]
+    subscribers = [listening(shaky) for _ in range(100)]
+    heard = [await each.__aenter__() for each in subscribers]
     faulty.lose = True
     await put(faulty, "lost", 1)
     faulty.lose = False
@@ -127,24 +127,24 @@ async def test_one_reader_repairs_for_all(faulty: FaultyStore, shaky: Feed) -> N
     for number in range(50):
         await put(faulty, "k", number)
     await put(faulty, "end", 1)
-    for ear in heard:
-        assert len(values(await ear.until(key="end"))) == 52
+    for subscriber in heard:
+        assert len(values(await subscriber.until(key="end"))) == 52
     assert faulty.calls["log"] < 20
-    for each in ears:
+    for each in subscribers:
         await each.__aexit__(None, None, None)
 
 
 async def test_an_outage_is_waited_out(faulty: FaultyStore, shaky: Feed, store: Store) -> None:
-    async with listening(shaky) as ear:
-        await ear.until(event="live")
+    async with listening(shaky) as subscriber:
+        await subscriber.until(event="live")
         faulty.lose = faulty.unavailable = True
         await put(store, "a", 1)
         for listener in faulty.listeners:
             listener.on_gap()
         await asyncio.sleep(0.1)
-        assert not ear.lane.outbox
+        assert not subscriber.lane.queue
         faulty.lose = faulty.unavailable = False
-        assert values(await ear.until(key="a")) == [("a", 1)]
+        assert values(await subscriber.until(key="a")) == [("a", 1)]
 
 
 async def test_nobody_can_subscribe_while_the_store_is_away(
@@ -155,8 +155,8 @@ async def test_nobody_can_subscribe_while_the_store_is_away(
         async with listening(shaky):
             pass
     faulty.unavailable = False
-    async with listening(shaky) as ear:
-        await ear.until(event="live")
+    async with listening(shaky) as subscriber:
+        await subscriber.until(event="live")
 
 
 async def test_a_hub_closes_some_time_after_its_last_subscriber(
@@ -172,9 +172,9 @@ async def test_a_hub_closes_some_time_after_its_last_subscriber(
 
 
 async def test_spaces_are_apart(store: Store, feed: Feed) -> None:
-    async with listening(feed, principal=reader("*", space="elsewhere")) as ear:
+    async with listening(feed, principal=reader("*", space="elsewhere")) as subscriber:
         await put(store, "k", 1)
         await asyncio.sleep(0.3)
-        await ear.until(event="live")
-        assert not values(ear.frames)
-        assert not ear.lane.outbox
+        await subscriber.until(event="live")
+        assert not values(subscriber.frames)
+        assert not subscriber.lane.queue

@@ -9,7 +9,7 @@ from memx_server.domain.feed.feed import Feed
 from memx_server.storage.base import Put, PutSchema, Store
 
 from memx_sdk.protocol.cursors import decode_cursor, encode_cursor
-from tests.feed.ear import (
+from tests.feed.fake_subscriber import (
     Frame,
     delete,
     listening,
@@ -31,10 +31,10 @@ def _revisions(frames: Iterable[Frame]) -> list[int]:
 
 
 async def test_ordered(store: Store, feed: Feed) -> None:
-    async with listening(feed) as ear:
+    async with listening(feed) as subscriber:
         await asyncio.gather(*(_write_many(store, writer, 50) for writer in range(4)))
         await put(store, "end", 1)
-        frames = await ear.until(key="end")
+        frames = await subscriber.until(key="end")
     revisions = _revisions(frames)
     assert len(revisions) == 201
     assert revisions == sorted(revisions)
@@ -45,14 +45,14 @@ async def test_ordered(store: Store, feed: Feed) -> None:
 
 async def test_unique(store: Store, feed: Feed) -> None:
     """No event comes twice: neither to who was always there nor to who came back."""
-    async with listening(feed, since=await store.head("feed")) as ear:
+    async with listening(feed, since=await store.head("feed")) as subscriber:
         await asyncio.gather(*(_write_many(store, writer, 30) for writer in range(4)))
         await put(store, "end", 1)
-        frames = await ear.until(key="end")
+        frames = await subscriber.until(key="end")
     assert len(set(_revisions(frames))) == len(_revisions(frames)) == 121
     half = frames[60]
-    async with listening(feed, since=decode_cursor(half["cursor"])) as ear:
-        again = await ear.until(key="end")
+    async with listening(feed, since=decode_cursor(half["cursor"])) as subscriber:
+        again = await subscriber.until(key="end")
     assert _revisions(again) == _revisions(frames[61:])
 
 
@@ -64,12 +64,12 @@ async def test_atomic(store: Store, feed: Feed) -> None:
         for number in range(30):
             await put_all(store, {f"{name}:{part}": number for part in "abc"})
 
-    async with listening(feed) as ear:
+    async with listening(feed) as subscriber:
         await asyncio.gather(*(transact(name) for name in "xyz"))
         await put(store, "end", 1)
-        live = await ear.until(key="end")
-    async with listening(feed, since=start) as ear:
-        resumed = await ear.until(event="live")
+        live = await subscriber.until(key="end")
+    async with listening(feed, since=start) as subscriber:
+        resumed = await subscriber.until(event="live")
     for frames in (live, resumed):
         events = [frame for frame in frames if frame["event"] == "value"][:-1]
         assert len(events) == 270
@@ -86,7 +86,7 @@ async def test_reliable(store: Store, feed: Feed) -> None:
         writing = asyncio.gather(*(_write_many(store, writer, 100) for writer in range(4)))
         while not writing.done():
             await asyncio.sleep(0.001)
-            if slow.lane.outbox:
+            if slow.lane.queue:
                 slow.take_packet()
         await writing
         await put(store, "end", 1)
@@ -97,27 +97,27 @@ async def test_reliable(store: Store, feed: Feed) -> None:
 
 
 async def test_an_expiry_is_an_event_like_any_other(store: Store, feed: Feed) -> None:
-    async with listening(feed) as ear:
+    async with listening(feed) as subscriber:
         await write(store, Put("short", b"1", ttl_ms=50))
-        expired = (await ear.until(action="expire"))[-1]
+        expired = (await subscriber.until(action="expire"))[-1]
     assert (expired["key"], expired["value"], expired["version"]) == ("short", None, 0)
 
 
 async def test_resumable(store: Store, feed: Feed) -> None:
     """From each cursor on, a subscription continues as if it had never been interrupted."""
-    async with listening(feed) as ear:
-        start = (await ear.hear())["cursor"]
+    async with listening(feed) as subscriber:
+        start = (await subscriber.receive())["cursor"]
         for number in range(10):
             await put_all(store, {"a": number, "b": number})
         await delete(store, "a")
-        whole = [f for f in await ear.until(action="delete") if f["event"] == "value"]
+        whole = [f for f in await subscriber.until(action="delete") if f["event"] == "value"]
     cursors = [(start, 0)] + [
         (frame["cursor"], index + 1) for index, frame in enumerate(whole) if "cursor" in frame
     ]
     assert len(cursors) == 12
     for cursor, seen in cursors:
-        async with listening(feed, since=decode_cursor(cursor)) as ear:
-            frames = await ear.until(event="live")
+        async with listening(feed, since=decode_cursor(cursor)) as subscriber:
+            frames = await subscriber.until(event="live")
         assert frames[:-1] == whole[seen:]
 
 
@@ -131,15 +131,15 @@ async def test_filtered(store: Store, feed: Feed) -> None:
         listening(feed, "*", principal=limited, event="all") as every,
         listening(feed, "*:?", event="schema") as schemas,
     ):
-        ears = (team, exact, scoped, every, schemas)
+        subscribers = (team, exact, scoped, every, schemas)
         await put_all(store, {"team:x": 1, "secret": 2, "notes:a": 3, "notes:c": 4})
         await write(store, PutSchema("notes:*", b"true"), PutSchema("team:y", b"true"))
         await put(store, "team:x", 5)
         await put(store, "team:xy", 6)
         await put(store, "end", 1)
         head = encode_cursor(await store.head("feed"))
-        for ear in ears:
-            await ear.until(cursor=head)
+        for subscriber in subscribers:
+            await subscriber.until(cursor=head)
     assert values(team.frames) == [("team:x", 1), ("team:x", 5), ("team:xy", 6)]
     assert values(exact.frames) == [("team:x", 1), ("team:x", 5)]
     assert values(scoped.frames) == [("team:x", 1), ("notes:a", 3), ("team:x", 5), ("team:xy", 6)]
@@ -148,4 +148,4 @@ async def test_filtered(store: Store, feed: Feed) -> None:
     assert [f["key"] for f in schemas.frames if f["event"] == "schema"] == ["notes:*", "team:y"]
     group = [frame for frame in scoped.frames if frame["event"] == "value"][:2]
     assert [frame.get("more", False) for frame in group] == [True, False]
-    assert {ear.frames[-1]["event"] for ear in ears} == {"mark"}
+    assert {subscriber.frames[-1]["event"] for subscriber in subscribers} == {"mark"}

@@ -11,7 +11,7 @@ from memx_server.storage.base import Store, StoreUnavailable
 from memx_server.storage.redis import RedisStore
 
 from tests.feed.conftest import QUICK
-from tests.feed.ear import kinds, listening, put, values
+from tests.feed.fake_subscriber import kinds, listening, put, values
 from tests.support.redis_server import RedisServer, newest_redis
 
 RESET = {"event": "reset", "reason": "diverged"}
@@ -48,19 +48,19 @@ async def test_a_live_subscriber_starts_over_before_anything_is_written(
     redis: RedisServer, store: Store, feed: Feed, lose: Callable[[RedisServer], Awaitable[None]]
 ) -> None:
     async with (
-        listening(feed) as ear,
+        listening(feed) as subscriber,
         listening(feed, conflate=True) as newest,
         listening(feed, controls=False) as original,
     ):
         await put(store, "k", "lost")
-        for each in (ear, newest, original):
+        for each in (subscriber, newest, original):
             await each.until(key="k")
         await lose(redis)
-        for each in (ear, newest):
+        for each in (subscriber, newest):
             frames = await each.until(event="live")
             assert frames == [RESET, frames[-1]]
         await _put_when_possible(store, "k", "new")
-        for each in (ear, newest, original):
+        for each in (subscriber, newest, original):
             assert values(await each.until(value="new")) == [("k", "new")]
         assert kinds(original.frames) == ["value", "value"]
 
@@ -72,20 +72,20 @@ async def test_a_cursor_of_the_lost_history_is_diverged(
     since = await store.head("feed")
     await _lose_by_flush(redis)
     await put(store, "k", "new")
-    async with listening(feed, since=since) as ear:
-        frames = await ear.until(event="live")
+    async with listening(feed, since=since) as subscriber:
+        frames = await subscriber.until(event="live")
     assert frames[0] == RESET
     assert values(frames) == [("k", "new")]
 
 
 async def test_a_slow_one_learns_it_too(redis: RedisServer, store: Store, feed: Feed) -> None:
-    async with listening(feed, queue_bytes=300) as ear:
+    async with listening(feed, queue_bytes=300) as subscriber:
         for number in range(20):
             await put(store, "k", number)
         await _lose_by_flush(redis)
         await put(store, "k", "new")
-        assert (await ear.until(value="new", snapshot=True))[-2] == RESET
-        await ear.until(event="live")
+        assert (await subscriber.until(value="new", snapshot=True))[-2] == RESET
+        await subscriber.until(event="live")
 
 
 async def _put_when_possible(store: Store, key: str, value: str) -> None:

@@ -73,12 +73,12 @@ async def test_requests_are_pipelined_and_writes_keep_their_order(server: Served
             await socket.send(id=2000 + number, op="get", key="n:0")
         answers: dict[int, Frame] = {}
         while len(answers) < 300:
-            frame = await socket.hear()
+            frame = await socket.receive()
             assert frame["ok"], frame
             answers[frame["id"]] = frame
         order = [answers[id]["revision"] for n in range(100) for id in (n, 1000 + n)]
         assert order == sorted(order)
-        events = [await observer.hear() for _ in range(200)]
+        events = [await observer.receive() for _ in range(200)]
         assert [event["value"] for event in events[::2]] == list(range(100))
         assert [event["value"] for event in events[1::2]] == list(range(1, 101))
 
@@ -98,7 +98,7 @@ async def test_reads_sent_together_are_each_answered_for_themselves(server: Serv
         }
         for id, fields in asked.items():
             await socket.send(id=id, op="get", **fields)
-        frames = [await socket.hear() for _ in asked]
+        frames = [await socket.receive() for _ in asked]
     answers = {frame["id"]: frame for frame in frames}
     assert [answers[id]["entry"]["value"] for id in ("there", "again", "past")] == [[1.0]] * 3
     assert answers["missing"]["entry"] is None
@@ -113,12 +113,12 @@ async def test_reads_that_wait_for_a_change_hold_up_no_other(server: Served) -> 
             await socket.send(id=f"w{number}", op="changes", since=cursor, wait=30)
         for number in range(100):
             await socket.send(id=number, op="mget", keys=["a", f"b{number}"])
-        read = [await socket.hear() for _ in range(100)]
+        read = [await socket.receive() for _ in range(100)]
         assert {frame["id"] for frame in read} == set(range(100))
         assert all(f"b{frame['id']}" in frame["entries"] for frame in read)
 
         await socket.send(id="set", op="set", key="a", value=2)
-        ended = [await socket.hear() for _ in range(101)]
+        ended = [await socket.receive() for _ in range(101)]
         told = [frame["changes"][0]["value"] for frame in ended if frame["id"] != "set"]
         assert told == [2] * 100
 
@@ -130,7 +130,7 @@ async def test_reads_sent_together_meet_an_outage_together() -> None:
             redis.stop()
             for number in range(10):
                 await socket.send(id=number, op="get", key=f"k{number}")
-            frames = [await socket.hear() for _ in range(10)]
+            frames = [await socket.receive() for _ in range(10)]
     assert {frame["error"] for frame in frames} == {"unavailable"}
     assert sorted(frame["id"] for frame in frames) == list(range(10))
 
@@ -141,7 +141,7 @@ async def test_plain_writes_keep_their_order(server: Served) -> None:
             await socket.send(id=number, op="set", key=f"k{number % 50}", value=number)
         answers: dict[int, int] = {}
         while len(answers) < 300:
-            answer = await socket.hear()
+            answer = await socket.receive()
             answers[answer["id"]] = answer["revision"]
         order = [answers[number] for number in range(300)]
         assert order == sorted(order)
@@ -188,7 +188,7 @@ async def test_a_thousand_subscriptions_and_no_more(server: Served) -> None:
         await socket.send(id="set", op="set", key="k", value=1)
         heard: set[int] = set()
         while len(heard) < 1000:
-            frame = await socket.hear()
+            frame = await socket.receive()
             if frame.get("event") == "value":
                 heard.add(frame["sub"])
 
@@ -241,7 +241,7 @@ async def test_a_frame_that_cannot_be_is_answered_with_an_error(server: Served) 
     async with multiplexed(server) as socket:
         for frame, error, field in BAD_FRAMES:
             await socket.connection.send(frame)
-            answer = await socket.hear()
+            answer = await socket.receive()
             assert (answer["ok"], answer["error"]) == (False, error), (frame[:80], answer)
             assert field is None or answer["field"] == field, (frame[:80], answer)
             assert (await socket.ask("ping"))["ok"] is True  # and the socket lives on
@@ -252,10 +252,10 @@ async def test_frames_over_the_limit(server: Served) -> None:
     async with multiplexed(server) as socket:
         big = json.dumps("x" * limits["value_bytes"])
         await socket.connection.send(f'{{"id":1,"op":"set","key":"k","value":{big}}}')
-        answer = await socket.hear()
+        answer = await socket.receive()
         assert answer.items() >= {"id": 1, "error": "too_large", "limit": "value_bytes"}.items()
         await socket.connection.send("x" * (limits["body_bytes"] + 1))
-        answer = await socket.hear()
+        answer = await socket.receive()
         assert answer.items() >= {"error": "too_large", "limit": "body_bytes"}.items()
         assert (await socket.ask("ping"))["ok"] is True
         with suppress(websockets.ConnectionClosed):
@@ -302,7 +302,7 @@ async def test_a_subscription_that_cannot_go_on_says_so(server: Served) -> None:
     async with multiplexed(server) as socket, client(server) as http:
         await socket.ask("set", key="k", value="x" * 200)
         sub = (await socket.ask("subscribe", pattern="*", snapshot=True))["sub"]
-        end = await socket.hear()
+        end = await socket.receive()
         assert end.items() >= {"sub": sub, "event": "end", "error": "too_large"}.items()
         assert (await socket.ask("unsubscribe", sub=sub))["ok"] is True
         async with subscribed(server, snapshot="true") as alone:
@@ -322,7 +322,7 @@ async def test_answers_come_before_the_events_of_their_subscription(server: Serv
             await socket.send(id=number, op="subscribe", pattern="k", snapshot=True)
         known, lives = set(), 0
         while lives < 400:
-            frame = await socket.hear()
+            frame = await socket.receive()
             if "id" in frame:
                 known.add(frame["sub"])
             else:
@@ -339,5 +339,5 @@ async def test_a_write_that_is_judged_slowly_is_not_overtaken(server: Served) ->
                 pass
         await socket.send(id="slow", op="set", key="slow", value=slow)
         await socket.send(id="quick", op="set", key="quick", value=1)
-        answers = {frame["id"]: frame for frame in [await socket.hear(), await socket.hear()]}
+        answers = {frame["id"]: frame for frame in [await socket.receive(), await socket.receive()]}
         assert answers["slow"]["revision"] < answers["quick"]["revision"]

@@ -14,7 +14,7 @@ from memx_server.domain.presence.feed import PresenceFeed
 from memx_server.domain.presence.registry import Presence, PresenceEntry, PresenceSettings
 from memx_server.storage.base import Store
 
-from tests.feed.ear import Ear, reader
+from tests.feed.fake_subscriber import FakeSubscriber, reader
 from tests.feed.sockets import client, multiplexed, subscribed
 from tests.support.memx_server import Served
 
@@ -181,18 +181,18 @@ async def test_comings_and_goings_are_events(servers: tuple[Presence, Presence])
     one, other = servers
     one.seen(Caller(reader(), "early"))
     await _await_names(other, "reader/early")
-    ear = Ear(Lane(SendQueue(100_000, lambda: ear.wake())))
-    subscriber = PresenceFeed(other).subscribe(Caller(reader()), "*", ear.lane)
+    fake = FakeSubscriber(Lane(SendQueue(100_000, lambda: fake.wake())))
+    subscriber = PresenceFeed(other).subscribe(Caller(reader()), "*", fake.lane)
     subscriber.start()
-    frames = await ear.until(event="live")
+    frames = await fake.until(event="live")
     assert frames[0].items() >= {"event": "presence", "action": "join", "snapshot": True}.items()
     with one.watching(Caller(reader(), "critic"), "a"):
-        (joined,) = await ear.until(action="join", agent="critic")
+        (joined,) = await fake.until(action="join", agent="critic")
         assert joined["watching"] == ["a"]
         with one.watching(Caller(reader(), "critic"), "b"):
-            changed = (await ear.until(action="change"))[-1]
+            changed = (await fake.until(action="change"))[-1]
             assert changed["watching"] == ["a", "b"]
-    await ear.until(action="leave", agent="critic")
+    await fake.until(action="leave", agent="critic")
     await subscriber.close()
 
 

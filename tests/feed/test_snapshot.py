@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from contextlib import AsyncExitStack
 from random import Random
 
 import pytest
@@ -12,7 +13,7 @@ from memx_server.domain.feed.hub import FeedSettings
 from memx_server.storage.base import DeleteSchema, Put, PutSchema, Store
 
 from memx_sdk.protocol.cursors import decode_cursor
-from tests.feed.ear import Frame, kinds, listening, put, put_all, reader, values, write
+from tests.feed.fake_subscriber import Frame, kinds, listening, put, put_all, reader, values, write
 from tests.feed.faults import FaultyStore
 
 ACCOUNTS = [f"account:{number}" for number in range(30)]
@@ -56,8 +57,8 @@ async def test_it_is_of_one_moment_while_transactions_run(store: Store, log_valu
     running = asyncio.create_task(bank.run())
     states: dict[int, dict[str, int]] = {}
     for _ in range(25):
-        async with listening(feed, "account:*", snapshot=True) as ear:
-            frames = await ear.until(event="live")
+        async with listening(feed, "account:*", snapshot=True) as subscriber:
+            frames = await subscriber.until(event="live")
         snapshot = dict(values(frame for frame in frames if frame.get("snapshot")))
         assert sum(snapshot.values()) == TOTAL
         states[_revision(frames)] = _replayed(snapshot, frames)
@@ -92,12 +93,12 @@ async def test_it_is_followed_by_every_later_change_once(store: Store) -> None:
     done = asyncio.Event()
     counting = asyncio.create_task(count())
     for _ in range(5):
-        async with listening(feed, snapshot=True) as ear:
-            await ear.until(event="live")
+        async with listening(feed, snapshot=True) as subscriber:
+            await subscriber.until(event="live")
             for _ in range(10):
-                await ear.hear()
-        state = [f["value"] for f in ear.frames if f.get("snapshot")]
-        events = [f["value"] for f in ear.frames if "action" in f and not f.get("snapshot")]
+                await subscriber.receive()
+        state = [f["value"] for f in subscriber.frames if f.get("snapshot")]
+        events = [f["value"] for f in subscriber.frames if "action" in f and not f.get("snapshot")]
         first = max(state, default=-1) + 1
         assert events == list(range(first, first + len(events)))
         assert len(events) >= 10
@@ -108,14 +109,14 @@ async def test_it_is_followed_by_every_later_change_once(store: Store) -> None:
 
 async def test_it_shows_no_more_than_may_be_read(store: Store, feed: Feed) -> None:
     await put_all(store, {"open:a": 1, "closed:a": 2, "open:b": 3})
-    async with listening(feed, principal=reader("open:*"), snapshot=True) as ear:
-        assert values(await ear.until(event="live")) == [("open:a", 1), ("open:b", 3)]
+    async with listening(feed, principal=reader("open:*"), snapshot=True) as subscriber:
+        assert values(await subscriber.until(event="live")) == [("open:a", 1), ("open:b", 3)]
 
 
 async def test_one_key(store: Store, feed: Feed) -> None:
     await put_all(store, {"a": 1, "ab": 2})
-    async with listening(feed, "a", snapshot=True) as ear:
-        (entry, live) = await ear.until(event="live")
+    async with listening(feed, "a", snapshot=True) as subscriber:
+        (entry, live) = await subscriber.until(event="live")
     assert entry == {
         "event": "value",
         "action": "set",
@@ -132,16 +133,16 @@ async def test_one_key(store: Store, feed: Feed) -> None:
 
 
 async def test_nothing(store: Store, feed: Feed) -> None:
-    async with listening(feed, snapshot=True) as ear:
-        assert kinds(await ear.until(event="live")) == ["live"]
+    async with listening(feed, snapshot=True) as subscriber:
+        assert kinds(await subscriber.until(event="live")) == ["live"]
 
 
 async def test_schemas_come_with_it_where_they_are_asked_for(store: Store, feed: Feed) -> None:
     await write(store, PutSchema("k", b"true"), PutSchema("j", b"false"))
     await write(store, DeleteSchema("j"))
     await put(store, "k", 1)
-    async with listening(feed, event="all", snapshot=True) as ear:
-        schema, value, live = await ear.until(event="live")
+    async with listening(feed, event="all", snapshot=True) as subscriber:
+        schema, value, live = await subscriber.until(event="live")
     assert schema == {
         "event": "schema",
         "action": "schema",
@@ -159,21 +160,21 @@ async def test_one_reading_serves_all_who_ask_meanwhile(store: Store) -> None:
     await put(store, "k", 1)
     async with listening(feed):
         faulty.calls.clear()
-        subscribers = [listening(feed, snapshot=True) for _ in range(50)]
-        ears = [await subscriber.__aenter__() for subscriber in subscribers]
-        for ear in ears:
-            await ear.until(event="live")
-        assert faulty.calls["list"] == 1
-        for subscriber in subscribers:
-            await subscriber.__aexit__(None, None, None)
+        async with AsyncExitStack() as stack:
+            subscribers = [
+                await stack.enter_async_context(listening(feed, snapshot=True)) for _ in range(50)
+            ]
+            for subscriber in subscribers:
+                await subscriber.until(event="live")
+            assert faulty.calls["list"] == 1
     await feed.close()
 
 
 async def test_one_that_is_too_large_is_refused(store: Store) -> None:
     feed = Feed(store, FeedSettings(snapshot_bytes=1000))
     await put(store, "k", "x" * 2000)
-    async with listening(feed, snapshot=True) as ear:
-        failure = await ear.failed()
+    async with listening(feed, snapshot=True) as subscriber:
+        failure = await subscriber.failed()
     assert failure.code == "too_large"
     assert failure.extra["limit"] == 1000
     await feed.close()

@@ -18,10 +18,10 @@ async def put(http: httpx.AsyncClient, key: str, value: object) -> Frame:
 async def test_a_client_of_the_original_hears_of_values(server: Served) -> None:
     async with client(server) as http, subscribed(server, "agent:goal") as socket:
         await put(http, "agent:goal", {"x": 1})
-        frame = await socket.hear()
+        frame = await socket.receive()
         assert frame.items() >= {"event": "value", "key": "agent:goal", "value": {"x": 1}}.items()
         await http.delete("/delete", params={"key": "agent:goal"})
-        frame = await socket.hear()
+        frame = await socket.receive()
         assert frame.items() >= {"event": "value", "action": "delete", "value": None}.items()
         await put(http, "other", 1)
         assert await socket.silent()
@@ -32,10 +32,10 @@ async def test_a_client_of_the_original_hears_of_schemas(server: Served) -> None
     async with client(server) as http, subscribed(server, "k", event="schema") as socket:
         await put(http, "k", 1)
         await http.post("/schema", json={"key": "k", "schema": schema})
-        frame = await socket.hear()
+        frame = await socket.receive()
         assert frame.items() >= {"event": "schema", "key": "k", "schema": schema}.items()
         await http.delete("/schema", params={"key": "k"})
-        assert (await socket.hear())["schema"] is None
+        assert (await socket.receive())["schema"] is None
 
 
 PATHS = {
@@ -56,14 +56,14 @@ async def test_keys_and_patterns_in_the_path(server: Served) -> None:
     for path, key in PATHS.items():
         async with client(server) as http, subscribed(server, path) as socket:
             await put(http, key, 1)
-            assert (await socket.hear())["key"] == key
+            assert (await socket.receive())["key"] == key
 
 
 async def test_compression_may_be_offered(server: Served) -> None:
     options = {"compression": "deflate"}
     async with client(server) as http, subscribed(server, "k", options=options) as socket:
         await put(http, "k", "v" * 100_000)
-        assert (await socket.hear())["value"] == "v" * 100_000
+        assert (await socket.receive())["value"] == "v" * 100_000
 
 
 async def test_snapshot_then_live(server: Served) -> None:
@@ -74,7 +74,7 @@ async def test_snapshot_then_live(server: Served) -> None:
             assert entry.items() >= {"key": "a", "value": 1, "snapshot": True}.items()
             assert "cursor" not in entry
             written = await put(http, "b", 2)
-            change = await socket.hear()
+            change = await socket.receive()
             assert change["cursor"] == written["cursor"]
         async with subscribed(server, since=live["cursor"]) as socket:
             assert await socket.until(event="live") == [
@@ -87,7 +87,7 @@ async def test_now_is_a_place_to_begin(server: Served) -> None:
     async with client(server) as http:
         written = await put(http, "a", 1)
         async with subscribed(server, since="now") as socket:
-            assert await socket.hear() == {"event": "live", "cursor": written["cursor"]}
+            assert await socket.receive() == {"event": "live", "cursor": written["cursor"]}
 
 
 async def test_a_made_up_cursor_is_answered_with_a_reset_and_the_state(server: Served) -> None:
@@ -105,7 +105,7 @@ async def test_frames_of_the_client_change_nothing(server: Served) -> None:
         await socket.connection.send("ping")
         await socket.connection.send(b"\x00\x01")
         await put(http, "k", 1)
-        assert (await socket.hear())["key"] == "k"
+        assert (await socket.receive())["key"] == "k"
 
 
 BAD_REQUESTS = [
@@ -153,7 +153,7 @@ async def test_a_pattern_is_filtered_to_what_may_be_read(server: Served) -> None
     async with client(server, key) as http, subscribed(server, "*", key=key) as socket:
         await put(http, "yours:a", 1)
         await put(http, "mine:a", 2)
-        assert (await socket.hear())["key"] == "mine:a"
+        assert (await socket.receive())["key"] == "mine:a"
 
 
 async def test_spaces_do_not_hear_each_other(server: Served) -> None:

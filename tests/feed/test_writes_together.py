@@ -21,7 +21,7 @@ async def _answers(socket: Multiplexed, writes: Sequence[Write]) -> list[Frame]:
     """Send writes in one go and return their answers in the order of asking."""
     for number, write in enumerate(writes):
         await socket.send(id=number, **write)
-    frames = [await socket.hear() for _ in writes]
+    frames = [await socket.receive() for _ in writes]
     return sorted(frames, key=lambda frame: int(frame["id"]))
 
 

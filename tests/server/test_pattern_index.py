@@ -90,7 +90,7 @@ def test_who_listens_to_all_that_they_may_read_is_found_by_their_scopes() -> Non
     kinds = frozenset({"value"})
     for number in range(MANY):
         index.add("*", kinds, KeySet([f"mine:{number}:*", f"ours:{number}"]), _Deaf())
-    (audience,) = index._filed.candidates("mine:77:note")
+    (audience,) = index._by_pattern.candidates("mine:77:note")
     assert audience.readable.patterns == ("mine:77:*", "ours:77")
 
 

@@ -7,23 +7,24 @@ from memx_server.domain.feed.messages import Event, Packet, live, mark
 from memx_server.domain.feed.send_queue import Dropped, Lane, SendQueue
 
 _STANDINGS = ("", "mark", "live")
-"""What says where the client stands, the stronger word last."""
+"""The control messages that name a position, the stronger one last; of several only that is kept."""
 
 
 class ConflatingLane(Lane):
     """A lane that keeps only the newest event of each key.
 
-    All that waits goes out as one packet, so that the client steps from one state that was to
-    another.
+    Everything that waits is taken as one packet, so that the client steps from one state that the
+    space was in to another one.
     """
 
     __slots__ = ("_before", "_events", "_position", "_reset", "_standing")
 
-    def __init__(self, outbox: SendQueue, label: bytes = b"") -> None:
-        super().__init__(outbox, label)
+    def __init__(self, queue: SendQueue, label: bytes = b"") -> None:
+        super().__init__(queue, label)
         self._events: dict[tuple[str, str], Event] = {}
         self._reset: Event | None = None
         self._standing = ""
+        # Where the first change that waits begins, and where the last one ends.
         self._before: Position | None = None
         self._position: Position | None = None
 
@@ -34,7 +35,7 @@ class ConflatingLane(Lane):
         self._position = packet.position
         growth = sum(self._place(event) for event in packet.events)
         self.size += growth
-        self.outbox.grew(self, growth)
+        self.queue.grew(self, growth)
 
     def take(self) -> Packet:
         """Remove everything and return it as one packet."""
@@ -44,15 +45,15 @@ class ConflatingLane(Lane):
         if self._standing == "live":
             events += live(self._position).events
         elif self._standing == "mark" and not self._events:
-            events += mark(self._position).events
+            events += mark(self._position).events  # with events, the last one names the position
         packet = Packet(events, self._before or self._position, self._position)
         freed, self.size = self.size, 0
         self._forget()
-        self.outbox.shrank(freed)
+        self.queue.shrank(freed)
         return packet
 
     def drop_changes(self) -> Dropped | None:
-        """Drop the changes; they are read again from the first one's place on."""
+        """Drop the changes, which the log still has; a snapshot's events and a reset stay."""
         if self._before is None:
             return None
         dropped = Dropped(self._before, self._standing == "live")
@@ -65,7 +66,7 @@ class ConflatingLane(Lane):
         return dropped
 
     def _place(self, event: Event) -> int:
-        """Put an event where it belongs and return by how many bytes the lane has grown."""
+        """Put an event into its place and return by how many bytes the lane has grown."""
         if event.kind == "reset":
             self._reset = event
             return event.size
@@ -74,6 +75,7 @@ class ConflatingLane(Lane):
             self._standing = max(known, event.kind, key=_STANDINGS.index)
             return 0 if known else event.size
         name = (event.kind, event.key)
+        # Taken out first, so that the newest event of all is the last one of the packet.
         older = self._events.pop(name, None)
         self._events[name] = event
         return event.size - (older.size if older else 0)

@@ -1,4 +1,4 @@
-"""Open connections by credential: an API key that is revoked or expires loses them."""
+"""The open connections by credential: they end when the API key is revoked or expires."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EXPIRED = "the API key has expired"
 
 
 class OpenConnections:
-    """Knows every open connection and how to end it."""
+    """Every open connection of this process, and how to end it."""
 
     def __init__(self) -> None:
         self._by_credential: dict[str, set[OpenConnection]] = {}
@@ -25,33 +25,33 @@ class OpenConnections:
         return set(self._by_credential)
 
     def count(self) -> int:
-        """How many connections are open."""
+        """Count the open connections."""
         return sum(map(len, self._by_credential.values()))
 
     def principals(self) -> list[Principal]:
-        """Who holds a connection open, each as they were when their last one began."""
+        """List the principals with an open connection, each as of when its last one was opened."""
         return list(self._principals.values())
 
     @contextmanager
-    def session(self, principal: Principal, end: Callable[[int, str], None]) -> Iterator[None]:
+    def track(self, principal: Principal, end: Callable[[int, str], None]) -> Iterator[None]:
         """Count a connection as open for the length of the context.
 
         Args:
             principal: Whose it is; when its API key expires, the connection ends.
-            end: Ends the connection; given a close code of WebSocket and a reason.
+            end: Ends the connection; called with a WebSocket close code (RFC 6455) and a reason.
         """
-        session = OpenConnection(end)
-        sessions = self._by_credential.setdefault(principal.credential, set())
-        sessions.add(session)
+        connection = OpenConnection(end)
+        connections = self._by_credential.setdefault(principal.credential, set())
+        connections.add(connection)
         self._principals[principal.credential] = principal
         if principal.expires_at is not None:
-            session.expire_in(principal.expires_at - time.time())
+            connection.expire_in(principal.expires_at - time.time())
         try:
             yield
         finally:
-            session.forget()
-            sessions.discard(session)
-            if not sessions and self._by_credential.get(principal.credential) is sessions:
+            connection.forget()
+            connections.discard(connection)
+            if not connections and self._by_credential.get(principal.credential) is connections:
                 del self._by_credential[principal.credential]
                 del self._principals[principal.credential]
 
@@ -61,16 +61,17 @@ class OpenConnections:
         Args:
             credential: As in ``Principal.credential``.
             code: 4401 where the API key is void, 4403 where it may no longer do what it did, 1012
-                where the client should connect again and be judged anew.
+                where the client should connect and authenticate again.
             reason: For the client's log.
 
         Returns:
-            How many connections were told to end.
+            How many connections there were.
         """
-        sessions = list(self._by_credential.get(credential, ()))
-        for session in sessions:
-            session.end(code, reason)
-        return len(sessions)
+        # A copy: a connection that ends at once leaves the set.
+        connections = list(self._by_credential.get(credential, ()))
+        for connection in connections:
+            connection.end(code, reason)
+        return len(connections)
 
     def end_all(self, code: int = 1012, reason: str = "the server ends") -> None:
         """End every connection."""
@@ -79,11 +80,16 @@ class OpenConnections:
 
 
 class OpenConnection:
-    """One connection."""
+    """One connection.
+
+    Attributes:
+        end: Ends it.
+    """
 
     __slots__ = ("_timer", "end")
 
     _FAR = 24 * 3600.0
+    """Seconds; event loops refuse timers that lie far ahead, so a far expiry is set in steps."""
 
     def __init__(self, end: Callable[[int, str], None]) -> None:
         self.end = end
@@ -92,12 +98,12 @@ class OpenConnection:
     def expire_in(self, seconds: float) -> None:
         """End the connection when that time has passed."""
         loop = asyncio.get_running_loop()
-        if seconds > self._FAR:  # event loops refuse timers that lie far ahead
+        if seconds > self._FAR:
             self._timer = loop.call_later(self._FAR, self.expire_in, seconds - self._FAR)
         else:
             self._timer = loop.call_later(max(seconds, 0.0), self.end, 4401, EXPIRED)
 
     def forget(self) -> None:
-        """The connection has ended."""
+        """Drop the timer of a connection that has ended."""
         if self._timer is not None:
             self._timer.cancel()

@@ -1,7 +1,8 @@
-"""Durable subscriptions: how far a subscriber of some name has got, and who goes on from there.
+"""Durable subscriptions: named cursors, each with the one subscriber that goes on from there.
 
-A name belongs to a principal: an API key's subscribers take over from each other, never from those of
-another key. The cursor is kept beside the log, in the store's small records.
+A name belongs to a principal of a space: its subscribers take over from each other, never from those
+of another principal. The records are in the store's unlogged state, and change only by
+compare-and-put, so that of two subscribers that claim a name at once one is the holder in the end.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from memx_server.domain.requests import EmptyRequest, Request
 from memx_server.storage.base import StateStore
 
 KEPT_MS: Final = 30 * 24 * 3600 * 1000
-"""How long a cursor is kept that nobody asks for; the log does not reach back for ever either."""
+"""How long a cursor is kept that nobody uses; the log does not reach back for ever either."""
 
 MOST_NAMES: Final = 1000
 """Durable subscriptions of one principal."""
 
 _ATTEMPTS: Final = 20
+"""How often a lost compare-and-put is tried again."""
 
 Name = Annotated[
     str,
@@ -41,14 +43,14 @@ Cursor = Annotated[
 
 
 class ClaimRequest(Request, kw_only=True):
-    """Become the one who goes on under a name."""
+    """Take over a name: become its one holder."""
 
     name: Name
     holder: Holder
 
 
 class AckRequest(ClaimRequest, kw_only=True):
-    """Say how far a holder has got; without a cursor, ask whether it is the holder still."""
+    """Acknowledge what a holder has processed; without a cursor, ask whether it is still the holder."""
 
     cursor: Cursor | None = None
 
@@ -67,15 +69,15 @@ class Claimed(msgspec.Struct, kw_only=True):
     ok: Literal[True] = True
 
 
-class Done(msgspec.Struct, kw_only=True):
-    """It is as was asked."""
+class Acknowledged(msgspec.Struct, kw_only=True):
+    """The acknowledgement is kept, or the name is released."""
 
     name: str
     ok: Literal[True] = True
 
 
 class Forgotten(msgspec.Struct, kw_only=True):
-    """A cursor was dropped, if there was one."""
+    """The name and its cursor are dropped, if there were any."""
 
     name: str
     forgotten: bool
@@ -100,6 +102,8 @@ class Listing(msgspec.Struct, kw_only=True):
 
 
 class _Record(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What is kept under a name; an empty ``holder`` means that it was released."""
+
     holder: str = ""
     agent: str | None = None
     cursor: str | None = None
@@ -115,14 +119,21 @@ class Durable:
     """The operations on durable subscriptions.
 
     Args:
-        state: Where the cursors are.
+        state: Where the records are kept.
     """
 
     def __init__(self, state: StateStore) -> None:
         self._state = state
 
     async def claim(self, caller: Caller, request: ClaimRequest) -> bytes:
-        """Make the request's holder the only one; answers the cursor acknowledged last."""
+        """Make the request's holder the only one, whoever was it before.
+
+        Returns:
+            A ``Claimed`` (JSON text) with the cursor that was acknowledged last.
+
+        Raises:
+            ProtocolError: ``quota_exceeded``; ``unavailable`` where too many claim it at once.
+        """
         for _ in range(_ATTEMPTS):
             held = await self._state.get(_group(caller), request.name)
             if held is None:
@@ -135,7 +146,14 @@ class Durable:
         raise _contended(request.name)
 
     async def ack(self, caller: Caller, request: AckRequest) -> bytes:
-        """Move the cursor of the holder's name."""
+        """Move the cursor of a name forward, for its holder.
+
+        A name that was dropped meanwhile (forgotten, or not used for long) is made again.
+
+        Raises:
+            ProtocolError: ``taken_over`` where another is the holder; ``invalid_cursor``;
+                ``unavailable``.
+        """
         for _ in range(_ATTEMPTS):
             held = await self._state.get(_group(caller), request.name)
             record = _Record(holder=request.holder) if held is None else _read(held)
@@ -144,7 +162,7 @@ class Durable:
             if request.cursor is not None and _is_ahead(request.cursor, record.cursor):
                 record.cursor, record.acked_at = request.cursor, time.time()
             if await self._put(caller, request.name, held, record):
-                return _write(Done(name=request.name))
+                return _write(Acknowledged(name=request.name))
         raise _contended(request.name)
 
     async def release(self, caller: Caller, request: ClaimRequest) -> bytes:
@@ -152,11 +170,12 @@ class Durable:
         held = await self._state.get(_group(caller), request.name)
         if held is not None and (record := _read(held)).holder == request.holder:
             record.holder = ""
-            await self._put(caller, request.name, held, record)  # lost to a newcomer: as well
-        return _write(Done(name=request.name))
+            # Where the put is lost, another has claimed the name meanwhile: it is released too.
+            await self._put(caller, request.name, held, record)
+        return _write(Acknowledged(name=request.name))
 
     async def forget(self, caller: Caller, request: NameRequest) -> bytes:
-        """Drop a name with its cursor; a holder that is still there goes on under it."""
+        """Drop a name with its cursor; a holder that is still at work makes it again."""
         taken = await self._state.take(_group(caller), request.name)
         return _write(Forgotten(name=request.name, forgotten=taken is not None))
 
@@ -182,7 +201,10 @@ class Durable:
 
 
 def _is_ahead(cursor: str, known: str | None) -> bool:
-    """Tell whether ``cursor`` is news: acknowledging an older change as well takes nothing back."""
+    """Tell whether ``cursor`` is past ``known``; acknowledgements may arrive out of order.
+
+    Of another lineage, the newer one counts: revisions of two lineages cannot be compared.
+    """
     position = decode_cursor(cursor)
     if known is None:
         return True

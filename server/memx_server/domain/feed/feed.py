@@ -1,4 +1,4 @@
-"""The feed: every change of a space to every subscriber who may see it, in order, once."""
+"""The feed: the hubs of this process, and the subscriptions to them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,22 @@ from memx_server.storage.base import Store
 
 
 class Feed:
-    """One hub for each space that somebody listens to in this process."""
+    """One hub for each space that has a listener in this process.
+
+    A hub opens with the first listener, and stays for a while when the last one has left: agents
+    reconnect, and long polls come one after the other.
+
+    Args:
+        store: Where the logs are.
+        settings: How the feed behaves.
+
+    Attributes:
+        counters: What has happened in the feeds of all spaces.
+    """
 
     def __init__(self, store: Store, settings: FeedSettings | None = None) -> None:
         self.settings = settings or FeedSettings()
-        self.tally = FeedCounters()
+        self.counters = FeedCounters()
         self._store = store
         self._hubs: dict[str, asyncio.Task[Hub]] = {}
         self._lingering: dict[str, asyncio.TimerHandle] = {}
@@ -32,7 +43,7 @@ class Feed:
     async def subscribe(
         self,
         principal: Principal,
-        wish: Subscription,
+        subscription: Subscription,
         lane: Lane,
         failed: Callable[[ProtocolError], None],
     ) -> Subscriber:
@@ -40,38 +51,38 @@ class Feed:
 
         Args:
             principal: Whose space it listens to, and whose read scopes filter what it gets.
-            wish: What it wants.
-            lane: Where it puts what it gets.
-            failed: Told once if the subscription cannot go on.
+            subscription: Which changes, and from where on.
+            lane: Where it puts the packets.
+            failed: Called once if the subscription cannot go on.
 
         Raises:
             ProtocolError: ``invalid_pattern``; ``forbidden`` where it may read none of it;
                 ``unavailable`` when the store does not answer.
         """
-        principal.require_any_read(validate_pattern(wish.pattern))
+        principal.require_any_read(validate_pattern(subscription.pattern))
         hub = await self._hub(principal.space)
-        return Subscriber(hub, lane, wish, principal.scopes.read, failed)
+        return Subscriber(hub, lane, subscription, principal.scopes.read, failed)
 
     @asynccontextmanager
-    async def alarm(
+    async def watch(
         self, principal: Principal, pattern: str, event: EventName
     ) -> AsyncIterator[asyncio.Event]:
-        """An event that is set whenever something that ``principal`` sees may have changed.
+        """Yield an event that is set whenever something that ``principal`` sees may have changed.
 
         Raises:
             ProtocolError: As ``subscribe``.
         """
         principal.require_any_read(validate_pattern(pattern))
         hub = await self._hub(principal.space)
-        alarm = _Alarm()
-        audience = hub.index.add(pattern, kinds_of(event), principal.scopes.read, alarm)
+        watcher = _Watcher()
+        audience = hub.index.add(pattern, kinds_of(event), principal.scopes.read, watcher)
         try:
-            yield alarm.rung
+            yield watcher.changed
         finally:
-            hub.leave(audience, alarm)
+            hub.leave(audience, watcher)
 
-    def listened_to(self) -> tuple[int, int]:
-        """How many spaces are followed, and by how many listeners in all."""
+    def count_listeners(self) -> tuple[int, int]:
+        """Count the spaces that are followed, and their listeners in all."""
         hubs = [
             task.result()
             for task in self._hubs.values()
@@ -80,7 +91,7 @@ class Feed:
         return len(hubs), sum(len(hub.index) for hub in hubs)
 
     async def close(self) -> None:
-        """Close every hub; subscribers hear nothing more."""
+        """Close every hub; subscribers get nothing more."""
         for timer in self._lingering.values():
             timer.cancel()
         for space in list(self._hubs):
@@ -90,22 +101,25 @@ class Feed:
     async def _hub(self, space: str) -> Hub:
         if timer := self._lingering.pop(space, None):
             timer.cancel()
+        # The opening of a hub is a task of its own, which all share who want the hub meanwhile; one
+        # of them may be cancelled without ending it for the others.
         task = self._hubs.get(space)
         if task is None:
             task = self._hubs[space] = asyncio.create_task(self._open(space))
         try:
             hub = await asyncio.shield(task)
         except Exception:
+            # It could not be opened; the next call tries again, unless one has already.
             if self._hubs.get(space) is task:
                 del self._hubs[space]
             raise
         if not hub.index:
-            self._linger(space)  # until the first one is in
+            self._linger(space)  # the caller may be cancelled before it has added its listener
         return hub
 
     async def _open(self, space: str) -> Hub:
         emptied = partial(self._linger, space)
-        hub = Hub(self._store, space, self.settings, self.tally, emptied=emptied)
+        hub = Hub(self._store, space, self.settings, self.counters, emptied=emptied)
         await hub.open()
         return hub
 
@@ -135,17 +149,17 @@ class Feed:
             await opening.result().close()
 
 
-class _Alarm:
-    """A listener that remembers only that there was something to hear."""
+class _Watcher:
+    """A listener that notes only that something has changed."""
 
     def __init__(self) -> None:
-        self.rung = asyncio.Event()
+        self.changed = asyncio.Event()
 
     def offer(self, packet: Packet) -> None:
-        self.rung.set()
+        self.changed.set()
 
     def mark(self, packet: Packet) -> None:
         pass
 
     def reset(self, reason: str) -> None:
-        self.rung.set()
+        self.changed.set()

@@ -1,4 +1,4 @@
-"""One space's feed in one process: follows the log and tells those who listen."""
+"""The hub: it follows the log of one space in one process and serves the listeners there."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class FeedSettings:
     """How the feed behaves.
 
     Attributes:
-        queue_bytes: What may wait for one connection before it has to read from the log.
-        snapshot_bytes: The largest snapshot that is sent.
-        check_seconds: Bounds of the jittered time between two looks at the log's head, at which
-            subscribers to whom nothing was addressed are told where it stands, too.
-        linger_seconds: How long a hub stays when its last subscriber has left.
+        queue_bytes: Bytes that may wait for one connection before it has to read from the log.
+        snapshot_bytes: Bytes of the largest snapshot that is sent.
+        check_seconds: Bounds of the jittered time between two position checks. After each one the
+            listeners are given a mark.
+        linger_seconds: How long a hub stays when its last listener has left.
     """
 
     queue_bytes: int = 256 * 1024
@@ -39,21 +39,32 @@ class FeedSettings:
 
 
 class Hub:
-    """Stands at one position of the log and moves along it without a gap.
+    """A position in the log of one space, which moves along the log without a gap.
 
-    Notices of the store wake it and mostly carry the record. Whatever does not follow on its
-    position (a notice lost, late, or too large to carry the record) makes it read the log from
-    there; so does a look at the head every few seconds, which covers a lost last notice.
+    The invariant: each live listener has been offered every change up to ``position``, in order,
+    once. What moves the position:
+
+    * A notice of the store that carries the record and names ``position`` as the one before it.
+    * The log, read from ``position`` on (a *repair*). Any other notice starts a repair: one was lost
+      before it, or it came out of order, or it was too large to carry the record. So does a *position
+      check* every few seconds that finds another head: it covers a lost last notice, which no later
+      notice would reveal.
+    * Where the log cannot be read from there (compacted, or a lost history), the head: then every
+      listener starts over from a snapshot.
 
     Args:
-        tally: Counts what goes wrong.
+        store: Where the log is.
+        space: The space.
+        settings: How the feed behaves.
+        counters: Counts what goes wrong.
         emptied: Called when the last listener has left.
 
     Attributes:
-        position: Where it stands: its live subscribers have been offered all up to here.
-        epoch: Counts how often the history it followed turned out to be lost.
-        index: Its subscribers.
-        log: Reads the log for those who are behind.
+        position: The position.
+        epoch: How often the hub has gone to the head without reading what lies between. A reader
+            that has read a page of another epoch must not go live on it.
+        index: Its listeners.
+        log: Reads the log, also for the listeners that are behind.
     """
 
     def __init__(
@@ -61,7 +72,7 @@ class Hub:
         store: Store,
         space: str,
         settings: FeedSettings,
-        tally: FeedCounters,
+        counters: FeedCounters,
         emptied: Callable[[], None],
     ) -> None:
         self.store = store
@@ -70,9 +81,10 @@ class Hub:
         self.epoch = 0
         self.index = AudienceIndex()
         self.log = LogReader(store, space)
-        self.tally = tally
+        self.counters = counters
         self._settings = settings
         self._open = False
+        # Whether the log may hold more than ``position`` shows: set by notices, cleared by a read.
         self._behind = False
         self._repairing: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -86,6 +98,7 @@ class Hub:
         Raises:
             StoreUnavailable: The store does not answer.
         """
+        # Notices first, then the head: a commit between the two is in the head, or sets _behind.
         self._stop_tail = await self.store.tail(self.space, self)
         try:
             self.position = await self.store.head(self.space)
@@ -93,7 +106,7 @@ class Hub:
             await self._stop_tail()
             raise
         self._open = True
-        if self._behind:  # a notice came in between: it may or may not be below the head
+        if self._behind:
             self.repair()
         self._watching = asyncio.create_task(self._watch())
 
@@ -114,34 +127,34 @@ class Hub:
         if not self.index:
             self._emptied()
 
-    # What the store calls.
+    # The store calls these.
 
     def on_record(self, record: Record) -> None:
-        """Take a notice: pass it on if it is the next, read the log if something is missing."""
+        """Publish the record if it is the next one, start a repair if something is missing."""
         if not self._open:
             self._behind = True
         elif record.position.revision <= self.position.revision:
-            return
+            return  # it came twice, or a repair was faster
         elif record.previous == self.position.revision and record.changes is not None:
             self._publish(Rendered(record, self.position))
         else:
             self.repair()
 
     def on_gap(self) -> None:
-        """Notices may have been lost."""
+        """Start a repair: notices may have been lost."""
         self.repair()
 
-    # How it stays on the log.
+    # The position.
 
     def repair(self) -> None:
-        """Read the log from where the hub stands; many calls make one reader."""
+        """Read the log from the position on, in one task however often this is called."""
         self._behind = True
         if self._open and self._repairing is None:
-            self.tally.repairs += 1
+            self.counters.repairs += 1
             self._repairing = asyncio.create_task(self._repair())
 
     async def check(self) -> None:
-        """Look at the log's head; return when the hub has caught up with it."""
+        """Check the position against the log's head; return when the hub has reached it."""
         head = await patiently(lambda: self.store.head(self.space))
         self._compare(head)
         if self._repairing is not None:
@@ -151,14 +164,15 @@ class Hub:
         if head.revision != self.position.revision:
             self.repair()
         else:
-            self.position = head
+            self.position = head  # its lineage may have changed with nothing lost
 
     async def _repair(self) -> None:
         try:
             while self._behind:
+                # Cleared before the read: a notice that comes during it sets it again.
                 self._behind = False
                 await self._read_on()
-        except Exception:  # noqa: BLE001 - whatever it was, the next look at the head tries again
+        except Exception:  # noqa: BLE001 - whatever it was, the next position check tries again
             _log.exception("the feed of a space cannot be brought up to date; trying again soon")
         finally:
             self._repairing = None
@@ -172,6 +186,7 @@ class Hub:
         except Diverged:
             await self._start_over("diverged")
             return
+        # Meanwhile notices may have moved the position on: what they published is not published again.
         for record in page.records:
             if record.position.revision > self.position.revision:
                 self._publish(record)
@@ -180,9 +195,10 @@ class Hub:
         self._behind = self._behind or page.head > self.position.revision
 
     async def _start_over(self, reason: str) -> None:
+        """Go to the head, and let every listener start over from a snapshot."""
         self.position = await patiently(lambda: self.store.head(self.space))
         self.epoch += 1
-        self.tally.lost_histories += 1
+        self.counters.lost_histories += 1
         for listener in list(self.index):
             listener.reset(reason)
 
@@ -197,17 +213,17 @@ class Hub:
                 self._compare(await self.store.head(self.space))
             except StoreUnavailable:
                 continue
-            except Exception:  # noqa: BLE001 - the feed must outlive whatever it was
+            except Exception:  # noqa: BLE001 - the hub must outlive whatever it was
                 _log.exception("the head of a space's log cannot be read; trying again soon")
                 continue
             packet = messages.mark(self.position)
             for listener in list(self.index):
                 listener.mark(packet)
 
-    # What subscribers share.
+    # Snapshots.
 
     async def snapshot(self, pattern: str, kinds: frozenset[str]) -> Snapshot:
-        """Read the state under ``pattern``; those who ask while it is being read share it.
+        """Read the state under ``pattern``; calls during a read of the same share it.
 
         Raises:
             Compacted, Diverged, ProtocolError: As ``SnapshotBuilder.build``.
@@ -227,4 +243,4 @@ class Hub:
     ) -> None:
         del self._snapshots[name]
         if not done.cancelled():
-            done.exception()  # those who wanted to know have been told
+            done.exception()  # looked at, else asyncio would log it: everybody may have left

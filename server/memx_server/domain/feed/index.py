@@ -1,4 +1,4 @@
-"""Who is told of a change: subscribers by key and by pattern."""
+"""The index of a hub's listeners: it finds those who may see a change."""
 
 from __future__ import annotations
 
@@ -13,25 +13,38 @@ from memx_server.storage.base import Change
 
 
 class Listener(Protocol):
-    """One subscription, as the hub sees it. Nothing here may block, raise, or subscribe anew."""
+    """One subscription, as its hub calls it.
+
+    The hub calls each listener in turn, in the middle of publishing a record. So none of these
+    methods may wait, raise, or add and remove listeners.
+    """
 
     def offer(self, packet: Packet) -> None:
-        """A transaction has changed something that the audience sees."""
+        """Take the changes of one transaction that the listener's audience sees."""
 
     def mark(self, packet: Packet) -> None:
-        """The log has moved on; whoever was told nothing of it may be told where it stands."""
+        """Take the position that the log has reached.
+
+        A listener that has passed nothing on for a while sends it to its client: the client's cursor
+        then moves although no change was for it, and stays above what the log will have dropped.
+        """
 
     def reset(self, reason: str) -> None:
-        """What is known of the space's past is void."""
+        """Start over: the history that the listener has followed is lost or no longer kept."""
 
 
 class Audience:
-    """Listeners with the same pattern, kinds of event and read scopes: all see the same.
+    """Listeners with the same pattern, kinds of event and read scopes.
+
+    All of them see the same changes, so that what one may see is decided once for all.
 
     Args:
         pattern: A key or a pattern.
         kinds: Some of ``value`` and ``schema``.
         readable: The keys that they may read.
+
+    Attributes:
+        listeners: A dict for its order: they are served in the order in which they came.
     """
 
     def __init__(self, pattern: str, kinds: frozenset[str], readable: KeySet) -> None:
@@ -42,35 +55,42 @@ class Audience:
         self._matches = compile_pattern(pattern)
 
     def sees(self, kind: str, key: str) -> bool:
-        """Tell whether it is shown an event of ``kind`` about ``key``."""
+        """Tell whether it sees an event of ``kind`` about ``key``."""
         return kind in self.kinds and bool(self._matches(key)) and self._may_read(key)
 
     def packet(self, record: Rendered) -> Packet | None:
-        """What it sees of ``record``, whole, or None."""
+        """Make the packet of all that it sees of ``record``; None where that is nothing."""
         which = tuple(
             index for index, change in enumerate(record.changes) if self.sees_change(change)
         )
         return record.packet(which) if which else None
 
     def sees_change(self, change: Change) -> bool:
-        """Tell whether it is shown ``change``."""
+        """Tell whether it sees ``change``."""
         return self.sees("schema" if change.action == "schema" else "value", change.key)
 
-    def filed_under(self) -> Iterable[str]:
-        """The patterns of which one matches whatever it sees: its own, or those of its scopes."""
+    def index_patterns(self) -> Iterable[str]:
+        """Return patterns of which at least one matches every key that it sees.
+
+        That is its own pattern. A subscriber to ``*`` would then be a candidate for every change, and
+        thousands of them do so with narrow scopes: those are found by the patterns of their scopes.
+        """
         return set(self.readable.patterns) if self.pattern == "*" else (self.pattern,)
 
     def _may_read(self, key: str) -> bool:
-        # The key of a schema may be a pattern, of which all matches must be readable.
+        # The key of a schema may be a pattern: then every key that it matches must be readable.
         return self.readable.covers(key) if is_pattern(key) else key in self.readable
 
 
 class AudienceIndex:
-    """Audiences, found by key at a cost that does not grow with those who are not concerned."""
+    """The audiences of a space, found by key.
+
+    A change costs what the audiences cost that its key leads to, however many others there are.
+    """
 
     def __init__(self) -> None:
         self._audiences: dict[tuple[str, frozenset[str], tuple[str, ...]], Audience] = {}
-        self._filed: PatternIndex[Audience] = PatternIndex()
+        self._by_pattern: PatternIndex[Audience] = PatternIndex()
         self._count = 0
 
     def __len__(self) -> int:
@@ -83,13 +103,17 @@ class AudienceIndex:
     def add(
         self, pattern: str, kinds: frozenset[str], readable: KeySet, listener: Listener
     ) -> Audience:
-        """Let ``listener`` hear of ``kinds`` of events about the readable keys of ``pattern``."""
+        """Let ``listener`` see events of ``kinds`` about the readable keys that ``pattern`` matches.
+
+        Returns:
+            The audience that it belongs to now; ``remove`` takes it.
+        """
         name = (pattern, kinds, readable.patterns)
         audience = self._audiences.get(name)
         if audience is None:
             audience = self._audiences[name] = Audience(pattern, kinds, readable)
-            for each in audience.filed_under():
-                self._filed.add(each, audience)
+            for each in audience.index_patterns():
+                self._by_pattern.add(each, audience)
         audience.listeners[listener] = None
         self._count += 1
         return audience
@@ -104,10 +128,14 @@ class AudienceIndex:
             self._discard(audience)
 
     def publish(self, record: Rendered) -> None:
-        """Offer ``record`` to all who see some of it, to each as a whole."""
+        """Offer ``record`` to every listener that sees some of it.
+
+        A transaction may not arrive in parts. So all of its changes are looked up first, and each
+        audience then gets one packet of those that it sees.
+        """
         concerned: dict[Audience, list[int]] = {}
         for index, change in enumerate(record.changes):
-            for audience in dict.fromkeys(self._filed.candidates(change.key)):
+            for audience in dict.fromkeys(self._by_pattern.candidates(change.key)):
                 if audience.sees_change(change):
                     concerned.setdefault(audience, []).append(index)
         for audience, which in concerned.items():
@@ -117,5 +145,5 @@ class AudienceIndex:
 
     def _discard(self, audience: Audience) -> None:
         del self._audiences[audience.pattern, audience.kinds, audience.readable.patterns]
-        for each in audience.filed_under():
-            self._filed.remove(each, audience)
+        for each in audience.index_patterns():
+            self._by_pattern.remove(each, audience)

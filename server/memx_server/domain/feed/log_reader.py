@@ -1,4 +1,4 @@
-"""Reading a space's log: patiently, and once for all who stand at the same place."""
+"""The reader of a space's log, which subscribers at the same position share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ _SMALLEST_PAGE, _LARGEST_PAGE = 4, 256
 
 
 async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
-    """Ask a store until it answers; waits grow to two seconds, with jitter."""
+    """Call the store until it answers.
+
+    A subscription outlives an outage of the store: its client sees a pause, and no error. The pauses
+    between two calls grow to two seconds, with jitter, so that all subscribers of all servers do
+    not come back at one moment.
+    """
     wait = _FIRST_WAIT
     while True:
         try:
@@ -42,14 +47,18 @@ class SharedLogPage:
 
 
 class LogReader:
-    """Reads one space's log; callers at the same position share a read, and few run at a time."""
+    """The reader of one space's log.
+
+    After an outage thousands of subscribers want the same pages. Those at the same position share
+    one read, and no more than ``_READERS`` reads run at a time.
+    """
 
     def __init__(self, store: Store, space: str) -> None:
         self._store = store
         self._space = space
         self._reads: dict[Position | None, asyncio.Task[SharedLogPage]] = {}
         self._readers = asyncio.Semaphore(_READERS)
-        self._limit = 32
+        self._limit = 32  # records of a page; adapted to their size
 
     async def read(self, since: Position | None) -> SharedLogPage:
         """Return the page after ``since`` (None: from the oldest record kept).
@@ -62,10 +71,11 @@ class LogReader:
         if task is None:
             task = self._reads[since] = asyncio.create_task(self._read(since))
             task.add_done_callback(lambda done: self._forget(since, done))
+        # One of those who share it may leave (be cancelled) without ending it for the others.
         return await asyncio.shield(task)
 
     async def close(self) -> None:
-        """Give up what is being read."""
+        """Cancel the reads."""
         tasks = list(self._reads.values())
         for task in tasks:
             task.cancel()
@@ -85,7 +95,7 @@ class LogReader:
         return SharedLogPage(records, page.position, page.head)
 
     def _adapt(self, records: Sequence[Rendered]) -> None:
-        """Keep pages near a size in bytes: a page lives as long as its slowest reader."""
+        """Keep pages near a size in bytes: one stays in memory as long as its slowest reader."""
         if records:
             size = sum(len(change.data) for record in records for change in record.changes)
             fitting = _PAGE_BYTES * len(records) // (size + 1)
@@ -94,4 +104,4 @@ class LogReader:
     def _forget(self, since: Position | None, done: asyncio.Task[SharedLogPage]) -> None:
         del self._reads[since]
         if not done.cancelled():
-            done.exception()  # those who wanted to know have been told
+            done.exception()  # looked at, else asyncio would log it: everybody may have left

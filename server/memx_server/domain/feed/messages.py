@@ -1,4 +1,4 @@
-"""What subscribers are sent: each change rendered once, whoever gets it."""
+"""The messages to subscribers: each is rendered once and shared by all who get it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Message:
 
     Attributes:
         text: Its JSON text, an object.
-        framed: Where a transport may keep its encoding of it, so that all its sockets share one.
+        framed: The frame that a transport has made of it, kept for all its sockets; None before.
     """
 
     __slots__ = ("_label", "_labelled", "framed", "text")
@@ -28,7 +28,10 @@ class Message:
         self._labelled: Message | None = None
 
     def labelled(self, label: bytes) -> Message:
-        """This message with ``label`` (such as ``{"sub":7,``) in place of its opening brace."""
+        """Return this message with ``label`` (such as ``{"sub":7,``) in place of its opening brace.
+
+        The last label is remembered: the subscriptions of many sockets mostly have the same number.
+        """
         if self._labelled is None or self._label != label:
             self._label = label
             self._labelled = Message(label + self.text[1:])
@@ -36,15 +39,16 @@ class Message:
 
 
 class Event:
-    """Something that subscribers are told.
+    """One event for subscribers.
 
     Attributes:
         kind: ``value``, ``schema``, ``presence``, ``live``, ``reset`` or ``mark``.
         key: The key or pattern that it is about; empty where it is about none.
         data: Its JSON text without a cursor.
-        cursor: Where a reader stands after it; empty in what moves no one.
+        cursor: Where a reader stands after it; empty where it moves no reader (a snapshot's).
         bare: True for a new value that the log does not keep, so that ``data`` has no ``value``.
-        change: True for a part of a transaction, which is complete only with the others.
+        change: True for a change of the log, which is complete only with the others of its
+            transaction.
         size: Bytes that it counts for in a queue.
     """
 
@@ -68,7 +72,8 @@ class Event:
         """Render it.
 
         Args:
-            final: False where more of the same transaction follows: the client holds it back.
+            final: False where more of the same transaction follows. Such a message has
+                ``"more":true`` in place of the cursor, and the client holds it back.
         """
         if final:
             if self._final is None:
@@ -78,14 +83,16 @@ class Event:
             self._partial = self._render(b',"more":true}')
         return self._partial
 
-    def _render(self, ending: bytes) -> Message:
+    def _render(self, last_member: bytes) -> Message:
         if not self.cursor:
             return Message(self.data)
-        return Message(b"".join((memoryview(self.data)[:-1], ending)))
+        return Message(b"".join((memoryview(self.data)[:-1], last_member)))
 
 
 class Packet:
-    """What a subscriber gets of one transaction: queued, dropped and sent as a whole.
+    """The events that a subscriber gets of one transaction, or one control message.
+
+    It is queued, dropped and sent as a whole, so that no transaction is seen in part.
 
     Attributes:
         before: Where a reader stands who has not got it.
@@ -106,15 +113,15 @@ class Packet:
 
     @property
     def changes(self) -> bool:
-        """Whether it is a part of the log, and can be read again from there."""
+        """Whether it holds changes of the log, which can be read again from there."""
         return self.events[0].change
 
-    def says(self, kind: str) -> bool:
+    def is_control(self, kind: str) -> bool:
         """Tell whether it is the control message ``kind``."""
         return self.events[0].kind == kind
 
     def messages(self, label: bytes = b"") -> list[Message]:
-        """Render it; nothing else of the same subscription may come between the frames."""
+        """Render it; no other message of the same subscription may come between these."""
         if self._messages is None:
             last = next((event for event in reversed(self.events) if event.change), None)
             self._messages = [
@@ -126,7 +133,7 @@ class Packet:
 
 
 class Rendered:
-    """A record of the log, ready to be sent; those who see the same part of it share a packet."""
+    """A record of the log, ready to be sent; audiences that see the same part share a packet."""
 
     __slots__ = ("_cursor", "_events", "_packets", "before", "changes", "position")
 
@@ -139,7 +146,7 @@ class Rendered:
         self._packets: dict[tuple[int, ...], Packet] = {}
 
     def packet(self, which: tuple[int, ...]) -> Packet:
-        """The packet of the changes numbered ``which``."""
+        """Return the packet of the changes with the indices ``which``."""
         packet = self._packets.get(which)
         if packet is None:
             events = [self._event(index) for index in which]
@@ -157,17 +164,24 @@ class Rendered:
 
 
 def live(position: Position) -> Packet:
-    """Says that what came before was the past, and names the present position."""
+    """Make the message that the past has been sent and that live events follow."""
     return _control("live", b'{"event":"live"}', position)
 
 
 def mark(position: Position) -> Packet:
-    """Moves the cursor of a subscriber to whom nothing of late was addressed."""
+    """Make the message that moves a client's cursor to ``position`` without a change for it."""
     return _control("mark", b'{"event":"mark"}', position)
 
 
 def reset(reason: str, position: Position) -> Packet:
-    """Says that the log cannot serve the cursor: drop what you hold, a snapshot follows."""
+    """Make the message that the log cannot serve the cursor.
+
+    The client drops the state that it holds; a snapshot follows.
+
+    Args:
+        reason: ``compacted`` or ``diverged``.
+        position: The position of the hub.
+    """
     event = Event("reset", b'{"event":"reset","reason":"%s"}' % reason.encode())
     return Packet([event], position, position)
 

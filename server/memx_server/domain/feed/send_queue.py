@@ -1,4 +1,4 @@
-"""The bounded queue of one connection, and the lanes in it: one for each of its subscriptions."""
+"""The bounded send queue of one connection, and its lanes: one for each of its subscriptions."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from memx_server.domain.feed.messages import Packet
 
 
 class Dropped(NamedTuple):
-    """What a lane gave up to make room.
+    """The changes that a lane dropped, so that its subscriber reads them again from the log.
 
     Attributes:
-        start: The position to read on from.
-        live: Whether the word ``live`` was among it.
+        start: The position to read on from: where the first of them begins.
+        live: Whether a ``live`` message was among them, which is then to be sent again.
     """
 
     start: Position
@@ -25,15 +25,20 @@ class Dropped(NamedTuple):
 
 
 class SendQueue:
-    """What waits to be sent on one connection, bounded in bytes over all its lanes.
+    """The packets that wait to be sent on one connection, bounded in bytes over all its lanes.
 
-    A writer takes from it at the connection's pace; lanes take turns, a packet each. Whoever fills
-    it stops at ``full`` and waits for ``room``; nobody waits for a slow connection but its own
-    readers.
+    A writer takes packets at the pace of the connection. Lanes take turns, a packet each, so that a
+    busy subscription does not keep the others of its socket waiting. A producer that can wait (one
+    that reads a snapshot or the log) awaits ``drain`` before it puts more; one that cannot (the hub)
+    asks the lane whether a packet ``fits``, and drops it to the log otherwise. So a connection that
+    does not read costs its limit in memory, and nobody else's time.
 
     Args:
-        limit: Bytes; one packet may pass it, so that there is room for one of any size.
-        wake: Called when there is something to take after there was nothing.
+        limit: Bytes. The queue may exceed it by one packet, so that one of any size gets through.
+        wake: Called when there is a packet after there was none.
+
+    Attributes:
+        size: Bytes that wait.
     """
 
     __slots__ = ("_ready", "_waiting", "limit", "size", "wake")
@@ -42,6 +47,7 @@ class SendQueue:
         self.limit = limit
         self.wake = wake
         self.size = 0
+        # The lanes that hold something, each once, in the order in which they are served.
         self._ready: deque[Lane] = deque()
         self._waiting: list[asyncio.Future[None]] = []
 
@@ -50,11 +56,14 @@ class SendQueue:
 
     @property
     def full(self) -> bool:
-        """Whether it holds as much as it may."""
+        """Whether it has reached its limit."""
         return self.size >= self.limit
 
-    async def room(self) -> None:
-        """Return when it is not full, or when it was and is half empty again."""
+    async def drain(self) -> None:
+        """Return at once where it is not full, else when it is half empty.
+
+        The gap between the two keeps a producer from being woken for each packet that is sent.
+        """
         while self.full:
             future = asyncio.get_running_loop().create_future()
             self._waiting.append(future)
@@ -65,36 +74,36 @@ class SendQueue:
         lane = self._ready.popleft()
         packet = lane.take()
         if lane.size:
-            self._line_up(lane)
+            self._enlist(lane)
         else:
-            lane.listed = False
+            lane.enlisted = False
         return lane, packet
 
     def grew(self, lane: Lane, size: int) -> None:
-        """A lane holds ``size`` more bytes (fewer, if negative)."""
+        """Count ``size`` more bytes in ``lane`` (fewer, if negative), and serve it in its turn."""
         self.size += size
-        if not lane.listed:
-            lane.listed = True
-            self._line_up(lane)
+        if not lane.enlisted:
+            lane.enlisted = True
+            self._enlist(lane)
             if len(self._ready) == 1:
                 self.wake()
 
     def shrank(self, size: int) -> None:
-        """A lane holds ``size`` fewer bytes."""
+        """Count ``size`` fewer bytes, and let producers go on where that makes it half empty."""
         self.size -= size
         if self._waiting and self.size * 2 <= self.limit:
             waiting, self._waiting = self._waiting, []
             for future in waiting:
-                if not future.done():
+                if not future.done():  # its producer may have been cancelled
                     future.set_result(None)
 
-    def drop(self, lane: Lane) -> None:
-        """A lane was emptied without anything being sent."""
-        if lane.listed:
-            lane.listed = False
+    def delist(self, lane: Lane) -> None:
+        """Take a lane that was emptied by other means than ``take`` out of the turns."""
+        if lane.enlisted:
+            lane.enlisted = False
             self._ready.remove(lane)
 
-    def _line_up(self, lane: Lane) -> None:
+    def _enlist(self, lane: Lane) -> None:
         if lane.urgent:
             self._ready.appendleft(lane)
         else:
@@ -102,41 +111,44 @@ class SendQueue:
 
 
 class Lane:
-    """One subscription's packets in an outbox, in order.
+    """The packets of one subscription in a send queue, in order.
 
     Attributes:
-        label: What its frames begin with in place of the brace, where several lanes share a socket.
-        urgent: Whether it goes before all others, as answers do: a subscription's must be there first.
+        queue: The queue.
+        label: The first bytes of its frames, in place of the brace, where several lanes share a
+            socket.
+        urgent: Whether it goes before all others. Responses do: a client must know the number of
+            its subscription before the first frame of that subscription arrives.
         size: Bytes that wait in it.
-        listed: Whether the outbox knows that something waits; the outbox's own.
+        enlisted: Whether the queue has it in its turns; the queue's own.
     """
 
-    __slots__ = ("_packets", "label", "listed", "outbox", "size", "urgent")
+    __slots__ = ("_packets", "enlisted", "label", "queue", "size", "urgent")
 
-    def __init__(self, outbox: SendQueue, label: bytes = b"", *, urgent: bool = False) -> None:
-        self.outbox = outbox
+    def __init__(self, queue: SendQueue, label: bytes = b"", *, urgent: bool = False) -> None:
+        self.queue = queue
         self.label = label
         self.urgent = urgent
         self.size = 0
-        self.listed = False
+        self.enlisted = False
         self._packets: deque[Packet] = deque()
 
     def fits(self, packet: Packet) -> bool:
-        """Tell whether ``packet`` may be put without going over the limit."""
-        outbox = self.outbox
-        return outbox.size + packet.size <= outbox.limit or not outbox.size
+        """Tell whether ``packet`` stays within the limit; into an empty queue every packet does."""
+        queue = self.queue
+        return queue.size + packet.size <= queue.limit or not queue.size
 
     def put(self, packet: Packet) -> None:
         """Queue a packet, whether or not it fits."""
         self._packets.append(packet)
         self.size += packet.size
-        self.outbox.grew(self, packet.size)
+        self.queue.grew(self, packet.size)
 
     def take(self) -> Packet:
         """Remove the oldest packet and return it."""
         packet = self._packets.popleft()
         self.size -= packet.size
-        self.outbox.shrank(packet.size)
+        self.queue.shrank(packet.size)
         return packet
 
     def clear(self) -> None:
@@ -145,20 +157,26 @@ class Lane:
         self._freed(self.size)
 
     def drop_changes(self) -> Dropped | None:
-        """Drop what can be read again from the log: the changes, and what waits behind them."""
+        """Drop the changes, which the log still has, and all that waits behind the first of them.
+
+        What is before it (a snapshot) is not in the log and stays.
+
+        Returns:
+            Where to read on from; None where no change waits.
+        """
         kept = list(takewhile(lambda packet: not packet.changes, self._packets))
         dropped = list(islice(self._packets, len(kept), None))
         if not dropped:
             return None
         self._packets = deque(kept)
         self._freed(sum(packet.size for packet in dropped))
-        return Dropped(dropped[0].before, any(packet.says("live") for packet in dropped))
+        return Dropped(dropped[0].before, any(packet.is_control("live") for packet in dropped))
 
     def _freed(self, size: int) -> None:
         self.size -= size
         if not self.size:
-            self.outbox.drop(self)
-        self.outbox.shrank(size)
+            self.queue.delist(self)
+        self.queue.shrank(size)
 
     def _forget(self) -> None:
         self._packets.clear()

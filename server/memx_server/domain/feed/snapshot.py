@@ -1,4 +1,4 @@
-"""The state of a space under a pattern at one position of its log."""
+"""The snapshot: the state of a space under a pattern at one position of its log."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from memx_server.storage.base import Change, Store
 from memx_server.storage.encoding import quote
 
 _ROUNDS = 50
+"""How often values that the log does not keep are read again before the builder gives up."""
+
 _LOG_PAGE = 256
 
 
@@ -28,26 +30,43 @@ _decode_stamp = msgspec.json.Decoder(_Stamp).decode
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a pattern's keys held at ``position``, as events without a cursor."""
+    """The entries and schemas under a pattern at ``position``, as events without a cursor."""
 
     events: Sequence[Event]
     position: Position
 
 
 def entry_event(key: str, entry: bytes, *, snapshot: bool = True) -> Event:
-    """The event that tells of an entry as it stands."""
-    ending = b',"snapshot":true}' if snapshot else b"}"
-    data = b'{"event":"value","action":"set",' + entry[1:-1] + ending
+    """Make the event for an entry as it is.
+
+    Args:
+        key: Its key.
+        entry: Its JSON text.
+        snapshot: Whether the event is a part of a snapshot, and says so.
+    """
+    last_member = b',"snapshot":true}' if snapshot else b"}"
+    data = b'{"event":"value","action":"set",' + entry[1:-1] + last_member
     return Event("value", data, key=key)
 
 
 @dataclass(slots=True)
 class SnapshotBuilder:
-    """Reads a pattern's state: entries page by page, then what the log says has changed meanwhile.
+    """Builds the snapshot of a pattern, of one moment although it is read over many.
 
-    Whatever moment within the reading an entry comes from, the changes after the starting position
-    lead it to its state at the final one. Values that the log does not keep are read again, until
-    none of them has changed between the reading and the final position.
+    A store cannot hold still while thousands of entries are read, so the builder works like this:
+
+    1. It notes the head (the *start*), then reads the entries page by page. Each is as of some
+       moment after the start.
+    2. It reads the log from the start to its end, and applies each change that is newer than the
+       entry that it has. Whatever moment an entry was read at, that leads it to its state at the
+       position that the log reading has reached (the *end*). The snapshot is of that position.
+    3. A change may lack its value (``history: false``): then the entry is *unknown* at the end. All
+       entries of that kind are read again, in one read, which is of one moment. The log is then
+       followed up to that moment; where it holds none of these keys, everything is known there. Else
+       once more, ``_ROUNDS`` times at the most.
+
+    Attributes:
+        byte_limit: The most bytes of events that it may hold.
     """
 
     store: Store
@@ -58,6 +77,7 @@ class SnapshotBuilder:
     _size: int = 0
     _values: dict[str, bytes] = field(default_factory=dict)
     _schemas: dict[str, bytes] = field(default_factory=dict)
+    # Keys whose last change in the log lacks the value, and all keys that ever were such.
     _unknown: set[str] = field(default_factory=set)
     _volatile: set[str] = field(default_factory=set)
 
@@ -84,7 +104,7 @@ class SnapshotBuilder:
             position = await self._follow(position, until)
             if not self._unknown:
                 return Snapshot(self._events(), position)
-            until = await self._read_unknown(position)
+            until = await self._read_volatile(position)
         raise ProtocolError(
             "unavailable",
             f"entries of {self.pattern!r} written with history: false change too fast for a "
@@ -135,6 +155,7 @@ class SnapshotBuilder:
         return position
 
     def _apply(self, change: Change, revision: int) -> None:
+        """Lead the state over one change of the log."""
         if change.action == "schema":
             if change.data.endswith(b',"schema":null}'):
                 self._schemas.pop(change.key, None)
@@ -154,15 +175,19 @@ class SnapshotBuilder:
         data = self._values.get(key)
         return 0 if data is None else _decode_stamp(data).revision
 
-    async def _read_unknown(self, position: Position) -> int | None:
-        """Read entries whose values are not in the log.
+    async def _read_volatile(self, position: Position) -> int | None:
+        """Read the entries of which some change lacked its value.
 
         Returns:
-            The revision at which all of them are known, None where only the head can tell.
+            The revision up to which the log is to be followed now: the newest of these entries. Up to
+            there the log can hold no change of them that is newer than what was just read. None
+            where one of the keys has no entry: when it was deleted only the log can say, so it is
+            followed to its end.
         """
         self._volatile |= self._unknown
         self._unknown.clear()
-        # All of them in one read: then nothing that any did up to that moment is left unknown.
+        # In one read, so that all of them are of one moment. Of two moments, the newer entry's
+        # revision would take the log past a change of the older one.
         keys = list(self._volatile)
         await self._read_keys(keys)
         if any(key not in self._values for key in keys):

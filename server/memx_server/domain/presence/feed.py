@@ -1,4 +1,4 @@
-"""Presence as those may see it who ask: as a list, and as events."""
+"""Presence as a caller may see it: as a list, and as events."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ _NOWHERE = Position("", 0)
 
 
 class PresenceFeed:
-    """Tells callers who else is in their space."""
+    """The list of those present in a space, and the subscriptions to it.
+
+    Args:
+        presence: The registry.
+    """
 
     def __init__(self, presence: Presence) -> None:
         self._presence = presence
@@ -45,8 +49,8 @@ class PresenceFeed:
 
         Args:
             caller: Who subscribes.
-            pattern: Which writers it wants to hear of.
-            lane: Where what it hears is to wait.
+            pattern: The writers whose events it wants.
+            lane: Where the events wait.
 
         Raises:
             ProtocolError: ``forbidden`` to those who may read nothing; ``invalid_pattern``.
@@ -78,10 +82,10 @@ class PresenceFeed:
 
 
 class PresenceSubscriber:
-    """Feeds one lane with who comes, goes, and listens to something else.
+    """Feeds one lane with events: a writer joins, leaves, or watches something else.
 
-    What it told is compared to what is: a connection that is behind is told less often, and then
-    only the difference.
+    It compares who is present with what it has sent, and sends the difference. So a connection that
+    is behind gets fewer events, and never an outdated one.
     """
 
     def __init__(self, feed: PresenceFeed, caller: Caller, pattern: str, lane: Lane) -> None:
@@ -90,7 +94,7 @@ class PresenceSubscriber:
         self._readable = caller.principal.scopes.read
         self._matches = compile_pattern(pattern)
         self._lane = lane
-        self._told: dict[str, PresenceEntry] | None = None
+        self._sent: dict[str, PresenceEntry] | None = None
 
     def start(self) -> None:
         """Begin to feed the lane."""
@@ -102,23 +106,23 @@ class PresenceSubscriber:
         self._lane.clear()
 
     def update(self, present: Iterable[PresenceEntry]) -> None:
-        """Tell how ``present`` differs from what was told."""
-        if self._lane.outbox.full:
+        """Send how ``present`` differs from what was sent; wait for a connection that is behind."""
+        if self._lane.queue.full:
             return
         now = {p.writer: _shown(p, self._readable) for p in present if self._matches(p.writer)}
-        known, self._told = self._told, now
+        known, self._sent = self._sent, now
         for writer, each in now.items():
             if known is None or writer not in known:
-                self._tell("join", each, snapshot=known is None)
+                self._send("join", each, snapshot=known is None)
             elif known[writer].watching != each.watching:
-                self._tell("change", each)
+                self._send("change", each)
         for writer, each in (known or {}).items():
             if writer not in now:
-                self._tell("leave", each)
+                self._send("leave", each)
         if known is None:
             self._put(Event("live", b'{"event":"live"}'))
 
-    def _tell(self, action: str, each: PresenceEntry, *, snapshot: bool = False) -> None:
+    def _send(self, action: str, each: PresenceEntry, *, snapshot: bool = False) -> None:
         members = {"event": "presence", "action": action, **msgspec.to_builtins(each)}
         if snapshot:
             members["snapshot"] = True
@@ -129,7 +133,7 @@ class PresenceSubscriber:
 
 
 class _Watch:
-    """Looks at who is present in one space as long as somebody wants to know."""
+    """Reads who is present in one space, as long as there are subscribers to it."""
 
     def __init__(self, presence: Presence, space: str) -> None:
         self.subscribers: set[PresenceSubscriber] = set()
@@ -163,7 +167,7 @@ def _require_read(caller: Caller) -> None:
 
 
 def _shown(present: PresenceEntry, readable: KeySet) -> PresenceEntry:
-    """Leave out what somebody listens to that the reader may not read all of."""
+    """Leave out the watched patterns of which the reader may not read everything."""
     return msgspec.structs.replace(
         present, watching=tuple(each for each in present.watching if readable.covers(each))
     )

@@ -1,7 +1,7 @@
-"""Who is at work in a space: those who listen, and those who lately asked or wrote something.
+"""The registry of presence: the callers of each space that listen, or were active lately.
 
 Each server process keeps its own callers in memory and announces them in the store's unlogged state,
-where what it said expires by itself when the process dies.
+one record for each space. The announcement expires by itself when the process dies.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ class PresenceSettings:
     """How presence behaves.
 
     Attributes:
-        idle_seconds: How long who only asks and writes stays present after the last time.
-        announce_seconds: The longest time after which a server repeats who is there.
-        expire_seconds: How long what a server said stands.
-        repeats_per_second: The most spaces that it repeats this for; with more spaces it repeats
-            each less often, and what it said stands longer in proportion.
-        settle_seconds: How long a server waits for more before it announces somebody new.
-        poll_seconds: How often a server that has presence subscribers looks what others said.
-        members: The most callers of one space that a server names; others take the place of the
-            longest idle.
+        idle_seconds: How long a caller without a subscription stays present after its last request.
+        announce_seconds: The longest time after which a server repeats its announcement.
+        expire_seconds: How long an announcement stands.
+        repeats_per_second: The most announcements that a server repeats. With more spaces it repeats
+            each less often, and the announcements stand longer in proportion.
+        settle_seconds: How long a server waits for more newcomers before it announces one.
+        poll_seconds: How often a server that has presence subscribers reads the announcements.
+        members: The most callers of one space that a server announces; a newcomer takes the place of
+            the longest idle.
         turnover_seconds: How often callers of a full space make place.
-        patterns: The most patterns that it names of each.
+        patterns: The most patterns of one caller that it announces.
     """
 
     idle_seconds: float = 60.0
@@ -52,7 +52,7 @@ class PresenceSettings:
 
 
 class PresenceEntry(msgspec.Struct, frozen=True):
-    """Somebody who is present.
+    """One caller that is present.
 
     Attributes:
         writer: ``principal/agent``, the name under which it writes.
@@ -78,7 +78,7 @@ class _Member:
 
 
 class _Members(dict[tuple[str, str | None], _Member]):
-    """Those of one space; none of them makes place before ``full_until``."""
+    """The callers of one space by principal and agent; none makes place before ``full_until``."""
 
     full_until = 0.0
 
@@ -87,11 +87,15 @@ _decode = msgspec.json.Decoder(tuple[PresenceEntry, ...]).decode
 
 
 class Presence:
-    """Who is present in each space, on all servers.
+    """The callers of each space, on all servers.
 
     Args:
-        state: Where servers tell each other.
+        state: Where the servers announce them.
+        settings: How presence behaves.
         clock: Unix seconds.
+
+    Attributes:
+        changed: Called with a space whenever one of this server's callers comes or goes there.
     """
 
     def __init__(
@@ -107,7 +111,9 @@ class Presence:
         self._spaces: dict[str, _Members] = {}
         self._unannounced: set[str] = set()
         self._due: dict[str, float] = {}
-        self._turns: list[tuple[float, str]] = []  # a heap; those that are not in _due have passed
+        # A heap of (time, space) at which to repeat an announcement. A space that was announced for
+        # another reason gets a new time in _due; its older ones stay in the heap and are skipped.
+        self._schedule: list[tuple[float, str]] = []
         self._news = asyncio.Event()
         self._announcing: asyncio.Task[None] | None = None
         self.changed: Callable[[str], None] = lambda space: None
@@ -142,17 +148,17 @@ class Presence:
         Raises:
             StoreUnavailable: The store does not answer.
         """
-        said = await self._state.list(_group(space))
-        said.pop(self._server, None)
+        announced = await self._state.list(_group(space))
+        announced.pop(self._server, None)  # what it holds in memory is newer
         found: dict[str, PresenceEntry] = {each.writer: each for each in self._own(space)}
-        for text in said.values():
+        for text in announced.values():
             for each in _decode(text):
                 known = found.get(each.writer)
                 found[each.writer] = each if known is None else _merged(known, each)
         return sorted(found.values(), key=lambda each: each.writer)
 
     async def close(self) -> None:
-        """Take back what this server said."""
+        """Take back this server's announcements."""
         if self._announcing is not None:
             self._announcing.cancel()
             await asyncio.gather(self._announcing, return_exceptions=True)
@@ -170,7 +176,10 @@ class Presence:
         return member
 
     def _make_place(self, members: _Members) -> bool:
-        """Forget the longest idle tenth, now and then: at each newcomer it would cost them all dear."""
+        """Forget the longest idle tenth, at most every ``turnover_seconds``; tell whether any went.
+
+        To find the longest idle looks at all of them, which is too much to do for each newcomer.
+        """
         now = self._clock()
         if now < members.full_until:
             return False
@@ -207,7 +216,7 @@ class Presence:
             self._announcing = asyncio.create_task(self._announce())
 
     async def _announce(self) -> None:
-        """Tell the others who is here: news soon, the rest now and then; until nobody is."""
+        """Announce the spaces: changed ones soon, the others from time to time; until there is none."""
         settle = self.settings.settle_seconds
         while self._spaces:
             self._news.clear()
@@ -215,16 +224,16 @@ class Presence:
                 with suppress(StoreUnavailable):
                     await self._announce_space(space)
             with suppress(TimeoutError):
-                async with asyncio.timeout(max(settle, self._turns[0][0] - self._clock())):
+                async with asyncio.timeout(max(settle, self._schedule[0][0] - self._clock())):
                     await self._news.wait()
                     await asyncio.sleep(settle)
 
     def _take_due(self) -> set[str]:
-        """Take the spaces of which there is news or whose turn it is."""
+        """Take the spaces that have changed and those whose announcement is to be repeated."""
         spaces, self._unannounced = self._unannounced, set()
         now = self._clock()
-        while self._turns and self._turns[0][0] <= now:
-            due, space = heapq.heappop(self._turns)
+        while self._schedule and self._schedule[0][0] <= now:
+            due, space = heapq.heappop(self._schedule)
             if self._due.get(space) == due:
                 spaces.add(space)
         return spaces
@@ -232,10 +241,10 @@ class Presence:
     async def _announce_space(self, space: str) -> None:
         settings = self.settings
         pause = max(settings.announce_seconds, 2 * len(self._spaces) / settings.repeats_per_second)
-        # Spaces that were announced together would otherwise be repeated in one go for ever.
+        # With jitter: spaces that were announced together would otherwise be repeated together.
         due = self._clock() + pause * random.uniform(0.5, 1)  # noqa: S311 - jitter
         self._due[space] = due
-        heapq.heappush(self._turns, (due, space))
+        heapq.heappush(self._schedule, (due, space))
         own = list(self._own(space))
         if own:
             kept = int(1000 * pause * settings.expire_seconds / settings.announce_seconds)

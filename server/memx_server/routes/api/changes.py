@@ -19,10 +19,10 @@ async def changes(call: Call, request: ChangesRequest) -> bytes:
     feed, sessions = call.services.feed, call.services.sessions
     with suppress(TimeoutError):
         async with (
-            feed.alarm(call.principal, request.pattern, request.event) as rung,
+            feed.watch(call.principal, request.pattern, request.event) as rung,
             asyncio.timeout(request.wait) as patience,
         ):
-            with sessions.session(call.principal, lambda *_: patience.reschedule(0)):
+            with sessions.track(call.principal, lambda *_: patience.reschedule(0)):
                 while _is_empty(answer):
                     request = msgspec.structs.replace(request, since=_cursor_of(answer))
                     rung.clear()

@@ -64,7 +64,7 @@ class EventsEndpoint:
             await send_json(send, error.status, error_body(error), error_headers(error))
             return
         async with aclosing(stream):
-            with self._services.sessions.session(call.principal, events.end):
+            with self._services.sessions.track(call.principal, events.end):
                 await events.run(receive, stream)
 
 
@@ -84,12 +84,12 @@ class EventStream:
 
     def end(self, _code: int, _reason: str) -> None:
         """Let the response end; the client connects again, and is judged anew."""
-        self._ending.tell()
+        self._ending.cancel()
 
     def fail(self, error: ProtocolError) -> None:
         """Tell the client that the stream cannot go on, and end it."""
         self._last = Event("end", b'{"event":"end",%b' % error_body(error)[1:])
-        self._ending.tell()
+        self._ending.cancel()
 
     async def run(self, receive: Receive, stream: Stream) -> None:
         """Send events until the client leaves or the stream ends."""
@@ -99,7 +99,7 @@ class EventStream:
             self.outbox,
             self._send_packet,
             patience=PATIENCE,
-            given_up=self._ending.tell,
+            given_up=self._ending.cancel,
             idle=self._comment,
             idle_after=COMMENT_EVERY,
         )

@@ -95,11 +95,11 @@ class _Figures(Collector):
         yield self._gauge("memx_info", "The server's version.", 1, version=__version__)
         yield self._gauge("memx_store_up", "Whether the store answers.", self._store_is_up)
         yield from self._requests()
-        spaces, subscriptions = services.feed.listened_to()
+        spaces, subscriptions = services.feed.count_listeners()
         yield self._gauge("memx_connections", "Open connections.", services.sessions.count())
         yield self._gauge("memx_subscriptions", "Subscriptions to the feed.", subscriptions)
         yield self._gauge("memx_feed_spaces", "Spaces whose changes are followed.", spaces)
-        tally = services.feed.tally
+        tally = services.feed.counters
         yield self._counter(
             "memx_feed_slow_subscribers",
             "Subscribers that were too slow for their queue and had to read the log.",

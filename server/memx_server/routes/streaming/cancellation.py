@@ -1,4 +1,4 @@
-"""Telling a connection's task, from outside, that its time is over."""
+"""The cancellation of a connection's task from outside."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ from contextlib import asynccontextmanager
 
 
 class Cancellation:
-    """Ends what runs in its context when it is told to, before or while it runs."""
+    """Ends what runs in its context when it is cancelled, before or while that runs."""
 
-    __slots__ = ("_timeout", "_told")
+    __slots__ = ("_cancelled", "_timeout")
 
     def __init__(self) -> None:
-        self._told = False
+        self._cancelled = False
         self._timeout: asyncio.Timeout | None = None
 
-    def tell(self) -> None:
+    def cancel(self) -> None:
         """Let what runs end, without an error; harmless when it has ended."""
-        self._told = True
+        self._cancelled = True
         if self._timeout is not None:
             self._timeout.reschedule(asyncio.get_running_loop().time())
 
     @asynccontextmanager
     async def awaited(self) -> AsyncIterator[None]:
         """Run what is to be ended."""
-        timeout = asyncio.timeout(0 if self._told else None)
+        timeout = asyncio.timeout(0 if self._cancelled else None)
         try:
             async with timeout:
                 self._timeout = timeout
                 yield
         except TimeoutError:
+            # Only this timeout is the cancellation; another's error is passed on.
             if not timeout.expired():
                 raise
         finally:

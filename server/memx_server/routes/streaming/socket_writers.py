@@ -1,4 +1,4 @@
-"""What takes from a connection's outbox and sends, at the pace of its peer."""
+"""The writers of connections: they take from a send queue and send, at the pace of the peer."""
 
 from __future__ import annotations
 
@@ -16,32 +16,35 @@ from memx_server.routes.ws.protocol import WireProtocol
 _log = logging.getLogger("memx_server")
 
 _SLICE = 0.004
-"""Seconds of sending after which other work of the process gets its turn."""
-
+"""Seconds of sending after which the event loop does other work."""
 
 _AT_ONCE = 32 * 1024
-"""Bytes after which a socket's frames are written, before more are taken for it."""
+"""Bytes that are written by one system call, before more are taken from the queue."""
 
 
 class SocketWriter(Protocol):
-    """Sends what an outbox holds."""
+    """Sends what a send queue holds."""
 
     def wake(self) -> None:
-        """There is something in the outbox."""
+        """Send soon: there is something in the queue."""
 
     async def close(self) -> None:
         """Stop."""
 
 
 class SendPump:
-    """Lets the sockets that have something to send do so, in slices of the event loop's time."""
+    """Lets the sockets of this process that have something to send do so, in slices of time.
+
+    One change may be for ten thousand sockets. Written in one go, they would hold up every request
+    meanwhile; with a task for each, switching between the tasks would cost more than the writing.
+    """
 
     def __init__(self) -> None:
         self._waiting: deque[WireWriter] = deque()
         self._scheduled = False
 
     def add(self, writer: WireWriter) -> None:
-        """Let ``writer`` send soon."""
+        """Let ``writer`` send in this turn of the event loop or the next."""
         self._waiting.append(writer)
         if not self._scheduled:
             self._scheduled = True
@@ -56,6 +59,7 @@ class SendPump:
             except Exception:  # noqa: BLE001 - one socket must not keep the others waiting
                 _log.exception("a socket cannot be written to; it is dropped")
                 writer.drop()
+            # Those that are left go on in the next turn, behind what else is ready by then.
             if time.monotonic() > deadline:
                 asyncio.get_running_loop().call_soon(self._run)
                 return
@@ -63,41 +67,47 @@ class SendPump:
 
 
 class WireWriter:
-    """Writes shared frames straight to a socket of ``WireProtocol``; needs no task of its own."""
+    """Writes shared frames to a socket of ``WireProtocol``; needs no task of its own.
 
-    __slots__ = ("_outbox", "_pump", "_wire")
+    Args:
+        wire: The socket.
+        queue: What is to be sent.
+        pump: Calls ``flush`` when there is something.
+    """
 
-    def __init__(self, wire: WireProtocol, outbox: SendQueue, pump: SendPump) -> None:
+    __slots__ = ("_pump", "_queue", "_wire")
+
+    def __init__(self, wire: WireProtocol, queue: SendQueue, pump: SendPump) -> None:
         self._wire = wire
-        self._outbox = outbox
+        self._queue = queue
         self._pump = pump
         wire.on_writable = self.wake
 
     def wake(self) -> None:
-        """There is something to send, or room to send it."""
+        """Send soon: there is something in the queue, or the peer can take more."""
         self._pump.add(self)
 
     def flush(self) -> None:
-        """Send until nothing is left or the peer falls behind."""
+        """Send until the queue is empty or the peer falls behind."""
         wire = self._wire
         if not wire.writable.is_set():
-            return
-        while self._outbox and wire.send_messages(self._some()):
+            return  # the transport calls ``wake`` when it can take more
+        while self._queue and wire.send_messages(self._some()):
             pass
 
     def _some(self) -> list[Message]:
-        """Take what one system call may carry, at least a packet."""
-        outbox = self._outbox
+        """Take as much as one system call carries, at least a packet."""
+        queue = self._queue
         messages: list[Message] = []
         size = 0
-        while outbox and size < _AT_ONCE:
-            lane, packet = outbox.take()
+        while queue and size < _AT_ONCE:
+            lane, packet = queue.take()
             messages += packet.messages(lane.label)
             size += packet.size
         return messages
 
     def drop(self) -> None:
-        """Give the connection up."""
+        """Abort the connection."""
         self._wire.abort()
 
     async def close(self) -> None:
@@ -109,16 +119,17 @@ class TaskWriter:
     """Awaits a send for each packet, in a task.
 
     Args:
+        queue: What is to be sent.
         send: Sends a packet; returns when the peer can take more.
-        patience: Seconds that a peer may let one packet wait before it is given up.
-        given_up: Called when it is.
-        idle: What to do when nothing was sent for a while.
-        idle_after: Seconds of that while.
+        patience: Seconds that a peer may let one packet wait before the writer gives it up.
+        given_up: Called when it does.
+        idle: Called when nothing was sent for ``idle_after``.
+        idle_after: Seconds; None for never.
     """
 
     def __init__(
         self,
-        outbox: SendQueue,
+        queue: SendQueue,
         send: Callable[[Lane, Packet], Awaitable[None]],
         *,
         patience: float,
@@ -126,7 +137,7 @@ class TaskWriter:
         idle: Callable[[], Awaitable[None]] | None = None,
         idle_after: float | None = None,
     ) -> None:
-        self._outbox = outbox
+        self._queue = queue
         self._send = send
         self._patience = patience
         self._given_up = given_up
@@ -136,7 +147,7 @@ class TaskWriter:
         self._task = asyncio.create_task(self._run())
 
     def wake(self) -> None:
-        """There is something to send."""
+        """Send: there is something in the queue."""
         self._something.set()
 
     async def close(self) -> None:
@@ -148,15 +159,15 @@ class TaskWriter:
         try:
             while True:
                 await self._wait()
-                while self._outbox:
-                    lane, packet = self._outbox.take()
+                while self._queue:
+                    lane, packet = self._queue.take()
                     async with asyncio.timeout(self._patience):
                         await self._send(lane, packet)
         except (TimeoutError, OSError):
             self._given_up()
 
     async def _wait(self) -> None:
-        while not self._outbox:
+        while not self._queue:
             self._something.clear()
             try:
                 async with asyncio.timeout(self._idle_after):

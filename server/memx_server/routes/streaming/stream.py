@@ -1,4 +1,4 @@
-"""One subscription's life on a connection, whichever road it came by."""
+"""A stream: one subscription on a connection, whichever endpoint opened it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from memx_server.routes.streaming.subscribe_request import SubscribeRequest
 
 
 class Stream:
-    """A subscription, and its caller's presence as its listener."""
+    """A subscription, and its caller's presence as a listener for as long."""
 
     def __init__(self, subscriber: Subscriber | PresenceSubscriber, presence: ExitStack) -> None:
         self._subscriber = subscriber
@@ -41,8 +41,8 @@ async def open_stream(
     Args:
         call: Who subscribes.
         request: To what.
-        lane: Where what it hears is to wait.
-        failed: Told once if it cannot go on.
+        lane: Where its packets wait to be sent.
+        failed: Called once if it cannot go on.
         controls: As ``Subscription.controls``.
         oldest: Whether no cursor means the oldest change that is kept.
 
@@ -54,8 +54,8 @@ async def open_stream(
     if request.event == "presence":
         subscriber = services.presence_feed.subscribe(call, request.pattern, lane)
     else:
-        wish = request.subscription(controls=controls, oldest=oldest)
-        subscriber = await services.feed.subscribe(call.principal, wish, lane, failed)
+        subscription = request.subscription(controls=controls, oldest=oldest)
+        subscriber = await services.feed.subscribe(call.principal, subscription, lane, failed)
     presence = ExitStack()
     presence.enter_context(services.presence.watching(call, request.pattern))
     return Stream(subscriber, presence)

@@ -1,4 +1,4 @@
-"""What a subscriber asks for, read from a query or a frame; the same words on every road."""
+"""The request of a subscriber: the same parameters in a query and in a frame."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from memx_server.domain.feed.send_queue import Lane, SendQueue
 from memx_server.domain.feed.subscriber import Subscription
 
 NOW = "now"
-"""In place of a cursor: from this moment on, with a cursor told at once."""
+"""In place of a cursor: from this moment on; the first message then carries the cursor."""
 
 
 class SubscribeRequest(Struct, forbid_unknown_fields=True, kw_only=True):
-    """Hear of changes."""
+    """Subscribe to changes."""
 
-    pattern: Annotated[str, Meta(description="The keys to hear of.")]
+    pattern: Annotated[str, Meta(description="The keys whose changes are wanted.")]
     event: Literal["value", "schema", "all", "presence"] = "value"
     since: Annotated[str, Meta(description="A cursor, or `now`.")] | None = None
     snapshot: Annotated[bool, Meta(description="Begin with the present state.")] = False
     conflate: Annotated[bool, Meta(description="The newest of each key is enough.")] = False
 
     def subscription(self, *, controls: bool = True, oldest: bool = False) -> Subscription:
-        """What it asks of the feed.
+        """Make the subscription that the feed takes.
 
         Args:
             controls: Whether the client understands more than the original's frames.
@@ -45,7 +45,7 @@ class SubscribeRequest(Struct, forbid_unknown_fields=True, kw_only=True):
             controls=controls,
         )
 
-    def lane(self, outbox: SendQueue, label: bytes = b"") -> Lane:
-        """Make the place in ``outbox`` where what it hears waits."""
+    def lane(self, queue: SendQueue, label: bytes = b"") -> Lane:
+        """Make the lane of ``queue`` in which its packets wait."""
         newest = self.conflate and self.event != "presence"
-        return (ConflatingLane if newest else Lane)(outbox, label)
+        return (ConflatingLane if newest else Lane)(queue, label)

@@ -61,7 +61,7 @@ class WebSocketConnection:
         """Let ``serving`` end, and the socket with it."""
         if self._goodbye is None:
             self._goodbye = code, reason
-            self._ending.tell()
+            self._ending.cancel()
 
     async def refuse(self, error: ProtocolError) -> None:
         """Answer the handshake with an HTTP error."""

@@ -66,7 +66,7 @@ class SocketEndpoint:
             return
         session = MultiplexedSocket(connection, call)
         try:
-            with services.sessions.session(call.principal, connection.close):
+            with services.sessions.track(call.principal, connection.close):
                 async with connection.serving():
                     await session.run()
         finally:
@@ -101,7 +101,7 @@ class MultiplexedSocket:
             data = text.encode() if isinstance(text, str) else text
             await self._take(data)
             # A peer that does not read its answers is not read either.
-            await self._connection.outbox.room()
+            await self._connection.outbox.drain()
 
     async def close(self) -> None:
         """End what the socket has begun; writes run to their end, since they may have happened."""

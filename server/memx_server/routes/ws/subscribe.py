@@ -54,7 +54,7 @@ class SubscribeEndpoint:
     async def _serve(
         self, connection: WebSocketConnection, call: Call, start: Callable[[], None]
     ) -> None:
-        with self._services.sessions.session(call.principal, connection.close):
+        with self._services.sessions.track(call.principal, connection.close):
             async with connection.serving():
                 start()
                 async for _ in connection.frames():

@@ -16,71 +16,71 @@ def packet(name: str, size: int = 10) -> Packet:
     return Packet([event], Position("a", 1), Position("a", 2))
 
 
-def taken(outbox: SendQueue) -> list[str]:
-    """What is in the outbox, in the order in which it goes out."""
+def taken(queue: SendQueue) -> list[str]:
+    """What is in the queue, in the order in which it goes out."""
     keys = []
-    while outbox:
-        _, each = outbox.take()
+    while queue:
+        _, each = queue.take()
         keys.append(each.events[0].key)
     return keys
 
 
 def test_lanes_take_turns() -> None:
-    outbox = SendQueue(1000, lambda: None)
-    one, other = Lane(outbox), Lane(outbox)
+    queue = SendQueue(1000, lambda: None)
+    one, other = Lane(queue), Lane(queue)
     for number in range(3):
         one.put(packet(f"one{number}"))
     other.put(packet("other"))
-    assert taken(outbox) == ["one0", "other", "one1", "one2"]
-    assert (outbox.size, one.size, other.size) == (0, 0, 0)
+    assert taken(queue) == ["one0", "other", "one1", "one2"]
+    assert (queue.size, one.size, other.size) == (0, 0, 0)
 
 
 def test_an_urgent_lane_goes_first_and_until_it_is_empty() -> None:
-    outbox = SendQueue(1000, lambda: None)
-    lane, urgent = Lane(outbox), Lane(outbox, urgent=True)
+    queue = SendQueue(1000, lambda: None)
+    lane, urgent = Lane(queue), Lane(queue, urgent=True)
     for number in range(2):
         lane.put(packet(f"event{number}"))
     for number in range(3):
         urgent.put(packet(f"answer{number}"))
-    assert taken(outbox) == ["answer0", "answer1", "answer2", "event0", "event1"]
+    assert taken(queue) == ["answer0", "answer1", "answer2", "event0", "event1"]
 
 
 def test_a_writer_is_woken_once_there_is_something() -> None:
     woken: list[int] = []
-    outbox = SendQueue(1000, lambda: woken.append(outbox.size))
-    lane, other = Lane(outbox), Lane(outbox)
+    queue = SendQueue(1000, lambda: woken.append(queue.size))
+    lane, other = Lane(queue), Lane(queue)
     for each in (lane, lane, other):
         each.put(packet("k"))
     assert len(woken) == 1
-    taken(outbox)
+    taken(queue)
     other.put(packet("k"))
     assert len(woken) == 2
 
 
 async def test_who_fills_it_waits_until_it_is_half_empty() -> None:
     size = packet("k").size
-    outbox = SendQueue(4 * size, lambda: None)
-    lane = Lane(outbox)
+    queue = SendQueue(4 * size, lambda: None)
+    lane = Lane(queue)
     for _ in range(4):
-        assert not outbox.full
-        await outbox.room()
+        assert not queue.full
+        await queue.drain()
         lane.put(packet("k"))
-    assert outbox.full
-    waiting = asyncio.create_task(outbox.room())
+    assert queue.full
+    waiting = asyncio.create_task(queue.drain())
     await asyncio.sleep(0)
     for expected in (False, True):
-        outbox.take()
+        queue.take()
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert waiting.done() is expected
 
 
 async def test_what_is_cleared_makes_room() -> None:
-    outbox = SendQueue(10, lambda: None)
-    lane = Lane(outbox)
+    queue = SendQueue(10, lambda: None)
+    lane = Lane(queue)
     lane.put(packet("k"))
-    waiting = asyncio.create_task(outbox.room())
+    waiting = asyncio.create_task(queue.drain())
     await asyncio.sleep(0)
     lane.clear()
     await waiting
-    assert not outbox
+    assert not queue

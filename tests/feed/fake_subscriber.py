@@ -1,4 +1,4 @@
-"""A subscriber for tests: takes what a lane holds when told to, as a slow or fast socket would."""
+"""A fake subscriber: a lane that a test empties packet by packet, as a slow or fast socket would."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ async def delete(store: Store, key: str) -> Committed:
     return await write(store, Delete(key))
 
 
-class Ear:
-    """What one subscription hears."""
+class FakeSubscriber:
+    """The receiving end of one subscription, and the frames that it has taken."""
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
@@ -61,7 +61,7 @@ class Ear:
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
-        """The outbox has something."""
+        """The queue has something."""
         self._woken.set()
 
     def fail(self, error: ProtocolError) -> None:
@@ -73,21 +73,21 @@ class Ear:
         """Wait for the subscription to fail, and return why."""
         return await asyncio.wait_for(self._failure, DEADLINE)
 
-    async def fed(self, kind: str) -> None:
+    async def queued(self, kind: str) -> None:
         """Wait until ``kind`` lies in the lane, and take nothing."""
         async with asyncio.timeout(DEADLINE):
-            while not any(packet.says(kind) for packet in self.lane._packets):
+            while not any(packet.is_control(kind) for packet in self.lane._packets):
                 self._woken.clear()
                 await asyncio.wait([asyncio.create_task(self._woken.wait())], timeout=0.01)
 
     def take_packet(self) -> list[Frame]:
         """Take one packet, as a socket would that has room for one more."""
-        lane, packet = self.lane.outbox.take()
+        lane, packet = self.lane.queue.take()
         frames = [json.loads(message.text) for message in packet.messages(lane.label)]
         self.frames += frames
         return frames
 
-    async def hear(self) -> Frame:
+    async def receive(self) -> Frame:
         """Take packets until there is one more frame than before, and return the first new one."""
         known = len(self.frames)
         while len(self.frames) == known:
@@ -103,7 +103,7 @@ class Ear:
 
     async def _packet(self) -> None:
         async with asyncio.timeout(DEADLINE):
-            while not self.lane.outbox:
+            while not self.lane.queue:
                 assert not self._failure.done(), self._failure
                 self._woken.clear()
                 await self._woken.wait()
@@ -123,15 +123,15 @@ async def listening(
     conflate: bool = False,
     controls: bool = True,
     queue_bytes: int = 1_000_000,
-) -> AsyncIterator[Ear]:
+) -> AsyncIterator[FakeSubscriber]:
     """Subscribe for the length of the context."""
-    outbox = SendQueue(queue_bytes, lambda: ear.wake())
-    ear = Ear((ConflatingLane if conflate else Lane)(outbox))
-    wish = Subscription(pattern, event, since, oldest, snapshot, conflate, controls)
-    subscriber = await feed.subscribe(principal or reader(), wish, ear.lane, ear.fail)
+    queue = SendQueue(queue_bytes, lambda: fake.wake())
+    fake = FakeSubscriber((ConflatingLane if conflate else Lane)(queue))
+    subscription = Subscription(pattern, event, since, oldest, snapshot, conflate, controls)
+    subscriber = await feed.subscribe(principal or reader(), subscription, fake.lane, fake.fail)
     subscriber.start()
     try:
-        yield ear
+        yield fake
     finally:
         await subscriber.close()
 
