@@ -31,7 +31,7 @@ def reader(*patterns: str, space: str = SPACE) -> Principal:
 
 async def write(store: Store, *writes: Write, writer: str = "w", space: str = SPACE) -> Committed:
     """Commit a transaction."""
-    outcome = await store.commit(space, Transaction(writer, writes))
+    (outcome,) = await store.commit(space, [Transaction(writer, writes)])
     assert isinstance(outcome, Committed)
     return outcome
 

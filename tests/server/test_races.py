@@ -21,7 +21,7 @@ from memx_server.domain.requests import TxnRequest, UpdateRequest
 from memx_server.domain.schema.cache import SchemaCache
 from memx_server.evaluation.pool import EvaluationPool
 from memx_server.settings import Settings
-from memx_server.storage.base import Outcome, Put, Transaction
+from memx_server.storage.base import Outcome, Put, StoreUnavailable, Transaction
 from memx_server.storage.redis import RedisStore
 from memx_server.storage.sqlite import SqliteStore
 
@@ -45,20 +45,22 @@ class Interfered(SqliteStore):
         self.reads += 1
         return await super().read(space, keys)
 
-    async def commit(self, space: str, transaction: Transaction) -> Outcome:
+    async def commit(
+        self, space: str, transactions: Sequence[Transaction]
+    ) -> Sequence[Outcome | StoreUnavailable]:
         self.commits += 1
         before, self.before = self.before, None
         if before is not None:
             await before()
-        outcome = await super().commit(space, transaction)
+        outcomes = await super().commit(space, transactions)
         after, self.after = self.after, None
         if after is not None:
             await after()
-        return outcome
+        return outcomes
 
     async def write_from_elsewhere(self, key: str, value: Any) -> None:
         put = Put(key, json.dumps(value).encode())
-        await super().commit("default", Transaction("other", (put,)))
+        await super().commit("default", [Transaction("other", (put,))])
 
 
 @pytest.fixture

@@ -45,15 +45,15 @@ class Shaky(SqliteStore):
     behind: Transaction | None = None
     sizes: list[int]
 
-    async def commit_each(
+    async def commit(
         self, space: str, transactions: Sequence[Transaction]
     ) -> Sequence[Outcome | StoreUnavailable]:
         self.sizes.append(len(transactions))
-        outcomes = list(await super().commit_each(space, transactions[:2]))
+        outcomes = list(await super().commit(space, transactions[:2]))
         if self.behind is not None:
             behind, self.behind = self.behind, None
-            await self.commit(space, behind)
-        outcomes += await super().commit_each(space, transactions[2:])
+            await super().commit(space, [behind])
+        outcomes += await super().commit(space, transactions[2:])
         return [
             StoreUnavailable("lost") if self.away(_key(transaction)) else outcome
             for transaction, outcome in zip(transactions, outcomes, strict=True)

@@ -20,13 +20,8 @@ async def write_for_ever(store: SqliteStore, writer: int) -> None:
     while True:
         number += 1
         value = b"%d" % number
-        outcome = await store.commit(
-            "default",
-            Transaction(
-                f"writer/{writer}",
-                [Put(f"left:{writer}", value), Put(f"right:{writer}", value)],
-            ),
-        )
+        writes = [Put(f"left:{writer}", value), Put(f"right:{writer}", value)]
+        (outcome,) = await store.commit("default", [Transaction(f"writer/{writer}", writes)])
         assert isinstance(outcome, Committed)
         os.write(1, b"%d %d %d\n" % (writer, number, outcome.position.revision))
 

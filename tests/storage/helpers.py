@@ -13,9 +13,11 @@ from memx_server.storage.base import (
     Committed,
     Compare,
     Conflicted,
+    Outcome,
     Put,
     Record,
     Store,
+    StoreUnavailable,
     Transaction,
     Write,
 )
@@ -29,11 +31,23 @@ PATIENCE = 10.0
 """Seconds that a test waits for what must come."""
 
 
+async def commit_one(store: Store, space: str, transaction: Transaction) -> Outcome:
+    """Commit one transaction by itself.
+
+    Raises:
+        StoreUnavailable: The store does not answer.
+    """
+    (outcome,) = await store.commit(space, [transaction])
+    if isinstance(outcome, StoreUnavailable):
+        raise outcome
+    return outcome
+
+
 async def commit(
     store: Store, *writes: Write, space: str = SPACE, compares: Sequence[Compare] = ()
 ) -> Committed:
     """Commit ``writes`` in one transaction, which has to succeed."""
-    outcome = await store.commit(space, Transaction(WRITER, writes, compares))
+    outcome = await commit_one(store, space, Transaction(WRITER, writes, compares))
     assert isinstance(outcome, Committed), outcome
     return outcome
 
@@ -47,7 +61,7 @@ async def refused(
     store: Store, *writes: Write, space: str = SPACE, compares: Sequence[Compare]
 ) -> Conflicted:
     """Commit ``writes`` where a compare has to fail."""
-    outcome = await store.commit(space, Transaction(WRITER, writes, compares))
+    outcome = await commit_one(store, space, Transaction(WRITER, writes, compares))
     assert isinstance(outcome, Conflicted), outcome
     return outcome
 

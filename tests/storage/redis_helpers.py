@@ -12,7 +12,6 @@ from memx_server.storage.base import (
     Diverged,
     Store,
     StoreUnavailable,
-    Transaction,
 )
 from memx_server.storage.redis import RedisStore
 
@@ -50,18 +49,6 @@ async def answers(store: Store) -> bool:
     except StoreUnavailable:
         return False
     return True
-
-
-async def sharing(store: RedisStore) -> None:
-    """Let a store find out that the spaces of one turn may share a run of the script."""
-    spaces = ("one", "another")
-
-    async def shares() -> bool:
-        nothing = Transaction(writer="", writes=())
-        await asyncio.gather(*(store.commit(space, nothing) for space in spaces))
-        return bool(store._commits._mixes_slots)
-
-    await eventually(shares)
 
 
 async def restarted(store: Store, server: RedisServer) -> None:

@@ -17,7 +17,7 @@ from memx_server.storage.base import (
 )
 from memx_server.storage.encoding import decode_entry
 
-from tests.storage.helpers import SPACE, commit, put, read, refused, value, whole_log
+from tests.storage.helpers import SPACE, commit, commit_one, put, read, refused, value, whole_log
 
 
 async def test_a_write_goes_through_on_the_revision_it_names(store: Store) -> None:
@@ -113,7 +113,8 @@ async def test_one_of_many_rivals_wins_a_revision(store: Store, rival_count: int
 
     outcomes = await asyncio.gather(
         *(
-            store.commit(
+            commit_one(
+                store,
                 SPACE,
                 Transaction(f"rival/{i}", [Put("a", b"%d" % i)], [Compare("a", revision)]),
             )
@@ -138,7 +139,8 @@ async def test_a_counter_built_on_compares_loses_no_increment(store: Store) -> N
             assert text is not None
             before = decode_entry(text)
             after = b"%d" % (int(bytes(before.value)) + 1)
-            outcome = await store.commit(
+            outcome = await commit_one(
+                store,
                 SPACE,
                 Transaction("w", [Put("counter", after)], [Compare("counter", before.revision)]),
             )

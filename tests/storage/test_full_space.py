@@ -22,7 +22,7 @@ from memx_server.storage.base import (
 )
 
 from tests.storage.conftest import OpenStore
-from tests.storage.helpers import SPACE, commit, eventually, put, value, whole_log
+from tests.storage.helpers import SPACE, commit, commit_one, eventually, put, value, whole_log
 
 CAP = 3
 FULL = SpaceFull(CAP)
@@ -36,7 +36,7 @@ async def capped(open_store: OpenStore) -> Store:
 
 
 async def attempt(store: Store, *writes: Write, compares: tuple[Compare, ...] = ()) -> Outcome:
-    return await store.commit(SPACE, Transaction("w", writes, compares))
+    return await commit_one(store, SPACE, Transaction("w", writes, compares))
 
 
 async def fill(store: Store) -> None:
@@ -142,12 +142,12 @@ async def test_what_else_is_wrong_is_told_first_and_a_repetition_is_answered(
     capped: Store,
 ) -> None:
     token = Idempotency("token", "digest", b"note")
-    first = await capped.commit(SPACE, Transaction("w", [Put("c", b"1")], idempotency=token))
+    first = await commit_one(capped, SPACE, Transaction("w", [Put("c", b"1")], idempotency=token))
     assert isinstance(first, Committed)
     await put(capped, "a")
     await put(capped, "b")
 
-    again = await capped.commit(SPACE, Transaction("w", [Put("c", b"1")], idempotency=token))
+    again = await commit_one(capped, SPACE, Transaction("w", [Put("c", b"1")], idempotency=token))
     assert isinstance(again, Committed)
     assert (again.position, again.replayed_note) == (first.position, b"note")
     conflict = await attempt(capped, Put("d", b"1"), compares=(Compare("a", 0),))
@@ -158,10 +158,10 @@ async def test_a_refusal_is_not_remembered_as_an_answer(capped: Store) -> None:
     await fill(capped)
     request = Transaction("w", [Put("d", b"1")], idempotency=Idempotency("token", "digest"))
 
-    assert await capped.commit(SPACE, request) == FULL
+    assert await commit_one(capped, SPACE, request) == FULL
     await commit(capped, Delete("a"))
 
-    assert isinstance(await capped.commit(SPACE, request), Committed)
+    assert isinstance(await commit_one(capped, SPACE, request), Committed)
 
 
 async def test_writers_at_one_time_do_not_pass_the_cap_together(open_store: OpenStore) -> None:

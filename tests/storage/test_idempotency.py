@@ -20,7 +20,7 @@ from memx_server.storage.base import (
 )
 from msgspec.structs import replace
 
-from tests.storage.helpers import SPACE, commit, put, value, whole_log
+from tests.storage.helpers import SPACE, commit, commit_one, put, value, whole_log
 
 TOKEN = Idempotency("principal/token-1", "digest-1", b"note")
 
@@ -32,9 +32,9 @@ def tokened(*writes: Write, token: Idempotency = TOKEN) -> Transaction:
 async def test_a_repetition_answers_as_the_first_time_and_changes_nothing(store: Store) -> None:
     transaction = tokened(Put("a", b'"once"', ttl_ms=60_000), Delete("missing"), Put("b", b"1"))
 
-    first = await store.commit(SPACE, transaction)
+    first = await commit_one(store, SPACE, transaction)
     await put(store, "a", "later")
-    again = await store.commit(SPACE, transaction)
+    again = await commit_one(store, SPACE, transaction)
 
     assert isinstance(first, Committed)
     assert first.replayed_note is None
@@ -48,19 +48,22 @@ async def test_a_repetition_answers_though_its_checks_would_fail_by_now(store: S
         "w", [Put("a", b"1")], [Compare("a", 0)], schema_revision=0, idempotency=TOKEN
     )
 
-    first = await store.commit(SPACE, transaction)
+    first = await commit_one(store, SPACE, transaction)
     await commit(store, PutSchema("a", b"false"))
-    again = await store.commit(SPACE, transaction)
+    again = await commit_one(store, SPACE, transaction)
 
     assert isinstance(first, Committed)
     assert again == replace(first, replayed_note=b"note")
 
 
 async def test_the_same_token_with_another_request_is_a_mismatch(store: Store) -> None:
-    await store.commit(SPACE, tokened(Put("a", b"1")))
+    await commit_one(store, SPACE, tokened(Put("a", b"1")))
 
     other = replace(TOKEN, digest="digest-2")
-    assert await store.commit(SPACE, tokened(Put("a", b"2"), token=other)) == IdempotencyMismatch()
+    assert (
+        await commit_one(store, SPACE, tokened(Put("a", b"2"), token=other))
+        == IdempotencyMismatch()
+    )
 
     assert await value(store, "a") == 1
 
@@ -68,8 +71,8 @@ async def test_the_same_token_with_another_request_is_a_mismatch(store: Store) -
 async def test_other_tokens_are_other_requests(store: Store) -> None:
     tokens = ["t", "t2", "T", "t:", "{t}", "t\n", "\N{GRINNING FACE}", "x" * 400]
     for token in tokens:
-        outcome = await store.commit(
-            SPACE, tokened(Put("a", b"1"), token=Idempotency(token, "same"))
+        outcome = await commit_one(
+            store, SPACE, tokened(Put("a", b"1"), token=Idempotency(token, "same"))
         )
         assert isinstance(outcome, Committed)
         assert outcome.replayed_note is None
@@ -78,9 +81,9 @@ async def test_other_tokens_are_other_requests(store: Store) -> None:
 
 
 async def test_a_token_belongs_to_its_space(store: Store) -> None:
-    await store.commit(SPACE, tokened(Put("a", b"1")))
+    await commit_one(store, SPACE, tokened(Put("a", b"1")))
 
-    elsewhere = await store.commit("other", tokened(Put("a", b"1")))
+    elsewhere = await commit_one(store, "other", tokened(Put("a", b"1")))
 
     assert isinstance(elsewhere, Committed)
     assert elsewhere.replayed_note is None
@@ -89,7 +92,7 @@ async def test_a_token_belongs_to_its_space(store: Store) -> None:
 
 async def test_of_many_repetitions_at_a_time_one_is_applied(store: Store) -> None:
     outcomes = await asyncio.gather(
-        *(store.commit(SPACE, tokened(Put("a", b"1"))) for _ in range(20))
+        *(commit_one(store, SPACE, tokened(Put("a", b"1"))) for _ in range(20))
     )
 
     committed = [outcome for outcome in outcomes if isinstance(outcome, Committed)]
@@ -103,9 +106,9 @@ async def test_a_refused_write_is_not_remembered(store: Store) -> None:
     transaction = Transaction("w", [Put("a", b"1")], [Compare("b", 0)], idempotency=TOKEN)
     await put(store, "b")
 
-    assert isinstance(await store.commit(SPACE, transaction), Conflicted)
+    assert isinstance(await commit_one(store, SPACE, transaction), Conflicted)
     await commit(store, Delete("b"))
-    outcome = await store.commit(SPACE, transaction)
+    outcome = await commit_one(store, SPACE, transaction)
 
     assert isinstance(outcome, Committed)
     assert outcome.replayed_note is None
@@ -115,9 +118,9 @@ async def test_a_write_that_changed_nothing_is_remembered(store: Store) -> None:
     await put(store, "b")
     transaction = tokened(Delete("a"), Touch("b", 60_000))
 
-    first = await store.commit(SPACE, transaction)
+    first = await commit_one(store, SPACE, transaction)
     await put(store, "a", "precious")
-    again = await store.commit(SPACE, transaction)
+    again = await commit_one(store, SPACE, transaction)
 
     assert isinstance(first, Committed)
     assert again == replace(first, replayed_note=b"note")
@@ -127,9 +130,9 @@ async def test_a_write_that_changed_nothing_is_remembered(store: Store) -> None:
 async def test_a_note_comes_back_byte_for_byte(store: Store) -> None:
     for number, note in enumerate([b"", b"\x00\xff\n\r\n", b'{"a": 1.10}', bytes(range(256)) * 20]):
         transaction = tokened(Put("a", b"1"), token=Idempotency(f"token-{number}", "d", note))
-        await store.commit(SPACE, transaction)
+        await commit_one(store, SPACE, transaction)
 
-        again = await store.commit(SPACE, transaction)
+        again = await commit_one(store, SPACE, transaction)
 
         assert isinstance(again, Committed)
         assert again.replayed_note == note

@@ -40,7 +40,7 @@ from msgspec.structs import replace
 
 from memx_sdk.protocol.cursors import Position
 from tests.storage.backends import Backend, SqliteBackend
-from tests.storage.helpers import seen
+from tests.storage.helpers import commit_one, seen
 from tests.storage.model import Answer, Model, ModelChange
 
 T = TypeVar("T")
@@ -115,7 +115,7 @@ class StoreMachine(RuleBasedStateMachine):
             None if schema_offset is None else max(self.model.schema_revision + schema_offset, 0),
             token,
         )
-        outcome = self._run(self.store.commit(self.space, self._as_stored(transaction)))
+        outcome = self._run(commit_one(self.store, self.space, self._as_stored(transaction)))
         head_before = self.model.head
         expected = self.model.commit(transaction)
 
@@ -137,7 +137,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.clock.now += milliseconds * 1000
         self.model.now += milliseconds
         self._check_entries(alive_at=self.model.now)
-        self._run(self.store.commit(self.space, Transaction("w", [])))
+        self._run(commit_one(self.store, self.space, Transaction("w", [])))
         self.model.expire()
 
     @rule(since=st.integers(0, LOG_MAX_RECORDS + 3), limit=st.integers(1, 10))

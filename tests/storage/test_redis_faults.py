@@ -17,7 +17,7 @@ from memx_server.storage.base import (
     Transaction,
 )
 
-from tests.storage.helpers import SPACE, changes_of, seen, whole_log
+from tests.storage.helpers import SPACE, changes_of, commit_one, seen, whole_log
 from tests.storage.redis_helpers import opened
 from tests.support.redis_server import RedisServer, redis_binaries
 
@@ -66,7 +66,7 @@ class Writer:
     async def _commit(self, transaction: Transaction) -> Committed:
         while True:
             try:
-                outcome = await self._dice.choice(self._stores).commit(SPACE, transaction)
+                outcome = await commit_one(self._dice.choice(self._stores), SPACE, transaction)
             except StoreUnavailable:
                 await asyncio.sleep(0.02)
             else:

@@ -20,6 +20,7 @@ from tests.storage.helpers import (
     SPACE,
     WRITER,
     commit,
+    commit_one,
     eventually,
     put,
     summary,
@@ -180,8 +181,8 @@ async def test_a_commit_logs_what_has_expired_first_and_once(
         return await store.read(SPACE, ["a", 'b"\\ü']) == [None, None]
 
     await eventually(gone)
-    again = await store.commit(
-        SPACE, Transaction(WRITER, [Put("a", b"2"), Delete("c")], [Compare("a", 0)])
+    again = await commit_one(
+        store, SPACE, Transaction(WRITER, [Put("a", b"2"), Delete("c")], [Compare("a", 0)])
     )
     assert isinstance(again, Committed)
     assert [written.version for written in again.written] == [1, 0]
@@ -202,7 +203,7 @@ async def test_the_cap_goes_by_what_redis_shows_and_not_by_a_clock_that_disagree
     space = store._keyspaces.space(SPACE)
 
     async def is_full(*writes: Put) -> bool:
-        outcome = await store.commit(SPACE, Transaction(WRITER, writes))
+        outcome = await commit_one(store, SPACE, Transaction(WRITER, writes))
         return isinstance(outcome, SpaceFull)
 
     await commit(store, Put("a", b"1", ttl_ms=60_000), Put("b", b"1"))

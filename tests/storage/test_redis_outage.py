@@ -23,13 +23,14 @@ from tests.storage.helpers import (
     Listener,
     changes_of,
     commit,
+    commit_one,
     eventually,
     put,
     summary,
     value,
     whole_log,
 )
-from tests.storage.redis_helpers import LossyProxy, answers, opened, sharing
+from tests.storage.redis_helpers import LossyProxy, answers, opened
 from tests.support.redis_server import RedisServer, newest_redis, redis_binaries
 
 IN_TIME = 1.9
@@ -175,10 +176,10 @@ async def test_a_lost_write_sent_again_under_its_token_is_applied_once(
         await put(store, "scripts are known")
         proxy.losing = True
         with pytest.raises(StoreUnavailable):
-            await store.commit(SPACE, transaction)
+            await commit_one(store, SPACE, transaction)
         proxy.losing = False
 
-        again = await store.commit(SPACE, transaction)
+        again = await commit_one(store, SPACE, transaction)
         await store.close()
 
         assert isinstance(again, Committed)
@@ -193,12 +194,14 @@ async def test_a_full_redis_refuses_a_transaction_whole(
     async with opened(redis) as store:
         await put(store, "old", "x" * 1000)
         await put(store, "old", 1, space="other")
-        await sharing(store)
         head = await store.head(SPACE)
         with redis.client() as client:
             client.config_set("maxmemory", 1)
             refused = await asyncio.gather(
-                *(store.commit(space, Transaction(WRITER, writes)) for space in (SPACE, "other")),
+                *(
+                    commit_one(store, space, Transaction(WRITER, writes))
+                    for space in (SPACE, "other")
+                ),
                 return_exceptions=True,
             )
             client.config_set("maxmemory", 0)

@@ -21,6 +21,7 @@ from tests.storage.helpers import (
     SPACE,
     changes_of,
     commit,
+    commit_one,
     put,
     read,
     refused,
@@ -31,8 +32,8 @@ from tests.storage.helpers import (
 
 
 async def checked_put(store: Store, schema_revision: int) -> object:
-    return await store.commit(
-        SPACE, Transaction("w", [Put("a", b"1")], schema_revision=schema_revision)
+    return await commit_one(
+        store, SPACE, Transaction("w", [Put("a", b"1")], schema_revision=schema_revision)
     )
 
 
@@ -98,7 +99,7 @@ async def test_the_schema_revision_is_checked_before_the_compares(store: Store) 
     changed = await commit(store, PutSchema("b", b"{}"))
     transaction = Transaction("w", [Put("a", b"2")], [Compare("a", 0)], schema_revision=0)
 
-    assert await store.commit(SPACE, transaction) == SchemaMoved(changed.position.revision)
+    assert await commit_one(store, SPACE, transaction) == SchemaMoved(changed.position.revision)
     assert isinstance(await refused(store, compares=[Compare("a", 0)]), Conflicted)
 
 
@@ -146,7 +147,7 @@ async def test_no_write_slips_past_a_schema_that_comes_at_the_same_time(store: S
         while True:
             checked = (await store.schemas(SPACE)).revision
             transaction = Transaction("w", [Put(f"k{number}", b"1")], schema_revision=checked)
-            outcome = await store.commit(SPACE, transaction)
+            outcome = await commit_one(store, SPACE, transaction)
             if isinstance(outcome, Committed):
                 return outcome.position.revision, checked
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from hiredis import ReplyError
 from memx_server.storage.base import (
     Committed,
     Compare,
@@ -17,11 +16,11 @@ from memx_server.storage.base import (
     Transaction,
     Write,
 )
-from memx_server.storage.redis import RedisStore
+from memx_server.storage.redis.commits import CommitRefused
 
 from tests.storage.conftest import OpenStore
-from tests.storage.helpers import WRITER, entry, whole_log
-from tests.storage.redis_helpers import opened, sharing
+from tests.storage.helpers import WRITER, commit_one, entry, whole_log
+from tests.storage.redis_helpers import opened
 from tests.support.redis_server import RedisServer
 
 
@@ -37,24 +36,15 @@ async def _of_spaces(
     store: Store, asked: Sequence[tuple[str, Transaction]]
 ) -> list[Outcome | BaseException]:
     """Have transactions of several spaces committed in one turn of the event loop."""
-    commits = (store.commit(space, transaction) for space, transaction in asked)
+    commits = (commit_one(store, space, transaction) for space, transaction in asked)
     return await asyncio.gather(*commits, return_exceptions=True)
 
 
-async def test_spaces_share_a_run_of_the_script(redis_any: RedisServer) -> None:
+async def test_spaces_of_one_turn_have_lineages_of_their_own(redis_any: RedisServer) -> None:
     spaces = [f"s{each}" for each in range(4)]
-
-    def runs() -> int:
-        with redis_any.client() as client:
-            calls: int = client.info("commandstats")["cmdstat_evalsha"]["calls"]
-        return calls
-
-    async with opened(redis_any, prefix="shared-run") as store:
-        await sharing(store)
-        before = runs()
+    async with opened(redis_any, prefix="one-turn") as store:
         outcomes = await _of_spaces(store, _puts(spaces))
 
-        assert runs() - before == 1
         heads = [await store.head(space) for space in spaces]
         assert heads == [each.position for each in outcomes if isinstance(each, Committed)]
         assert len({head.lineage for head in heads}) == len(spaces)
@@ -64,11 +54,11 @@ async def test_a_conflict_and_a_trim_in_one_space_are_no_matter_to_the_next(
     open_store: OpenStore,
 ) -> None:
     store = await open_store(log_max_records=3)
-    if isinstance(store, RedisStore):
-        await sharing(store)
     never = _transaction(Put("k", b"2"), compares=[Compare("k", 7)])
     for _ in range(5):
-        await store.commit("a", _transaction(Put("k", b"1"), Put("brief", b"1", ttl_ms=60_000)))
+        await commit_one(
+            store, "a", _transaction(Put("k", b"1"), Put("brief", b"1", ttl_ms=60_000))
+        )
     conflict, first, again, schema = await _of_spaces(
         store,
         [
@@ -92,7 +82,6 @@ async def test_a_refusal_leaves_nothing_in_a_space_that_was_never_written(
 ) -> None:
     never = _transaction(Put("k", b"2"), compares=[Compare("k", 7)])
     async with opened(redis_any, prefix="untouched") as store:
-        await sharing(store)
         _, refused = await _of_spaces(store, [*_puts(["written"]), ("untouched", never)])
 
         assert isinstance(refused, Conflicted)
@@ -102,21 +91,20 @@ async def test_a_refusal_leaves_nothing_in_a_space_that_was_never_written(
 
 async def test_what_is_wrong_with_one_space_fails_that_one(redis_any: RedisServer) -> None:
     async with opened(redis_any, prefix="broken") as store:
-        await sharing(store)
         with redis_any.client() as client:
             client.set(store._keyspaces.space("s1").log, "put here by somebody else")
         before, broken, behind = await _of_spaces(store, _puts(["s0", "s1", "s2"]))
 
         assert isinstance(before, Committed)
         assert isinstance(behind, Committed)
-        assert isinstance(broken, ReplyError)
+        assert isinstance(broken, CommitRefused)
         assert str(broken).startswith("WRONGTYPE")
 
 
 async def test_spaces_do_not_mix(store: Store) -> None:
     outcomes = await asyncio.gather(
         *(
-            store.commit(f"s{each % 3}", _transaction(Put(f"k{each}", b"%d" % each)))
+            commit_one(store, f"s{each % 3}", _transaction(Put(f"k{each}", b"%d" % each)))
             for each in range(30)
         )
     )

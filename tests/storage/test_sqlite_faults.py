@@ -13,7 +13,7 @@ import pytest
 from memx_server.storage.base import Idempotency, Put, StoreUnavailable, Transaction
 from memx_server.storage.sqlite import CannotOpen, SqliteStore, commit_queue
 
-from tests.storage.helpers import SPACE, Listener, put, value, whole_log
+from tests.storage.helpers import SPACE, Listener, commit_one, put, value, whole_log
 
 FULL = 2  # as SQLite numbers its settings of `synchronous`
 
@@ -159,10 +159,10 @@ async def test_a_mistake_in_one_transaction_costs_the_others_nothing(store: Sqli
 
     results = await asyncio.gather(
         put(store, "a"),
-        store.commit(SPACE, Transaction("w", [half, Put("wrong", b"1", ttl_ms=2**70)])),
+        commit_one(store, SPACE, Transaction("w", [half, Put("wrong", b"1", ttl_ms=2**70)])),
         put(store, "b"),
         # This one goes wrong after it was logged.
-        store.commit(SPACE, Transaction("w", [half], idempotency=Idempotency("t", wrong))),
+        commit_one(store, SPACE, Transaction("w", [half], idempotency=Idempotency("t", wrong))),
         put(store, "c"),
         return_exceptions=True,
     )
@@ -184,7 +184,7 @@ async def test_a_closed_store_is_unavailable(path: Path) -> None:
         with pytest.raises(StoreUnavailable):
             await store.read(SPACE, ["a"])
         with pytest.raises(StoreUnavailable):
-            await store.commit(SPACE, Transaction("w", []))
+            await commit_one(store, SPACE, Transaction("w", []))
         with pytest.raises(StoreUnavailable):
             await store.ping()
         with pytest.raises(StoreUnavailable):

@@ -17,6 +17,7 @@ from tests.storage.helpers import (
     Listener,
     changes_of,
     commit,
+    commit_one,
     eventually,
     put,
     read,
@@ -74,7 +75,7 @@ async def test_what_changes_nothing_opens_no_lineage(path: Path) -> None:
     async with opened(path) as store:
         first = (await commit(store, Put("a", b"1"))).position
     async with opened(path) as store:
-        await store.commit(SPACE, Transaction("w", []))
+        await commit_one(store, SPACE, Transaction("w", []))
         assert await store.head(SPACE) == first
 
 
@@ -172,7 +173,7 @@ async def test_what_has_expired_stays_gone_though_the_clock_steps_back(path: Pat
     async with opened(path, clock) as store:
         await commit(store, Put("a", b"1", ttl_ms=1000))
         clock.now += 2_000_000
-        await store.commit(SPACE, Transaction("w", []))
+        await commit_one(store, SPACE, Transaction("w", []))
         clock.now -= 10_000_000
 
         assert await read(store, "a") is None
@@ -207,12 +208,12 @@ async def test_a_token_is_remembered_for_24_hours_and_over_a_restart(path: Path)
     clock = Clock()
     once = Transaction("w", [Put("a", b"1")], idempotency=Idempotency("t", "d", b"note"))
     async with opened(path, clock) as store:
-        first = await store.commit(SPACE, once)
+        first = await commit_one(store, SPACE, once)
     clock.now += 24 * HOUR - 1000
     async with opened(path, clock) as store:
-        again = await store.commit(SPACE, once)
+        again = await commit_one(store, SPACE, once)
         clock.now += 1000
-        anew = await store.commit(SPACE, once)
+        anew = await commit_one(store, SPACE, once)
 
     assert isinstance(first, Committed)
     assert isinstance(again, Committed)

@@ -26,7 +26,16 @@ from memx_server.storage.base import (
 )
 
 from tests.storage.conftest import OpenStore
-from tests.storage.helpers import SPACE, WRITER, changes_of, entry, put, value, whole_log
+from tests.storage.helpers import (
+    SPACE,
+    WRITER,
+    changes_of,
+    commit_one,
+    entry,
+    put,
+    value,
+    whole_log,
+)
 from tests.storage.redis_helpers import opened
 from tests.support.redis_server import RedisServer
 
@@ -36,7 +45,7 @@ Together = Callable[[Store, Sequence[Transaction]], Awaitable[Sequence[Outcome |
 async def _by_many(
     store: Store, transactions: Sequence[Transaction]
 ) -> Sequence[Outcome | StoreUnavailable]:
-    commits = [store.commit(SPACE, transaction) for transaction in transactions]
+    commits = [commit_one(store, SPACE, transaction) for transaction in transactions]
     found = await asyncio.gather(*commits, return_exceptions=True)
     assert all(not isinstance(each, BaseException | StoreUnavailable) for each in found), found
     return [each for each in found if not isinstance(each, BaseException)]
@@ -45,7 +54,7 @@ async def _by_many(
 async def _by_one(
     store: Store, transactions: Sequence[Transaction]
 ) -> Sequence[Outcome | StoreUnavailable]:
-    return await store.commit_each(SPACE, transactions)
+    return await store.commit(SPACE, transactions)
 
 
 @pytest.fixture(params=[_by_many, _by_one], ids=["by many callers", "by one caller"])
@@ -164,8 +173,8 @@ async def test_an_expiry_given_by_one_is_known_to_the_next(
     store: Store, together: Together
 ) -> None:
     # The first expiry of a space is announced to those who sweep; from then on all go straight away.
-    await store.commit(SPACE, _transaction(Put("other", b"1", ttl_ms=60_000)))
-    await store.commit(SPACE, _transaction(Delete("other")))
+    await commit_one(store, SPACE, _transaction(Put("other", b"1", ttl_ms=60_000)))
+    await commit_one(store, SPACE, _transaction(Delete("other")))
     given, kept, moved, cleared = _committed(
         await together(
             store,
@@ -223,7 +232,7 @@ async def test_the_log_is_trimmed_behind_them(open_store: OpenStore, together: T
 
 async def test_a_caller_who_leaves_takes_nobody_along(store: Store) -> None:
     commits = [
-        asyncio.ensure_future(store.commit(SPACE, _transaction(Put(f"k{each}", b"1"))))
+        asyncio.ensure_future(commit_one(store, SPACE, _transaction(Put(f"k{each}", b"1"))))
         for each in range(20)
     ]
     await asyncio.sleep(0)
@@ -254,10 +263,10 @@ async def test_those_who_ask_first_share_the_first_connection(redis_any: RedisSe
     async with opened(redis_any, prefix="first") as store:
         with redis_any.client() as client:
             client.client_kill_filter(_type="normal", skipme=True)
-        outcomes = await store.commit_each(
+        outcomes = await store.commit(
             SPACE, [_transaction(Put(f"k{each}", b"1")) for each in range(30)]
         )
         # Those that went to the dead connection say so; nobody waits for ever.
         assert all(isinstance(each, Committed | StoreUnavailable) for each in outcomes)
-        again = await store.commit_each(SPACE, [_transaction(Put("k", b"2"))] * 3)
+        again = await store.commit(SPACE, [_transaction(Put("k", b"2"))] * 3)
         _committed(again)

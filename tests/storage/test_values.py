@@ -12,6 +12,7 @@ from tests.storage.helpers import (
     Listener,
     changes_of,
     commit,
+    commit_one,
     refused,
     seen,
     summary,
@@ -147,9 +148,9 @@ async def test_an_expired_key_of_any_name_is_logged_under_it(store: Store) -> No
 
 async def test_any_writer_is_told_as_written(store: Store) -> None:
     for writer in WRITERS:
-        await store.commit(writer, Transaction(writer, [Put("k", b"1", ttl_ms=60_000)]))
-        await store.commit(writer, Transaction(writer, [PutSchema("k", b"{}")]))
-        await store.commit(writer, Transaction("another", [Touch("k", 30_000)]))
+        await commit_one(store, writer, Transaction(writer, [Put("k", b"1", ttl_ms=60_000)]))
+        await commit_one(store, writer, Transaction(writer, [PutSchema("k", b"{}")]))
+        await commit_one(store, writer, Transaction("another", [Touch("k", 30_000)]))
 
         (text,) = await store.read(writer, ["k"])
         assert text is not None

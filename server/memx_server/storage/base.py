@@ -216,7 +216,10 @@ class StateStore(Protocol):
 
 
 class Store(Protocol):
-    """Every method raises ``StoreUnavailable`` when the store cannot be reached in time."""
+    """Spaces: their entries and their logs.
+
+    Every method raises ``StoreUnavailable`` when the store cannot be reached in time.
+    """
 
     state: StateStore
 
@@ -240,25 +243,25 @@ class Store(Protocol):
     ) -> KeyPage:
         """Read the live entries whose keys start with ``prefix`` and sort behind ``after``."""
 
-    async def commit(self, space: str, transaction: Transaction) -> Outcome:
-        """Apply ``transaction`` atomically, in the total order of the space.
+    async def commit(
+        self, space: str, transactions: Sequence[Transaction]
+    ) -> Sequence[Outcome | StoreUnavailable]:
+        """Apply each of ``transactions``, in this order, in the total order of the space.
+
+        Each is all or nothing by itself, and what became of one is nothing to the next. Transactions
+        of other callers may come in between.
 
         A key whose time has come is gone here too: its expiry is logged first, as a record of its
-        own. Checks come in this order: idempotency, schema revision, compares, room. What changes
+        own. Checks come in this order: idempotency, schema revision, compares, key quota. What changes
         nothing (only touches, deletes of missing keys) takes no revision and leaves no record, but
         its idempotency token is kept.
 
         In a store with a cap on a space's keys, a transaction that creates more keys than it
         deletes is refused where that would leave more than the cap; what has expired does not count.
-        """
 
-    async def commit_each(
-        self, space: str, transactions: Sequence[Transaction]
-    ) -> Sequence[Outcome | StoreUnavailable]:
-        """Apply each of ``transactions``, in this order, as ``commit`` does.
-
-        Each is all or nothing by itself, and what became of one is nothing to the next. It is not
-        raised but returned where the store does not answer for one of them.
+        Returns:
+            The outcome of each. It is ``StoreUnavailable``, returned and not raised, where the store
+            does not answer for that one: then it may or may not have happened.
         """
 
     async def head(self, space: str) -> Position:

@@ -1,7 +1,4 @@
-"""How a transaction gets into the store.
-
-Its values are checked against the schemas, it is redone when they move, and it is applied once.
-"""
+"""The one way to commit: values are checked by the schemas, and a transaction is applied at most once."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -26,7 +24,6 @@ from memx_server.storage.base import (
     Conflicted,
     Idempotency,
     IdempotencyMismatch,
-    Outcome,
     Put,
     SchemaMoved,
     SpaceFull,
@@ -42,16 +39,31 @@ _PAUSE = 0.05
 _IMPOSSIBLE = (Compare("-", 2**53 - 1),)
 """Holds never: no entry has this revision."""
 
+CommitResult = Committed | Conflicted | ProtocolError
+"""What came of one draft: it happened, a compare failed, or why else it did not happen."""
+
 _encode = msgspec.json.Encoder().encode
 
 
 class TransactionDraft(msgspec.Struct, frozen=True):
-    """A transaction that is asked for, before its values are checked."""
+    """A transaction before its values are checked."""
 
     caller: Caller
     writes: Sequence[Write]
     compares: Sequence[Compare] = ()
     idempotency: Idempotency | None = None
+
+
+class _CheckedDraft(NamedTuple):
+    """A draft that has been checked.
+
+    Attributes:
+        transaction: What to send.
+        refusal: Why none of it may happen, if so; then the transaction holds an impossible compare.
+    """
+
+    transaction: Transaction
+    refusal: ProtocolError | None
 
 
 class Committer:
@@ -89,65 +101,52 @@ class Committer:
 
         Raises:
             ProtocolError: A value is too large or its schema refuses it, the idempotency key was
-                used for another request, the space has no room for more keys, or the store does
-                not answer within the deadline.
+                used for another request, the space may hold no more keys, or the store does not
+                answer within the deadline.
         """
-        space = draft.caller.principal.space
-        while True:
-            schemas = await self._schemas.of(space)
-            transaction, refusal = await self._checked(schemas, draft)
-            outcome = await self._send(space, transaction)
-            if isinstance(outcome, SchemaMoved):
-                self._schemas.moved(space, outcome.revision)
-                continue
-            result = _result(outcome, refusal)
-            if isinstance(result, ProtocolError):
-                raise result
-            return result
+        (result,) = await self.commit_each((draft,))
+        if isinstance(result, ProtocolError):
+            raise result
+        return result
 
-    async def commit_each(
-        self, drafts: Sequence[TransactionDraft]
-    ) -> list[Committed | ProtocolError]:
-        """Do as so many calls of ``commit`` that need not wait for each other, in this order.
+    async def commit_each(self, drafts: Sequence[TransactionDraft]) -> list[CommitResult]:
+        """Check and commit drafts of one space, in this order; each stands for itself.
 
-        They are of one space. One that is sent again since it has a token must be the only one of its
-        key: it may pass others.
+        A draft is sent again in two cases. Where a schema has changed since its values were checked, the
+        store has refused it, and it is checked anew. Where the store did not answer, it may have applied
+        the draft and lost only the reply; so only a draft with an idempotency token is sent again, until
+        the deadline. What is sent again may pass drafts behind it, so a draft with a token must be the
+        only one here that writes its keys.
         """
-        space = drafts[0].caller.principal.space
-        results: list[Committed | ProtocolError | None] = [None] * len(drafts)
+        space = drafts[0].caller.space
+        results: list[CommitResult | None] = [None] * len(drafts)
+        pending: Sequence[int] = range(len(drafts))
         give_up = time.monotonic() + self._deadline
-        while waiting := [at for at, result in enumerate(results) if result is None]:
+        while pending:
             try:
                 schemas = await self._schemas.of(space)
             except StoreUnavailable as error:
-                return [result or error for result in results]
-            checked = [await self._checked(schemas, drafts[at]) for at in waiting]
-            outcomes = await self._store.commit_each(space, [each[0] for each in checked])
-            late = time.monotonic() + _PAUSE > give_up
-            for at, (_, refusal), outcome in zip(waiting, checked, outcomes, strict=True):
-                results[at] = self._result_of(drafts[at], outcome, refusal, late=late)
-            if not late and any(isinstance(outcome, StoreUnavailable) for outcome in outcomes):
+                # Those that were sent before keep their result; the rest were never sent, or lost.
+                return [result or StoreUnavailable(*error.args) for result in results]
+            checked = [await self._check(schemas, drafts[at]) for at in pending]
+            outcomes = await self._store.commit(space, [each.transaction for each in checked])
+            may_wait = time.monotonic() + _PAUSE <= give_up
+            pause = False
+            for at, sent, outcome in zip(pending, checked, outcomes, strict=True):
+                if isinstance(outcome, SchemaMoved):
+                    self._schemas.moved(space, outcome.revision)
+                elif (
+                    isinstance(outcome, StoreUnavailable)
+                    and sent.transaction.idempotency is not None
+                    and may_wait
+                ):
+                    pause = True
+                else:
+                    results[at] = _result(outcome, sent.refusal)
+            pending = [at for at in pending if results[at] is None]
+            if pause:
                 await asyncio.sleep(_PAUSE)
         return [result for result in results if result is not None]
-
-    def _result_of(
-        self,
-        draft: TransactionDraft,
-        outcome: Outcome | StoreUnavailable,
-        refusal: ProtocolError | None,
-        *,
-        late: bool,
-    ) -> Committed | ProtocolError | None:
-        """What came of one of several; None where it is to be sent again."""
-        if isinstance(outcome, SchemaMoved):
-            self._schemas.moved(draft.caller.space, outcome.revision)
-            return None
-        if isinstance(outcome, StoreUnavailable):
-            return outcome if draft.idempotency is None or late else None
-        result = _result(outcome, refusal)
-        if isinstance(result, Conflicted):
-            return responses.conflict(draft.caller, result.key, result.entry)
-        return result
 
     async def earlier_answer(
         self, caller: Caller, idempotency: Idempotency | None, refusal: ProtocolError
@@ -158,23 +157,23 @@ class Committer:
         """
         if idempotency is None:
             raise refusal
-        probe = Transaction(caller.writer, (), _IMPOSSIBLE, None, idempotency)
-        outcome = await self._send(caller.space, probe)
+        # The store looks for the token first, and then refuses: it never applies this.
+        probe = TransactionDraft(caller, (), _IMPOSSIBLE, idempotency)
+        outcome = await self.try_commit(probe)
         if isinstance(outcome, Committed):
             return outcome
-        raise _mismatch() if isinstance(outcome, IdempotencyMismatch) else refusal
+        raise refusal
 
-    async def _checked(
-        self, schemas: SchemaSet, draft: TransactionDraft
-    ) -> tuple[Transaction, ProtocolError | None]:
-        """The transaction to send, and why none of it may happen, if so."""
+    async def _check(self, schemas: SchemaSet, draft: TransactionDraft) -> _CheckedDraft:
+        """Make the transaction of a draft, by these schemas."""
         refusal = await self._refusal(schemas, draft.writes)
         writes, compares = draft.writes, draft.compares
         if refusal is not None:
             # The store still has to say that these are the schemas and that it is no repetition.
             writes, compares = (), _IMPOSSIBLE
         writer, revision = draft.caller.writer, schemas.revision
-        return Transaction(writer, writes, compares, revision, draft.idempotency), refusal
+        transaction = Transaction(writer, writes, compares, revision, draft.idempotency)
+        return _CheckedDraft(transaction, refusal)
 
     async def _refusal(self, schemas: SchemaSet, writes: Sequence[Write]) -> ProtocolError | None:
         """Why one of the values cannot be written; None where all can."""
@@ -192,23 +191,6 @@ class Committer:
             if violations:
                 return violation_error(write.key, schema.pattern, violations)
         return None
-
-    async def _send(self, space: str, transaction: Transaction) -> Outcome:
-        """Commit; where the store does not answer, again while the deadline allows.
-
-        Only a transaction with an idempotency token is sent again: the store may have applied the
-        first one and lost only the reply.
-        """
-        if transaction.idempotency is None:
-            return await self._store.commit(space, transaction)
-        give_up = time.monotonic() + self._deadline
-        while True:
-            try:
-                return await self._store.commit(space, transaction)
-            except StoreUnavailable:
-                if time.monotonic() + _PAUSE > give_up:
-                    raise
-            await asyncio.sleep(_PAUSE)
 
     def checked_reason(self, reason: str | None) -> str | None:
         """Return the reason of a write.
@@ -244,16 +226,16 @@ def idempotency_of(
 
 
 def _result(
-    outcome: Committed | Conflicted | IdempotencyMismatch | SpaceFull,
+    outcome: Committed | Conflicted | IdempotencyMismatch | SpaceFull | StoreUnavailable,
     refusal: ProtocolError | None,
-) -> Committed | Conflicted | ProtocolError:
-    """What the caller is to hear, given why none of it may happen."""
+) -> CommitResult:
+    """What came of a draft, given why none of it may happen."""
     if isinstance(outcome, IdempotencyMismatch):
         return _mismatch()
     if isinstance(outcome, SpaceFull):
         return _space_full(outcome)
     if refusal is not None and isinstance(outcome, Conflicted):
-        return refusal
+        return refusal  # the compare that failed was the impossible one
     return outcome
 
 

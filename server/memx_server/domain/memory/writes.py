@@ -15,7 +15,7 @@ from memx_server.domain.memory.commits import (
     milliseconds,
 )
 from memx_server.domain.requests import DeleteRequest, SetRequest
-from memx_server.storage.base import Compare, Delete, Put
+from memx_server.storage.base import Compare, Conflicted, Delete, Put
 
 
 class EntryWrites:
@@ -62,6 +62,8 @@ class EntryWrites:
             request = writes[index][1]
             if isinstance(result, ProtocolError):
                 answers[index] = result
+            elif isinstance(result, Conflicted):
+                answers[index] = responses.conflict(writes[index][0], result.key, result.entry)
             elif isinstance(request, SetRequest):
                 answers[index] = responses.written(request.key, result)
             else:

@@ -1,128 +1,97 @@
-"""What goes to Redis together: transactions of one space, and the spaces of one run of the script."""
+"""Transactions of one space that go to Redis as one run of the commit script."""
 
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from memx_server.storage.base import Put, Transaction
 from memx_server.storage.redis.commit_codec import Argument, encode
 from memx_server.storage.redis.keyspace import Keyspace
 
 _SPACE_BYTES = 128
-"""What a space counts for beside its writes."""
+"""What a batch counts for beside its writes."""
 
 _WRITE_BYTES = 256
 """What a write counts for beside its value."""
 
-Reply = tuple[Sequence[Any], bool] | Exception
-"""What the script said of one transaction, and whether it left work for an empty one; or its error."""
 
-
-class Batch(ABC):
-    """Transactions of one space, in this order.
+class BatchReply(NamedTuple):
+    """What the script returned for one caller's transactions of a batch.
 
     Attributes:
-        size: About how many bytes they are.
+        outcomes: One for each of the transactions, in their order, for ``commit_codec.decode``.
+        unfinished: Whether the run left work for an empty transaction.
     """
 
-    __slots__ = ("arguments", "keys", "size", "space", "transactions")
+    outcomes: Sequence[Any]
+    unfinished: bool
+
+
+class BatchPart(NamedTuple):
+    """One caller's transactions of a batch.
+
+    Attributes:
+        number: How many they are.
+        reply: Becomes the reply to them, or an exception object: an error is a result too, so that
+            nobody has to look at the reply of a caller who has gone.
+    """
+
+    number: int
+    reply: asyncio.Future[BatchReply | Exception]
+
+
+class Batch:
+    """Transactions of one space, in the order in which they were asked for.
+
+    Several callers share a batch. Each waits for a reply of their own, so that one who gives up takes
+    nothing from the others.
+
+    Attributes:
+        space: Where the transactions belong.
+        keys: What the script takes as KEYS.
+        arguments: What the script takes as ARGV, behind its header.
+        size: About how many bytes the transactions are.
+    """
+
+    __slots__ = ("_count", "_parts", "arguments", "keys", "size", "space")
 
     def __init__(self, space: Keyspace) -> None:
         self.space = space
-        self.transactions: list[Transaction] = []
         self.keys: list[bytes] = list(space.shared)
         self.arguments: list[Argument] = []
         self.size = _SPACE_BYTES
+        self._count = 0
+        self._parts: list[BatchPart] = []
 
     def add(self, transaction: Transaction) -> None:
-        """Take one more."""
+        """Take one more transaction; ``end_part`` says whose it is.
+
+        Raises:
+            ValueError: The transaction cannot be encoded; the batch is as it was.
+        """
         encode(self.space, transaction, self.keys, self.arguments)
-        self.transactions.append(transaction)
+        self._count += 1
         for write in transaction.writes:
             self.size += _WRITE_BYTES + (len(write.value) if isinstance(write, Put) else 0)
 
-    @abstractmethod
-    def settle(self, said: Any) -> None:
-        """Tell who waits what the script said: whether work is left, and the replies; or an error."""
+    def end_part(self) -> BatchPart:
+        """Give one caller the transactions that were added since the last call of this."""
+        part = BatchPart(self._count, asyncio.get_running_loop().create_future())
+        self._parts.append(part)
+        self._count = 0
+        return part
 
-
-class OwnBatch(Batch):
-    """A batch of one caller.
-
-    Attributes:
-        said: What becomes what the script says. An error is a result too, so that nobody has to look
-            at it.
-    """
-
-    __slots__ = ("said",)
-
-    def __init__(self, space: Keyspace) -> None:
-        super().__init__(space)
-        self.said: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-    def settle(self, said: Any) -> None:
-        """Tell the caller."""
-        if not self.said.done():  # else it has given up
-            self.said.set_result(said)
-
-
-class SharedBatch(Batch):
-    """A batch of several callers, each of whom waits for the reply to a transaction of theirs."""
-
-    __slots__ = ("_replies",)
-
-    def __init__(self, space: Keyspace) -> None:
-        super().__init__(space)
-        self._replies: list[asyncio.Future[Reply]] = []
-
-    def add_mine(self, transaction: Transaction) -> asyncio.Future[Reply]:
-        """Take one more; returns what becomes the reply to it."""
-        self.add(transaction)
-        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._replies.append(reply)
-        return reply
-
-    def settle(self, said: Any) -> None:
-        """Tell each caller what the script said of theirs, or the error, which all then share."""
-        if isinstance(said, Exception):
-            each: list[Reply] = [said] * len(self._replies)
-        else:
-            more, outcomes = said
-            each = [(outcome, bool(more)) for outcome in outcomes]
-        for waiting, reply in zip(self._replies, each, strict=True):
-            if not waiting.done():  # else the caller has given up
-                waiting.set_result(reply)
-
-
-class ScriptRun:
-    """One run of the commit script, for one space or several.
-
-    Args:
-        batches: What it commits, each of another space.
-        header: What the script is told before.
-
-    Attributes:
-        slot: Where its spaces are; where slots matter, it has one space.
-        keys: What the script takes as KEYS.
-        arguments: What it takes as ARGV.
-    """
-
-    __slots__ = ("_batches", "arguments", "keys", "slot")
-
-    def __init__(self, batches: Sequence[Batch], *header: Argument) -> None:
-        self._batches = batches
-        self.slot = batches[0].space.slot
-        self.keys: list[bytes] = []
-        self.arguments: list[Argument] = list(header)
-        for batch in batches:
-            self.keys += batch.keys
-            self.arguments += (len(batch.keys), len(batch.arguments), *batch.arguments)
-
-    def settle(self, said: Any) -> None:
-        """Tell each space what the script said of it; or the error, which all then share."""
-        parts = [said] * len(self._batches) if isinstance(said, Exception) else said
-        for batch, part in zip(self._batches, parts, strict=True):
-            batch.settle(part)
+    def settle(self, result: list[Any] | Exception) -> None:
+        """Give each caller their part of what the script returned, or the error."""
+        first = 1  # behind the flag that says whether work is left
+        for part in self._parts:
+            behind = first + part.number
+            if not part.reply.done():  # else the caller has given up
+                part.reply.set_result(
+                    result
+                    if isinstance(result, Exception)
+                    else BatchReply(result[first:behind], bool(result[0]))
+                )
+            first = behind

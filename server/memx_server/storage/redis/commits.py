@@ -1,8 +1,7 @@
-"""Commits: those that are asked for in one turn of the event loop are run together.
+"""Commits on Redis: the transactions of a space that come in one turn of the event loop share a run of the script.
 
-One run of the script for several transactions shares what each would do alone: taking its arguments, and
-for those of one space, reading its state and writing it back. In a cluster, and behind some proxies, a script
-may use the keys of one slot only, so there each space has a run of its own.
+One run for several transactions shares what each would do alone: taking its arguments, reading the state of
+the space and writing it back. A run is for one space. Runs of several spaces leave as one pipeline.
 """
 
 from __future__ import annotations
@@ -10,12 +9,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-
-from hiredis import ReplyError
 
 from memx_server.storage.base import (
     IDEMPOTENCY_KEPT_MS,
@@ -23,8 +20,8 @@ from memx_server.storage.base import (
     StoreUnavailable,
     Transaction,
 )
-from memx_server.storage.redis.batches import Batch, OwnBatch, Reply, ScriptRun, SharedBatch
-from memx_server.storage.redis.commit_codec import decode
+from memx_server.storage.redis.batches import Batch, BatchPart, BatchReply
+from memx_server.storage.redis.commit_codec import Argument, decode
 from memx_server.storage.redis.keyspace import Keyspace
 from memx_server.storage.redis.network.client import RedisClient
 from memx_server.storage.redis.network.connection import RedisConnection
@@ -41,6 +38,13 @@ _LONG_BATCH_BYTES = 16 * 1024
 """The same where one caller waits for all, so that Redis's first answers are of no use to anybody."""
 
 
+class CommitRefused(Exception):  # noqa: N818 - names what happened
+    """Redis refused to run the script, for a reason that lies in the data or in memX itself.
+
+    For example somebody else has put a value of another type under a key of the space.
+    """
+
+
 @dataclass(frozen=True)
 class LogLimits:
     """How much log a space keeps: records, and bytes of change texts."""
@@ -50,22 +54,27 @@ class LogLimits:
 
 
 class CommitRunner:
-    """Runs the commit script.
+    """Gathers transactions into batches and runs the commit script for each batch.
+
+    A batch goes through three states. It is *open* while transactions of this turn may join it; it is
+    *sent* once its command is in the connection's buffer; it is *settled* when the reply, or an error, has
+    been handed to its callers. Batches of one space are sent in the order in which they were opened, by
+    one connection, so Redis applies their transactions in that order too.
 
     Args:
-        servers: Where the spaces are.
+        topology: Where the spaces are.
         limits: How much log to keep.
         max_keys: Keys that a space may hold; 0 for no cap.
     """
 
-    def __init__(self, servers: Topology, limits: LogLimits, max_keys: int) -> None:
-        self._servers = servers
+    def __init__(self, topology: Topology, limits: LogLimits, max_keys: int) -> None:
+        self._topology = topology
         self._max_keys = max_keys
-        self._lineages = secrets.token_hex(9).encode()
-        self._runs = itertools.count()
-        self._open: dict[bytes, SharedBatch] = {}
+        # A lineage's id is this process's prefix and the number of the run that opened it.
+        self._lineage_prefix = secrets.token_hex(9).encode()
+        self._run_numbers = itertools.count()
+        self._open: dict[bytes, Batch] = {}
         self._open_size = 0
-        self._mixes_slots: bool | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._script = Script(
             "commit",
@@ -76,134 +85,120 @@ class CommitRunner:
             ANSWER_MS=IDEMPOTENCY_KEPT_MS,
         )
 
-    async def run(self, space: Keyspace, transaction: Transaction) -> tuple[Outcome, bool]:
-        """Commit.
-
-        Returns:
-            What came of it, and whether work is left for an empty transaction to go on with:
-            expiries to log or records to trim.
-        """
-        reply = await self._begin(space, transaction)
-        if isinstance(reply, Exception):
-            raise _own(reply)
-        return decode(reply[0], transaction, self._max_keys), reply[1]
-
-    async def run_each(
+    async def commit(
         self, space: Keyspace, transactions: Sequence[Transaction]
     ) -> tuple[list[Outcome | StoreUnavailable], bool]:
-        """Commit each, in this order, behind all that was begun before.
+        """Commit each of ``transactions``, in this order, behind all that was begun before.
 
         Returns:
-            What came of each, and whether work is left, as ``run``.
+            What came of each, and whether work is left for an empty transaction to go on with:
+            expiries to log or records to trim.
+
+        Raises:
+            CommitRefused: Redis refused a run of the script.
+            ValueError: A transaction cannot be encoded; nothing of it was sent.
         """
         outcomes: list[Outcome | StoreUnavailable] = []
         unfinished = False
-        for batch in self._begin_each(space, transactions):
-            said = await batch.said
-            if isinstance(said, StoreUnavailable):
-                outcomes += [said] * len(batch.transactions)
-            elif isinstance(said, Exception):
-                raise said
+        for part in self._begin(space, transactions):
+            result = await part.reply
+            if isinstance(result, BatchReply):
+                unfinished = unfinished or result.unfinished
+                for outcome in result.outcomes:
+                    transaction = transactions[len(outcomes)]
+                    outcomes.append(decode(outcome, transaction, self._max_keys))
+            elif isinstance(result, StoreUnavailable):
+                # Each gets an object of its own, since whoever raises one adds to its traceback.
+                outcomes += [StoreUnavailable(*result.args) for _ in range(part.number)]
             else:
-                more, replies = said
-                unfinished = unfinished or bool(more)
-                outcomes += [
-                    decode(reply, transaction, self._max_keys)
-                    for reply, transaction in zip(replies, batch.transactions, strict=True)
-                ]
+                raise CommitRefused(str(result)) from result
         return outcomes, unfinished
 
-    def _begin(self, space: Keyspace, transaction: Transaction) -> asyncio.Future[Reply]:
+    def _begin(self, space: Keyspace, transactions: Sequence[Transaction]) -> list[BatchPart]:
+        """Put transactions into batches, in their order."""
+        several = len(transactions) > 1
+        most = _LONG_BATCH_BYTES if several else _BATCH_BYTES
+        parts: list[BatchPart] = []
+        batch = self._batch(space)
+        try:
+            for transaction in transactions:
+                if batch.size >= most:
+                    parts.append(batch.end_part())
+                    self._send_open()
+                    batch = self._batch(space)
+                size = batch.size
+                batch.add(transaction)
+                self._open_size += batch.size - size
+        finally:  # also where one cannot be encoded: what stands before it goes its way
+            parts.append(batch.end_part())
+        # What one caller has brought together need not wait for what else comes in this turn.
+        if several or self._open_size >= most:
+            self._send_open()
+        return parts
+
+    def _batch(self, space: Keyspace) -> Batch:
+        """The open batch of ``space``."""
         batch = self._open.get(space.meta)
         if batch is None:
             if not self._open:
-                asyncio.get_running_loop().call_soon(self._send_all)
-            batch = self._open[space.meta] = SharedBatch(space)
+                asyncio.get_running_loop().call_soon(self._send_open)
+            batch = self._open[space.meta] = Batch(space)
             self._open_size += batch.size
-        size = batch.size
-        reply = batch.add_mine(transaction)
-        self._open_size += batch.size - size
-        if self._open_size >= _BATCH_BYTES:
-            self._send_all()
-        return reply
+        return batch
 
-    def _begin_each(self, space: Keyspace, transactions: Sequence[Transaction]) -> list[OwnBatch]:
-        self._send_all()
-        batches = [OwnBatch(space)]
-        for transaction in transactions:
-            if batches[-1].size >= _LONG_BATCH_BYTES:
-                self._send(batches[-1:])
-                batches.append(OwnBatch(space))
-            batches[-1].add(transaction)
-        self._send(batches[-1:])
-        return batches
-
-    def _send_all(self) -> None:
+    def _send_open(self) -> None:
+        """Send every open batch, with one system call where they go to one server."""
         batches, self._open, self._open_size = self._open, {}, 0
-        self._send(list(batches.values()))
+        clients = {self._send(batch) for batch in batches.values()}
+        for client in clients:
+            if client is not None:
+                client.flush()
 
-    def _send(self, batches: Sequence[Batch]) -> None:
-        """Let batches leave at once, with one system call where they go to one server."""
-        batches = [batch for batch in batches if batch.transactions]
-        if len(batches) > 1 and self._mixes_slots is None:
-            self._mixes_slots = False  # as long as it is not known
-            self._start(self._learn_whether_slots_mix(batches))
-        runs = [batches] if self._mixes_slots else [[batch] for batch in batches]
-        for link in {self._run_together(each) for each in runs if each}:
-            if link is not None:
-                link.flush()
-
-    async def _learn_whether_slots_mix(self, batches: Sequence[Batch]) -> None:
-        """Find out by a script that does nothing whether one may use the keys of several slots."""
-        one = batches[0].space
-        others = [batch.space for batch in batches if batch.space.slot != one.slot]
-        self._mixes_slots = None if not others else await self._may_use(one, others[0])
-
-    async def _may_use(self, one: Keyspace, other: Keyspace) -> bool | None:
-        try:
-            await self._servers.call(one.slot, b"EVAL", b"return 1", 2, one.meta, other.meta)
-        except ReplyError:
-            return False
-        except StoreUnavailable:
+    def _send(self, batch: Batch) -> RedisClient[RedisConnection] | None:
+        """Send one batch; returns by which client, None where it takes the long way."""
+        if not batch.arguments:  # its only transaction could not be encoded
             return None
-        return True
-
-    def _run_together(self, batches: Sequence[Batch]) -> RedisClient[RedisConnection] | None:
-        lineage = b"%b%x" % (self._lineages, next(self._runs))  # of the spaces that begin one
-        run = ScriptRun(batches, lineage, b"SPUBLISH" if self._servers.sharded else b"PUBLISH")
-        sent = self._script.begin(self._servers, run.slot, run.keys, run.arguments)
-        if sent is None:
-            self._wait(run, None)
+        lineage = b"%b%x" % (self._lineage_prefix, next(self._run_numbers))
+        verb = b"SPUBLISH" if self._topology.sharded else b"PUBLISH"
+        arguments = [lineage, verb, *batch.arguments]
+        slot = batch.space.slot
+        sent = self._script.begin(self._topology, slot, batch.keys, arguments)
+        if sent is None:  # a connection has to be made first
+            self._finish_later(batch, arguments, None)
             return None
-        sent.reply.add_done_callback(partial(self._replied, run, sent))
-        return sent.link
+        sent.reply.add_done_callback(partial(self._on_reply, batch, arguments, sent))
+        return sent.client
 
-    def _replied(self, run: ScriptRun, sent: SentCommand, reply: asyncio.Future[Any]) -> None:
-        said = reply.result()
-        if isinstance(said, Exception):
-            self._wait(run, sent)
+    def _on_reply(
+        self,
+        batch: Batch,
+        arguments: list[Argument],
+        sent: SentCommand,
+        reply: asyncio.Future[Any],
+    ) -> None:
+        result = reply.result()
+        if isinstance(result, Exception):  # perhaps one that is mended by sending the script again
+            self._finish_later(batch, arguments, sent)
         else:
-            run.settle(said)
+            batch.settle(result)
 
-    def _wait(self, run: ScriptRun, sent: SentCommand | None) -> None:
-        """Go the long way: a connection has to be made, or there was an error."""
-        self._start(self._run(run, sent))
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+    def _finish_later(
+        self, batch: Batch, arguments: list[Argument], sent: SentCommand | None
+    ) -> None:
+        task = asyncio.get_running_loop().create_task(self._finish(batch, arguments, sent))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _run(self, run: ScriptRun, sent: SentCommand | None) -> None:
-        said: Any = StoreUnavailable("the store is closed")
+    async def _finish(
+        self, batch: Batch, arguments: list[Argument], sent: SentCommand | None
+    ) -> None:
+        """Run a batch by the way that may wait: for a connection, a redirection, the script's text."""
+        result: Any = StoreUnavailable("the store is closed")
         try:
-            said = await self._script.run(self._servers, run.slot, run.keys, run.arguments, sent)
+            result = await self._script.run(
+                self._topology, batch.space.slot, batch.keys, arguments, sent
+            )
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
-            said = error
-        finally:
-            run.settle(said)
-
-
-def _own(error: Exception) -> Exception:
-    """Make a copy for one of several who are to raise it: an exception gathers where it was raised."""
-    return type(error)(*error.args)
+            result = error
+        finally:  # also where this task is cancelled
+            batch.settle(result)

@@ -62,8 +62,8 @@ class LogState:
 class RedisReads:
     """The reading half of the store."""
 
-    def __init__(self, servers: Topology) -> None:
-        self._servers = servers
+    def __init__(self, topology: Topology) -> None:
+        self._topology = topology
         self._history = Script("history")
         self._page = Script("keys")
 
@@ -72,14 +72,14 @@ class RedisReads:
         if not keys:
             return []
         if len(keys) == 1:
-            return [await self._servers.call(space.slot, b"GET", space.entry(keys[0]))]
+            return [await self._topology.call(space.slot, b"GET", space.entry(keys[0]))]
         names = [space.entry(key) for key in keys]
-        found: list[bytes | None] = await self._servers.call(space.slot, b"MGET", *names)
+        found: list[bytes | None] = await self._topology.call(space.slot, b"MGET", *names)
         return found
 
     async def head(self, space: Keyspace) -> Position:
         """The newest position."""
-        lineage, head = await self._servers.call(
+        lineage, head = await self._topology.call(
             space.slot, b"HMGET", space.meta, b"lineage", b"head"
         )
         return Position(lineage.decode(), int(head)) if lineage else Position(NO_LINEAGE, 0)
@@ -89,12 +89,12 @@ class RedisReads:
         first, last = _lex_range(prefix, after)
         # One more than asked for tells whether there are more.
         most = limit + 1
-        names: list[bytes] = await self._servers.call(
+        names: list[bytes] = await self._topology.call(
             space.slot, b"ZRANGEBYLEX", space.names, first, last, b"LIMIT", 0, most
         )
         while names:
             current, texts = await self._page.run(
-                self._servers,
+                self._topology,
                 space.slot,
                 [space.names, *[space.entry(name.decode()) for name in names[:limit]]],
                 [first, last, most, _PAGE_BYTES],
@@ -129,7 +129,7 @@ class RedisReads:
         begin, steps_left, complete = b"", HISTORY_KEPT, True
         while steps_left > 0 and len(changes) < limit:
             begin, steps, untrimmed, *texts = await self._history.run(
-                self._servers,
+                self._topology,
                 space.slot,
                 [space.meta, space.log, space.newest],
                 [
@@ -146,7 +146,7 @@ class RedisReads:
 
     async def schemas(self, space: Keyspace) -> SpaceSchemas:
         """Read all schemas."""
-        revision, fields = await self._servers.transact(
+        revision, fields = await self._topology.transact(
             space.slot, (b"HGET", space.meta, b"schemas"), (b"HGETALL", space.schemas)
         )
         patterns = (pattern.decode() for pattern in fields[::2])
@@ -156,7 +156,7 @@ class RedisReads:
         self, space: Keyspace, since: Position | None, count: int
     ) -> tuple[LogState, list[Record]]:
         start = b"-" if since is None else b"%d-0" % (since.revision + 1)
-        held, length, rows = await self._servers.transact(
+        held, length, rows = await self._topology.transact(
             space.slot,
             (b"HMGET", space.meta, *_LOG_FIELDS),
             (b"XLEN", space.log),

@@ -12,8 +12,8 @@ from memx_server.storage.redis.network.topology import Topology
 class RedisState:
     """The state store: each record a key of its own, each group an index of its names."""
 
-    def __init__(self, servers: Topology, keyspaces: Keyspaces) -> None:
-        self._servers = servers
+    def __init__(self, topology: Topology, keyspaces: Keyspaces) -> None:
+        self._topology = topology
         self._keyspaces = keyspaces
         self._script = Script("state")
 
@@ -24,7 +24,7 @@ class RedisState:
     async def get(self, group: str, name: str) -> bytes | None:
         """Read a record."""
         space = self._keyspaces.group(group)
-        found: bytes | None = await self._servers.call(space.slot, b"GET", space.record(name))
+        found: bytes | None = await self._topology.call(space.slot, b"GET", space.record(name))
         return found
 
     async def take(self, group: str, name: str) -> bytes | None:
@@ -51,11 +51,11 @@ class RedisState:
     async def list(self, group: str) -> dict[str, bytes]:
         """Read every live record of a group."""
         space = self._keyspaces.group(group)
-        names = await self._servers.call(space.slot, b"ZRANGE", space.index, 0, -1)
+        names = await self._topology.call(space.slot, b"ZRANGE", space.index, 0, -1)
         if not names:
             return {}
         records = [space.record(name.decode()) for name in names]
-        values = await self._servers.call(space.slot, b"MGET", *records)
+        values = await self._topology.call(space.slot, b"MGET", *records)
         return {
             name.decode(): value
             for name, value in zip(names, values, strict=True)
@@ -65,4 +65,4 @@ class RedisState:
     async def _change(self, group: str, name: str, action: str, *arguments: bytes | int) -> Any:
         space = self._keyspaces.group(group)
         keys = [space.record(name), space.index]
-        return await self._script.run(self._servers, space.slot, keys, [action, name, *arguments])
+        return await self._script.run(self._topology, space.slot, keys, [action, name, *arguments])

@@ -58,16 +58,16 @@ class RedisStore:
         timeout: float = 1.0,
         prefix: str = "memx",
     ) -> None:
-        self._servers = connect_to(url, timeout)
+        self._topology = connect_to(url, timeout)
         self._keyspaces = Keyspaces(prefix)
         log_limits = LogLimits(log_max_records, log_max_bytes)
-        self._commits = CommitRunner(self._servers, log_limits, max_keys)
-        self._reads = RedisReads(self._servers)
-        self._tail = PubSub(self._servers, timeout)
+        self._commits = CommitRunner(self._topology, log_limits, max_keys)
+        self._reads = RedisReads(self._topology)
+        self._tail = PubSub(self._topology, timeout)
         self._sweeper = Sweeper(
-            self._servers, self._keyspaces, self._commit_nothing, lambda: self._tail.spaces
+            self._topology, self._keyspaces, self._commit_nothing, lambda: self._tail.spaces
         )
-        self.state: StateStore = RedisState(self._servers, self._keyspaces)
+        self.state: StateStore = RedisState(self._topology, self._keyspaces)
 
     async def open(self) -> None:
         """Connect and start the expiry sweep.
@@ -77,7 +77,7 @@ class RedisStore:
                 or is too old.
         """
         self._sweeper.start()
-        info = await self._servers.call(0, b"INFO", b"server")
+        info = await self._topology.call(0, b"INFO", b"server")
         version = info.partition(b"redis_version:")[2].split(b"\r\n")[0].decode()
         if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST_VERSION:
             raise StoreUnavailable(f"memX needs Redis 6.2 or later; this is {version}")
@@ -86,15 +86,15 @@ class RedisStore:
         """Stop background work and close every connection."""
         await self._sweeper.close()
         await self._tail.close()
-        self._servers.close()
+        self._topology.close()
 
     async def ping(self) -> None:
         """Return when Redis answers."""
-        await self._servers.call(0, b"PING")
+        await self._topology.call(0, b"PING")
 
     async def advice(self) -> Sequence[str]:
         """Say what in Redis's settings could lose memory and should be changed."""
-        info: bytes = await self._servers.call(0, b"INFO")
+        info: bytes = await self._topology.call(0, b"INFO")
         return list(advice_from(info.decode(errors="replace")))
 
     async def read(self, space: str, keys: Sequence[str]) -> Sequence[bytes | None]:
@@ -107,24 +107,18 @@ class RedisStore:
         """Read the live entries whose keys start with ``prefix`` and sort behind ``after``."""
         return await self._reads.keys(self._keyspaces.space(space), prefix, after, limit)
 
-    async def commit(self, space: str, transaction: Transaction) -> Outcome:
-        """Apply ``transaction`` atomically, in the total order of the space."""
-        if _gives_expiry(transaction):
-            await self._sweeper.before_expiry(space)
-        outcome, unfinished = await self._commits.run(self._keyspaces.space(space), transaction)
-        if unfinished:
-            self._sweeper.finish(space)
-        return outcome
-
-    async def commit_each(
+    async def commit(
         self, space: str, transactions: Sequence[Transaction]
     ) -> Sequence[Outcome | StoreUnavailable]:
-        """Apply each of ``transactions``, in this order."""
+        """Apply each of ``transactions`` atomically, in this order, in the total order of the space.
+
+        Raises:
+            CommitRefused: Redis refused the commit script for what it found in the space.
+        """
         if any(map(_gives_expiry, transactions)):
             await self._sweeper.before_expiry(space)
-        outcomes, unfinished = await self._commits.run_each(
-            self._keyspaces.space(space), transactions
-        )
+        keyspace = self._keyspaces.space(space)
+        outcomes, unfinished = await self._commits.commit(keyspace, transactions)
         if unfinished:
             self._sweeper.finish(space)
         return outcomes
@@ -157,7 +151,9 @@ class RedisStore:
         return await self._tail.add(self._keyspaces.space(space), listener)
 
     async def _commit_nothing(self, space: Keyspace) -> bool:
-        _, unfinished = await self._commits.run(space, _NOTHING)
+        (outcome,), unfinished = await self._commits.commit(space, (_NOTHING,))
+        if isinstance(outcome, StoreUnavailable):
+            raise outcome
         return unfinished
 
 

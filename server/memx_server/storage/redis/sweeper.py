@@ -37,7 +37,7 @@ class Sweeper:
     in the registry, whose writers may be gone.
 
     Args:
-        servers: Where the spaces are.
+        topology: Where the spaces are.
         keyspaces: Names their keys.
         commit: Commits an empty transaction, which logs what is due; tells whether more is left.
         tailed: The spaces that are tailed now.
@@ -45,12 +45,12 @@ class Sweeper:
 
     def __init__(
         self,
-        servers: Topology,
+        topology: Topology,
         keyspaces: Keyspaces,
         commit: Callable[[Keyspace], Awaitable[bool]],
         tailed: Callable[[], Iterable[str]],
     ) -> None:
-        self._servers = servers
+        self._topology = topology
         self._keyspaces = keyspaces
         self._commit = commit
         self._tailed = tailed
@@ -80,7 +80,7 @@ class Sweeper:
         now = time.monotonic()
         self._given[space] = now
         if now > self._announced.get(space, float("-inf")) + _ANNOUNCE_EVERY:
-            await self._servers.call(
+            await self._topology.call(
                 self._keyspaces.registry_slot,
                 *(b"ZADD", self._keyspaces.expiring, repr(time.time()), space),
             )
@@ -120,7 +120,7 @@ class Sweeper:
 
     async def _look(self, space: str) -> int:
         keys = self._keyspaces.space(space)
-        state: int = await self._due.run(self._servers, keys.slot, [keys.expiries], [])
+        state: int = await self._due.run(self._topology, keys.slot, [keys.expiries], [])
         return state
 
     async def _work_on(self, space: str) -> None:
@@ -137,14 +137,14 @@ class Sweeper:
         if registered_at is not None and registered_at < time.time() - _REGISTERED_KEPT:
             arguments: list[Any] = [space, repr(registered_at)]
             await self._forget.run(
-                *(self._servers, self._keyspaces.registry_slot),
+                *(self._topology, self._keyspaces.registry_slot),
                 *([self._keyspaces.expiring], arguments),
             )
 
     async def _registered(self) -> dict[str, float]:
         """The next few spaces of the registry, and when each was last named."""
         first = self._registered_from
-        found = await self._servers.call(
+        found = await self._topology.call(
             self._keyspaces.registry_slot,
             *(b"ZRANGE", self._keyspaces.expiring, first, first + _REGISTERED_AT_ONCE - 1),
             b"WITHSCORES",

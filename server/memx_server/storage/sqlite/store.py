@@ -117,22 +117,20 @@ class SqliteStore(Store):
         with faults_as_unavailable():
             return self._session().reads.page(space, prefix, after, limit)
 
-    async def commit(self, space: str, transaction: Transaction) -> Outcome:
-        """Apply ``transaction`` atomically; it is on the disk when this returns."""
-        session = self._session()
-        return await session.writer.submit(partial(session.ledger.commit, space, transaction))
-
-    async def commit_each(
+    async def commit(
         self, space: str, transactions: Sequence[Transaction]
     ) -> Sequence[Outcome | StoreUnavailable]:
-        """Apply each of ``transactions``, in this order."""
+        """Apply each of ``transactions``, in this order; it is on the disk when this returns."""
         session = self._session()
         begun = [
             session.writer.begin(partial(session.ledger.commit, space, transaction))
             for transaction in transactions
         ]
-        finished = await asyncio.gather(*map(session.writer.finish, begun), return_exceptions=True)
-        return list(map(_outcome, finished))
+        if len(begun) == 1:
+            finished = [await _result(session.writer.finish(begun[0]))]
+        else:
+            finished = await asyncio.gather(*map(_result, map(session.writer.finish, begun)))
+        return finished
 
     async def head(self, space: str) -> Position:
         """The position after the newest change; revision 0 in a space that never held anything."""
@@ -188,7 +186,9 @@ class SqliteStore(Store):
                     log.exception("a listener of the space's tail failed")
 
 
-def _outcome(finished: Outcome | BaseException) -> Outcome | StoreUnavailable:
-    if isinstance(finished, BaseException) and not isinstance(finished, StoreUnavailable):
-        raise finished
-    return finished
+async def _result(finish: Awaitable[Outcome]) -> Outcome | StoreUnavailable:
+    """What came of a transaction; that the store did not answer is a result too."""
+    try:
+        return await finish
+    except StoreUnavailable as error:
+        return error

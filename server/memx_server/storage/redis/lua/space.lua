@@ -1,15 +1,22 @@
--- The commit script: the clock, what is known of the space at hand, and what is done more than once.
+-- The commit script: the clock, the state of the space, and what is done more than once.
 
 local clock = call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 local now_ms = math.floor(now / 1000)
 local ts = format('%s.%06d', clock[1], clock[2])
 
--- The space at hand: its keys, its state, and whether its log has grown.
-local META, LOG, NAMES, EXPIRIES, NEWEST, SCHEMAS
-local head, lineage, replid, floor, bytes, records, expiring, logged
--- What INFO says, once it has been asked.
+-- The state of the space. It is read once, kept up to date by each transaction, and written back once.
+local held = call('HMGET', META, 'head', 'lineage', 'replid', 'floor', 'bytes', 'schemas', 'cuts')
+local head, lineage, replid, floor = held[1] or '0', held[2] or '0', held[3], held[4] or '0'
+local bytes, records = tonumber(held[5] or 0), call('XLEN', LOG)
+local schema_revision, cuts = held[6] or '0', held[7] or ''
+local expiring = call('EXISTS', EXPIRIES) == 1
+
+-- The replication id that INFO shows, once a transaction has had to ask.
 local server_replid
+-- Whether the log has grown; whether more than the log's head and size has changed; whether a transaction
+-- was empty; whether other entries' expiries have been looked for; whether work is left for an empty one.
+local logged, moved, empty, swept, more = false, false, false, false, false
 
 -- Returns the version and the revision of an entry, nil where there is none.
 --
@@ -28,7 +35,7 @@ local function removal(action, quoted, removed_at, writer, reason)
     .. ',"version":0,"ts":' .. ts .. ',"writer":' .. writer .. reason .. ',"value":null}'
 end
 
--- Logs changes as one record and tells those who tail the space.
+-- Logs changes as one record and publishes it to those who tail the space.
 --
 -- A record of the log is a stream entry `<revision>-0` with the fields `previous` (the revision of the
 -- record before it) and, for each change, `<action>:<before>:<key>` with the change's text. `before` is

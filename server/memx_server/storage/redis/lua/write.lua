@@ -2,8 +2,7 @@
 
 local logs = #expired > 0 or #changes > 0
 
--- A new lineage begins with a record, and no other space of this run gets the same one. What survived of
--- the old one ends at the present head.
+-- A new lineage begins with a record. What survived of the old one ends at the present head.
 if logs and server_replid ~= replid then
   if replid then
     local ended = {lineage .. ':' .. head}
@@ -12,7 +11,7 @@ if logs and server_replid ~= replid then
     end
     cuts = table.concat(ended, ' ')
   end
-  lineage, replid, moved = NEW_LINEAGE .. 'x' .. SPACE_NUMBER, server_replid, true
+  lineage, replid, moved = NEW_LINEAGE, server_replid, true
 end
 
 -- The newest record always stays, so an empty log was evicted or deleted: readers must learn of the gap.

@@ -23,7 +23,7 @@ class Cluster:
 
     Args:
         seeds: Servers to ask for the others.
-        timeout: As for ``Link``.
+        timeout: As for ``RedisClient``.
     """
 
     sharded = False
@@ -32,39 +32,39 @@ class Cluster:
         self._seeds = [(seed.host, seed.port) for seed in seeds]
         self._identity = seeds[0]
         self._timeout = timeout
-        self._links: dict[Place, RedisClient[RedisConnection]] = {}
+        self._clients: dict[Place, RedisClient[RedisConnection]] = {}
         self._owners: list[tuple[int, int, Place]] = []
         self._mapping = asyncio.Lock()
         self._mapped_at = float("-inf")
         self._doubtful = True
 
     async def call(self, slot: int, *command: bytes | str | int) -> Any:
-        """Send one command; as ``Link.call``."""
-        return await self._follow(slot, lambda link: link.call(*command))
+        """Send one command; as ``RedisClient.call``."""
+        return await self._follow(slot, lambda client: client.call(*command))
 
     def begin(self, slot: int, *command: bytes | str | int) -> SentCommand | None:
         """Send one command without waiting; None where map or connection have to be made first."""
         if self._doubtful:
             return None
         try:
-            link = self._link(self._owner(slot))
+            client = self._client(self._owner(slot))
         except StoreUnavailable:
             return None
-        reply = link.begin(*command)
-        return None if reply is None else SentCommand(link, reply)
+        reply = client.begin(*command)
+        return None if reply is None else SentCommand(client, reply)
 
     async def finish(self, slot: int, sent: SentCommand, *command: bytes | str | int) -> Any:
         """Wait for the reply to a command that was begun; from there on as ``call``."""
         begun: list[SentCommand] = [sent]
 
-        def go_on(link: RedisClient[RedisConnection]) -> Awaitable[Any]:
-            return sent.link.finish(begun.pop().reply) if begun else link.call(*command)
+        def go_on(client: RedisClient[RedisConnection]) -> Awaitable[Any]:
+            return sent.client.finish(begun.pop().reply) if begun else client.call(*command)
 
         return await self._follow(slot, go_on)
 
     async def transact(self, slot: int, *commands: Command) -> list[Any]:
         """Run commands in MULTI and EXEC; return their replies."""
-        replies: list[Any] = await self._follow(slot, lambda link: transact(link, commands))
+        replies: list[Any] = await self._follow(slot, lambda client: transact(client, commands))
         return replies
 
     async def place(self, slot: int) -> Place:
@@ -78,8 +78,8 @@ class Cluster:
 
     def close(self) -> None:
         """Close every connection."""
-        for link in self._links.values():
-            link.close()
+        for client in self._clients.values():
+            client.close()
 
     async def _follow(
         self, slot: int, send: Callable[[RedisClient[RedisConnection]], Awaitable[Any]]
@@ -89,7 +89,7 @@ class Cluster:
         address = self._owner(slot)
         for _ in range(_REDIRECTIONS):
             try:
-                return await send(self._link(address))
+                return await send(self._client(address))
             except StoreUnavailable:
                 # The next caller looks whether the slot has a new server by then.
                 self._doubtful = True
@@ -110,13 +110,13 @@ class Cluster:
                 return address
         raise StoreUnavailable(f"no server of the cluster holds slot {slot}")
 
-    def _link(self, address: Place) -> RedisClient[RedisConnection]:
-        link = self._links.get(address)
-        if link is None:
-            link = self._links[address] = RedisClient(
+    def _client(self, address: Place) -> RedisClient[RedisConnection]:
+        client = self._clients.get(address)
+        if client is None:
+            client = self._clients[address] = RedisClient(
                 lambda: self.locate(address), self._timeout, lambda: RedisConnection(self._timeout)
             )
-        return link
+        return client
 
     async def _map(self) -> None:
         """Learn which server holds which slots, unless that was done just now."""
@@ -125,9 +125,9 @@ class Cluster:
             if self._owners and loop.time() < self._mapped_at + _MAP_STANDS:
                 return
             reason = "there are none"
-            known = dict.fromkeys([*self._links, *self._seeds])
+            known = dict.fromkeys([*self._clients, *self._seeds])
             # Those who answer first, so that one that is stalled does not hold up the rest.
-            for address in sorted(known, key=lambda at: not self._link(at).connected):
+            for address in sorted(known, key=lambda at: not self._client(at).connected):
                 try:
                     await self._ask(address)
                 except (StoreUnavailable, ReplyError) as error:
@@ -138,9 +138,9 @@ class Cluster:
             raise StoreUnavailable(f"no server of the cluster tells its slots: {reason}")
 
     async def _ask(self, address: Place) -> None:
-        link = self._link(address)
-        ranges = await link.call("CLUSTER", "SLOTS")
-        info = await link.call("INFO", "server")
+        client = self._client(address)
+        ranges = await client.call("CLUSTER", "SLOTS")
+        info = await client.call("INFO", "server")
         self.sharded = int(info.partition(b"redis_version:")[2].partition(b".")[0]) >= 7
         self._owners = [
             (first, last, (owner[0].decode() or address[0], owner[1]))

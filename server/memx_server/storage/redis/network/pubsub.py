@@ -33,7 +33,7 @@ class ChannelSubscription(RedisConnection):
     """A connection for subscribing: what is no notice answers a command, in order.
 
     Args:
-        timeout: As for ``Connection``.
+        timeout: As for ``RedisConnection``.
         hear: Takes the channel and the text of each notice.
     """
 
@@ -89,15 +89,15 @@ class PubSub:
     """Keeps the spaces that someone listens to subscribed, through every loss of a connection.
 
     Args:
-        servers: Where the spaces are.
+        topology: Where the spaces are.
         timeout: Seconds until a silent server counts as lost.
     """
 
-    def __init__(self, servers: Topology, timeout: float) -> None:
-        self._servers = servers
+    def __init__(self, topology: Topology, timeout: float) -> None:
+        self._topology = topology
         self._timeout = timeout
         self._channels: dict[bytes, _Channel] = {}
-        self._links: dict[Place, RedisClient[ChannelSubscription]] = {}
+        self._clients: dict[Place, RedisClient[ChannelSubscription]] = {}
 
     @property
     def spaces(self) -> Iterable[str]:
@@ -143,8 +143,8 @@ class PubSub:
         self._channels.clear()
         for task in tasks:
             task.cancel()
-        for link in self._links.values():
-            link.close()
+        for client in self._clients.values():
+            client.close()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _remove(self, channel: _Channel, listener: TailListener) -> None:
@@ -179,21 +179,21 @@ class PubSub:
             interrupted = True
 
     async def _subscribe(self, channel: _Channel) -> None:
-        place = await self._servers.place(channel.space.slot)
-        link = self._links.get(place)
-        if link is None:
-            link = self._links[place] = RedisClient(
-                lambda: self._servers.locate(place),
+        place = await self._topology.place(channel.space.slot)
+        client = self._clients.get(place)
+        if client is None:
+            client = self._clients[place] = RedisClient(
+                lambda: self._topology.locate(place),
                 self._timeout,
                 lambda: ChannelSubscription(self._timeout, self._hear),
             )
-        channel.connection = connection = await link.connection()
+        channel.connection = connection = await client.connection()
         confirmation = await connection.send(self._verb(b"SUBSCRIBE"), channel.name)
         if isinstance(confirmation, Exception):
             raise confirmation
 
     def _verb(self, verb: bytes) -> bytes:
-        return b"S" + verb if self._servers.sharded else verb
+        return b"S" + verb if self._topology.sharded else verb
 
     def _hear(self, name: bytes, notice: bytes) -> None:
         channel = self._channels.get(name)

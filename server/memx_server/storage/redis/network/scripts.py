@@ -30,7 +30,7 @@ class Script:
 
     async def run(
         self,
-        servers: Topology,
+        topology: Topology,
         slot: int,
         keys: list[bytes],
         arguments: list[bytes | str | int],
@@ -40,18 +40,18 @@ class Script:
         command = (b"EVALSHA", self._digest, len(keys), *keys, *arguments)
         try:
             if sent is None:
-                return await servers.call(slot, *command)
-            return await servers.finish(slot, sent, *command)
+                return await topology.call(slot, *command)
+            return await topology.finish(slot, sent, *command)
         except ReplyError as error:
             if not str(error).startswith("NOSCRIPT"):
                 raise
-        return await servers.call(slot, b"EVAL", self.source, len(keys), *keys, *arguments)
+        return await topology.call(slot, b"EVAL", self.source, len(keys), *keys, *arguments)
 
     def begin(
-        self, servers: Topology, slot: int, keys: list[bytes], arguments: list[bytes | str | int]
+        self, topology: Topology, slot: int, keys: list[bytes], arguments: list[bytes | str | int]
     ) -> SentCommand | None:
-        """Have it run; as ``Servers.begin``."""
-        return servers.begin(slot, b"EVALSHA", self._digest, len(keys), *keys, *arguments)
+        """Have it run; as ``Topology.begin``."""
+        return topology.begin(slot, b"EVALSHA", self._digest, len(keys), *keys, *arguments)
 
 
 def _source(name: str) -> str:

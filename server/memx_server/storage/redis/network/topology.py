@@ -18,9 +18,9 @@ Place = tuple[str, int]
 
 
 class SentCommand(NamedTuple):
-    """A command on its way, and the link that it went by."""
+    """A command on its way, and the client that it went by."""
 
-    link: RedisClient[RedisConnection]
+    client: RedisClient[RedisConnection]
     reply: asyncio.Future[Any]
 
 
@@ -34,7 +34,7 @@ class Topology(Protocol):
     sharded: bool
 
     async def call(self, slot: int, *command: bytes | str | int) -> Any:
-        """Send one command; as ``Link.call``."""
+        """Send one command; as ``RedisClient.call``."""
 
     def begin(self, slot: int, *command: bytes | str | int) -> SentCommand | None:
         """Send one command without waiting; None where something has to be waited for first."""
@@ -62,24 +62,24 @@ class Standalone:
 
     def __init__(self, endpoint: Endpoint, timeout: float) -> None:
         self._endpoint = endpoint
-        self._link = RedisClient(self._primary, timeout, lambda: RedisConnection(timeout))
+        self._client = RedisClient(self._primary, timeout, lambda: RedisConnection(timeout))
 
     async def call(self, slot: int, *command: bytes | str | int) -> Any:
-        """Send one command; as ``Link.call``."""
-        return await self._link.call(*command)
+        """Send one command; as ``RedisClient.call``."""
+        return await self._client.call(*command)
 
     def begin(self, slot: int, *command: bytes | str | int) -> SentCommand | None:
         """Send one command without waiting; None where there is no connection."""
-        reply = self._link.begin(*command)
-        return None if reply is None else SentCommand(self._link, reply)
+        reply = self._client.begin(*command)
+        return None if reply is None else SentCommand(self._client, reply)
 
     async def finish(self, slot: int, sent: SentCommand, *command: bytes | str | int) -> Any:
         """Wait for the reply to a command that was begun."""
-        return await sent.link.finish(sent.reply)
+        return await sent.client.finish(sent.reply)
 
     async def transact(self, slot: int, *commands: Command) -> list[Any]:
         """Run commands in MULTI and EXEC; return their replies."""
-        return await transact(self._link, commands)
+        return await transact(self._client, commands)
 
     async def place(self, slot: int) -> Place:
         """The one there is."""
@@ -91,7 +91,7 @@ class Standalone:
 
     def close(self) -> None:
         """Close the connection."""
-        self._link.close()
+        self._client.close()
 
     async def _primary(self) -> Endpoint:
         return self._endpoint
@@ -104,7 +104,7 @@ class Sentinel(Standalone):
         endpoint: How to introduce oneself to the primary.
         sentinels: Where the Sentinels listen.
         service: The name they know it by.
-        timeout: As for ``Link``.
+        timeout: As for ``RedisClient``.
     """
 
     def __init__(
@@ -143,9 +143,9 @@ class Sentinel(Standalone):
         )
 
 
-async def transact(link: RedisClient[RedisConnection], commands: Sequence[Command]) -> list[Any]:
-    """Run commands in MULTI and EXEC over one link; return their replies."""
-    replies = await link.calls(("MULTI",), *commands, ("EXEC",))
+async def transact(client: RedisClient[RedisConnection], commands: Sequence[Command]) -> list[Any]:
+    """Run commands in MULTI and EXEC over one client; return their replies."""
+    replies = await client.calls(("MULTI",), *commands, ("EXEC",))
     results: list[Any] = replies[-1]
     return results
 
@@ -159,7 +159,7 @@ def connect_to(url: str, timeout: float) -> Topology:
 
     Args:
         url: The address, with user, password and TLS options as redis-py takes them.
-        timeout: As for ``Link``.
+        timeout: As for ``RedisClient``.
 
     Raises:
         ValueError: No such URL.
