@@ -116,7 +116,10 @@ class RedisStore:
             CommitRefused: Redis refused the commit script for what it found in the space.
         """
         if any(map(_gives_expiry, transactions)):
-            await self._sweeper.before_expiry(space)
+            try:
+                await self._sweeper.before_expiry(space)
+            except StoreUnavailable as error:  # nothing was sent
+                return [StoreUnavailable(*error.args) for _ in transactions]
         keyspace = self._keyspaces.space(space)
         outcomes, unfinished = await self._commits.commit(keyspace, transactions)
         if unfinished:

@@ -121,16 +121,19 @@ class SqliteStore(Store):
         self, space: str, transactions: Sequence[Transaction]
     ) -> Sequence[Outcome | StoreUnavailable]:
         """Apply each of ``transactions``, in this order; it is on the disk when this returns."""
-        session = self._session()
-        begun = [
-            session.writer.begin(partial(session.ledger.commit, space, transaction))
-            for transaction in transactions
-        ]
+        try:
+            session = self._session()
+            # All are begun before any is waited for: whoever calls next comes behind them.
+            begun = [
+                session.writer.begin(partial(session.ledger.commit, space, transaction))
+                for transaction in transactions
+            ]
+        except StoreUnavailable as error:
+            return [StoreUnavailable(*error.args) for _ in transactions]
+        finish = session.writer.finish
         if len(begun) == 1:
-            finished = [await _result(session.writer.finish(begun[0]))]
-        else:
-            finished = await asyncio.gather(*map(_result, map(session.writer.finish, begun)))
-        return finished
+            return [await _outcome(finish(begun[0]))]
+        return await asyncio.gather(*map(_outcome, map(finish, begun)))
 
     async def head(self, space: str) -> Position:
         """The position after the newest change; revision 0 in a space that never held anything."""
@@ -186,8 +189,8 @@ class SqliteStore(Store):
                     log.exception("a listener of the space's tail failed")
 
 
-async def _result(finish: Awaitable[Outcome]) -> Outcome | StoreUnavailable:
-    """What came of a transaction; that the store did not answer is a result too."""
+async def _outcome(finish: Awaitable[Outcome]) -> Outcome | StoreUnavailable:
+    """Wait for an outcome; that the store does not answer is one too."""
     try:
         return await finish
     except StoreUnavailable as error:
