@@ -11,6 +11,7 @@ from memx_sdk.transport import TransportOptions
 from memx_server.routes.http.endpoint import Receive, Scope, Send
 from memx_server.settings import Settings
 from memx_server.transports.in_process import Application
+from memx_server.transports.local import LocalTransport
 
 PATH = "/mcp"
 
@@ -48,9 +49,7 @@ def mcp_endpoint(app: Application, settings: Settings) -> McpEndpoint | None:
     """
     if find_spec("memx_mcp") is None:
         return None
-    from memx_mcp import create_app
-
-    from memx_server.transports.local import LocalTransport  # it builds applications itself
+    from memx_mcp import create_app  # an optional part, which need not be installed
 
     def open_context(credentials: McpCredentials) -> AsyncMemxContext:
         options = TransportOptions("local:", credentials.api_key, credentials.agent)

@@ -56,8 +56,9 @@ def test_nothing_is_missing_from_the_table(served: Served) -> None:
     app = served.app
     assert {row.operation for row in ROWS} == {each.name for each in OPERATIONS}
     assert set(frames.CONTROLS) == {"subscribe", "unsubscribe", "ping"}
-    assert set(app._direct) == {each.path for each in OPERATIONS}
-    assert events.PATH in app._direct
+    paths = {each.path for each in OPERATIONS}
+    assert set(app._endpoints) == paths | {mcp_endpoint.PATH}
+    assert events.PATH in app._endpoints
     assert app._sockets.paths == {"/ws", "/subscribe/"}
     assert set(_paths(app.routes)) == PUBLIC
     assert mcp_endpoint.PATH == "/mcp"

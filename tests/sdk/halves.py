@@ -7,7 +7,7 @@ import functools
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from memx_server.transports.embedded import open_embedded
+from memx_server.entry_points import open_embedded
 
 from memx_sdk import AsyncMemxContext, memxContext
 from memx_sdk.bridge import BridgedTransport

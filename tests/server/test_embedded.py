@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from memx_server.transports.embedded import open_embedded
+from memx_server.entry_points import open_embedded
 
 from memx_sdk.errors import (
     ForbiddenError,

@@ -33,7 +33,7 @@ async def store(path: Path) -> AsyncIterator[SqliteStore]:
 
 def limit_disk(store: SqliteStore, pages: int) -> None:
     """Let the file grow to so many pages, as a full disk would."""
-    writing = store._session().writer._connection
+    writing = store._database().queue._connection
     writing.execute(f"PRAGMA max_page_count={pages}")
 
 
@@ -285,7 +285,7 @@ def test_a_refused_file_is_not_kept_locked(path: Path) -> None:
 
 
 async def test_every_commit_waits_for_the_disk(store: SqliteStore) -> None:
-    writing = store._session().writer._connection
+    writing = store._database().queue._connection
     (journal,) = writing.execute("PRAGMA journal_mode").fetchone()
     (synchronous,) = writing.execute("PRAGMA synchronous").fetchone()
 

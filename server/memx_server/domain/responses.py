@@ -10,7 +10,7 @@ from memx_sdk.protocol.cursors import Position, encode_cursor
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.domain.caller import Caller
 from memx_server.storage.base import Change, Committed, Compacted, Diverged
-from memx_server.storage.encoding import decode_entry, quote
+from memx_server.storage.encoding import decode_entry, entry_text, quote
 
 NULL = b"null"
 
@@ -150,27 +150,6 @@ def value_of(change: Change, revision: int) -> bytes | None:
     if left.revision != revision or isinstance(left.value, msgspec.UnsetType):
         return None
     return bytes(left.value)
-
-
-def entry_text(
-    key: str,
-    revision: int,
-    version: int,
-    ts: float,
-    writer: str,
-    expires_at: float | None,
-    value: bytes | None,
-) -> bytes:
-    """An entry's JSON text, in the form in which stores keep it; None leaves the value out."""
-    return b'{"revision":%d,"version":%d,"ts":%a,"writer":%b,"expires_at":%b,"key":%b%b}' % (
-        revision,
-        version,
-        ts,
-        quote(writer),
-        NULL if expires_at is None else b"%a" % expires_at,
-        quote(key),
-        b"" if value is None else b',"value":%b' % value,
-    )
 
 
 def forgotten(key: str, at: int) -> ProtocolError:

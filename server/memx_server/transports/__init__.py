@@ -1,1 +1,1 @@
-"""The SDK's transports that reach a server without a network: in this process or in this folder."""
+"""The SDK's transports that need no network: to this process's application, or to a folder's."""

@@ -1,4 +1,4 @@
-"""A server inside this process: the application on an event loop in a thread of its own."""
+"""Servers inside this process: a folder's application, on an event loop in a thread of its own."""
 
 from __future__ import annotations
 
@@ -7,44 +7,29 @@ import tempfile
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from memx_sdk.errors import MemxClosedError
-from memx_server.app import MemxApp, create_app
-from memx_server.auth.acl_file import AclFile
-from memx_server.auth.base import Authenticator
-from memx_server.domain.access import Principal, Scopes
-from memx_server.settings import Settings
-from memx_server.storage.sqlite import SqliteStore
+from memx_server.storage.sqlite.lockfile import DatabaseLock
+from memx_server.transports.in_process import Application
 
 T = TypeVar("T")
 
 DATABASE = "memx.db"
-ACL_FILE = "acl.json"
+"""The database's name in its folder."""
 
 
-class LocalAccess:
-    """Who opens the folder of a store may do all that the folder's owner may.
+class EmbeddedApplication(Application, Protocol):
+    """An application that opens its store when it begins to serve, and closes it when it ends."""
 
-    An API key is only asked about where the folder holds an ACL file, and where one is given.
-    """
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """Hold what the application needs while it serves."""
 
-    def __init__(self, acl_file: Path) -> None:
-        self._owner = Principal("local", Scopes.of(["*"], ["*"]), credential="local")
-        self._acl: Authenticator | None = AclFile(acl_file) if acl_file.exists() else None
 
-    async def authenticate(self, credential: str | None) -> Principal:
-        """Return who ``credential`` stands for."""
-        if credential is None or self._acl is None:
-            return self._owner
-        return await self._acl.authenticate(credential)
-
-    async def current(self, credential: str) -> Principal | None:
-        """Return who the API key of this digest stands for now."""
-        if credential == self._owner.credential or self._acl is None:
-            return self._owner
-        return await self._acl.current(credential)
+ApplicationFactory = Callable[[Path, DatabaseLock], EmbeddedApplication]
+"""Makes the application of a database; the lock is held, by the server that calls the factory."""
 
 
 class EmbeddedServer:
@@ -52,22 +37,29 @@ class EmbeddedServer:
 
     Args:
         folder: Holds the database; None for a temporary one that goes with the server.
+        make_application: Makes what is served.
+
+    Attributes:
+        app: The application.
+        lock: Keeps other processes out of the folder.
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, make_application: ApplicationFactory) -> None:
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         if folder is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="memx-")
             folder = Path(self._temporary.name)
         folder.mkdir(parents=True, exist_ok=True)
-        self.app: MemxApp = create_app(
-            Settings(),
-            store=SqliteStore(folder / DATABASE),
-            authenticator=LocalAccess(folder / ACL_FILE),
-        )
+        database = folder / DATABASE
+        self.lock = DatabaseLock(database)
+        self.lock.acquire()
+        try:
+            self.app = make_application(database, self.lock)
+        except BaseException:
+            self.lock.release()
+            raise
         self._loop = asyncio.new_event_loop()
-        self.shares = False
-        self._door: tuple[Callable[[], None], asyncio.Task[None]] | None = None
+        self._before_stop: tuple[Callable[[], None], asyncio.Task[None]] | None = None
         self._started: Future[None] = Future()
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="memx-embedded", daemon=True)
@@ -81,21 +73,36 @@ class EmbeddedServer:
         """Open the database and begin to serve.
 
         Raises:
-            CannotOpen: Another process has it open, or it cannot be used.
+            CannotOpen: The database cannot be used.
         """
         self._thread.start()
-        self._started.result()
+        try:
+            self._started.result()
+        except BaseException:
+            self._thread.join()
+            self.lock.release()
+            raise
 
     def stop(self) -> None:
         """Finish what was begun and let go of the database."""
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
+        # Only now is the file closed: another process may have it from here on.
+        self.lock.release()
         if self._temporary is not None:
             self._temporary.cleanup()
 
-    def when_stopping(self, end: Callable[[], None], work: Coroutine[Any, Any, None]) -> None:
-        """Run ``work`` on the server's loop, where this is called, and ``end`` it before the server stops."""
-        self._door = (end, asyncio.create_task(work))
+    def run_until_stop(self, work: Coroutine[Any, Any, None], end: Callable[[], None]) -> None:
+        """Run ``work`` on the server's loop; call ``end`` and wait for it before the server stops.
+
+        Call this on that loop, and once.
+        """
+        self._before_stop = (end, asyncio.create_task(work))
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether ``run_until_stop`` has been called."""
+        return self._before_stop is not None
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run ``work`` on the server's loop, from a coroutine of another one.
@@ -107,9 +114,11 @@ class EmbeddedServer:
         try:
             return await asyncio.wrap_future(running)
         except asyncio.CancelledError:
+            # Two parties cancel: the caller, who gives up, and the runner, which at its end cancels
+            # every task that is left. Only the caller's own cancellation is passed on as one.
             task = asyncio.current_task()
             if task is not None and task.cancelling():
-                raise  # it is the caller who gives up
+                raise
             raise MemxClosedError("closed", "the context was closed meanwhile") from None
 
     def _run(self) -> None:
@@ -122,53 +131,62 @@ class EmbeddedServer:
                 self._started.set_exception(error)
 
     async def _serve(self) -> None:
-        async with self.app.router.lifespan_context(self.app):
+        async with self.app.running():
             self._started.set_result(None)
             await self._stop.wait()
-            if self._door is not None:
-                end, work = self._door
+            if self._before_stop is not None:
+                end, work = self._before_stop
                 end()
                 await asyncio.wait({work})
 
 
 class EmbeddedServers:
-    """The servers of this process by folder; each lives as long as somebody uses it."""
+    """The servers of this process by folder; each lives as long as a transport uses it.
 
-    def __init__(self) -> None:
+    Args:
+        make_application: Makes what each of them serves.
+    """
+
+    def __init__(self, make_application: ApplicationFactory) -> None:
+        self._make_application = make_application
+        # Held while a server starts or stops: two threads that ask for one folder must get one server,
+        # and a start must not find the lock of a server that is still stopping.
         self._lock = threading.Lock()
         self._users: dict[Path, tuple[EmbeddedServer, int]] = {}
 
     def acquire(self, location: str) -> EmbeddedServer:
         """Return the server of a folder, started; each call wants one ``release``.
 
+        Args:
+            location: The folder; empty for a temporary one.
+
         Raises:
-            CannotOpen: As ``EmbeddedServer.start``.
+            CannotOpen: Another process has the folder open (``InUse``), or it cannot be used.
             OSError: The folder cannot be made.
         """
         if not location:
-            return _started(None)
+            return self._started(None)
         folder = Path(location).resolve()
         with self._lock:
-            server, users = self._users.get(folder) or (_started(folder), 0)
+            server, users = self._users.get(folder) or (self._started(folder), 0)
             self._users[folder] = (server, users + 1)
         return server
 
     def release(self, location: str, server: EmbeddedServer) -> None:
         """Give a server back; the last user's release stops it."""
-        if location:
-            folder = Path(location).resolve()
-            with self._lock:
-                _, users = self._users[folder]
-                if users > 1:
-                    self._users[folder] = (server, users - 1)
-                    return
-                del self._users[folder]
-                server.stop()
-        else:
+        if not location:
+            server.stop()
+            return
+        folder = Path(location).resolve()
+        with self._lock:
+            _, users = self._users[folder]
+            if users > 1:
+                self._users[folder] = (server, users - 1)
+                return
+            del self._users[folder]
             server.stop()
 
-
-def _started(folder: Path | None) -> EmbeddedServer:
-    server = EmbeddedServer(folder)
-    server.start()
-    return server
+    def _started(self, folder: Path | None) -> EmbeddedServer:
+        server = EmbeddedServer(folder, self._make_application)
+        server.start()
+        return server

@@ -1,23 +1,27 @@
-"""The application called without a socket: HTTP exchanges, and WebSockets between two loops."""
+"""Calls of an application in this process: HTTP exchanges, and WebSockets between two event loops."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
+from urllib.parse import urlencode
 
+from starlette.types import Message, Receive, Scope, Send
+
+from memx_sdk.core.responses import success_body
 from memx_sdk.errors import MemxConnectionError, MemxTimeout
-from memx_sdk.transport import Response
-from memx_server.routes.http.endpoint import Message, Receive, Scope, Send
+from memx_sdk.transport import AsyncMessageStream, Request, Response, TransportOptions
 
 T = TypeVar("T")
 
 _QUEUED_MESSAGES = 64
-"""How many messages wait for a slow reader before the server is held back."""
+"""How many messages wait for a slow reader before the application is held back."""
 _CLOSING_SECONDS = 5.0
 """How long the application may take to see that its peer is gone."""
 _NORMAL, _ABNORMAL = 1000, 1006
+"""Close codes of RFC 6455, section 7.4.1."""
 
 
 class Application(Protocol):
@@ -28,7 +32,7 @@ class Application(Protocol):
 
 
 class Host(Protocol):
-    """Where an application runs."""
+    """An application and the event loop that it runs on."""
 
     @property
     def app(self) -> Application:
@@ -38,31 +42,92 @@ class Host(Protocol):
     def loop(self) -> asyncio.AbstractEventLoop:
         """Its event loop."""
 
-
-class ServingHost(Host, Protocol):
-    """A host that runs what it is given on its application's loop."""
-
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run ``work`` there and return what it returns."""
+        """Run ``work`` on that loop and return what it returns, to a coroutine of any loop."""
+
+
+class InProcessCalls:
+    """The requests and streams of one caller.
+
+    Args:
+        options: Whose API key and agent name each call carries, and how long it may take.
+    """
+
+    def __init__(self, options: TransportOptions) -> None:
+        self._options = options
+
+    async def request(self, host: Host, request: Request) -> Response:
+        """Send ``request`` once; see `AsyncTransport.request`."""
+        extra = {"content-type": "application/json"}
+        if request.idempotency_key is not None:
+            extra["idempotency-key"] = request.idempotency_key
+        has_body = request.method not in {"GET", "DELETE"}
+        scope = self._scope("http", request.path, {} if has_body else request.query(), extra)
+        scope["method"] = request.method
+        response = exchange(host.app, scope, request.body() if has_body else b"")
+        return await self._within(host, response, request.patience)
+
+    async def connect(self, host: Host, path: str, query: Mapping[str, str]) -> AsyncMessageStream:
+        """Open a stream; see `AsyncTransport.connect`."""
+        scope = self._scope("websocket", path, query, {})
+        scope["extensions"] = {"websocket.http.response": {}}
+        scope["subprotocols"] = []
+        socket = InProcessSocket(host)
+        refusal = await self._within(host, socket.open(scope), 0)
+        if refusal is not None:
+            success_body(refusal)
+            raise MemxConnectionError("connection", "the server opened no stream")
+        return socket
+
+    async def _within(self, host: Host, work: Coroutine[Any, Any, T], patience: float) -> T:
+        """Run ``work`` on the application's loop, for as long as the caller waits."""
+        try:
+            async with asyncio.timeout(self._options.timeout + patience):
+                return await host.run(work)
+        except TimeoutError:
+            raise MemxTimeout("timeout", "no answer in time") from None
+
+    def _scope(
+        self, kind: str, path: str, query: Mapping[str, str], extra: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """The ASGI scope of a request or a handshake, as a server would make it of the bytes."""
+        own = {"x-api-key": self._options.api_key, "x-memx-agent": self._options.agent}
+        headers = {**extra, **{name: value for name, value in own.items() if value is not None}}
+        return {
+            "type": kind,
+            "asgi": {"version": "3.0", "spec_version": "2.4"},
+            "http_version": "1.1",
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "root_path": "",
+            "query_string": urlencode(query).encode(),
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+            "client": None,
+            "server": None,
+            "extensions": {},
+        }
 
 
 async def exchange(app: Application, scope: dict[str, Any], body: bytes) -> Response:
     """Make one HTTP request of ``app``, on its loop."""
-    answer = _Answer()
+    collected = _CollectedResponse()
     pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> Message:
         if pending:
             return pending.pop()
-        await asyncio.Event().wait()  # the client stays until it is answered
+        # A second `receive` asks whether the client has left. It has not: it waits for its response,
+        # and where it gives up the whole exchange is cancelled.
+        await asyncio.Event().wait()
         raise AssertionError
 
-    await app(scope, receive, answer.send)
-    return answer.response()
+    await app(scope, receive, collected.send)
+    return collected.response()
 
 
-class _Answer:
-    """Collects what the application sends over HTTP."""
+class _CollectedResponse:
+    """What the application sends over HTTP, put together."""
 
     def __init__(self) -> None:
         self._status = 500
@@ -88,7 +153,14 @@ class _Answer:
 
 
 class InProcessSocket:
-    """A WebSocket to an application on another event loop; a stream of messages to its reader.
+    """A WebSocket to an application on another event loop; its reader's side is a message stream.
+
+    Two loops share it, so each field belongs to one of them: ``_inbox`` and ``_closed`` to the reader's,
+    all others to the application's. What crosses over goes through ``call_soon_threadsafe``.
+
+    The semaphore is the flow control. The application takes a permit for each message, and the reader
+    gives it back when it has read the message; so at most ``_QUEUED_MESSAGES`` wait in the inbox, and
+    then the application waits as it would for a socket's buffer.
 
     Args:
         host: Runs the application.
@@ -98,22 +170,22 @@ class InProcessSocket:
         self._host = host
         self._reader = asyncio.get_running_loop()
         self._inbox: asyncio.Queue[Message] = asyncio.Queue()
-        self._room = asyncio.Semaphore(_QUEUED_MESSAGES)
+        self._permits = asyncio.Semaphore(_QUEUED_MESSAGES)
         self._to_app: asyncio.Queue[Message] = asyncio.Queue()
-        self._answered: asyncio.Future[Response | None]
-        self._answer = _Answer()
+        self._handshake: asyncio.Future[Response | None]
+        self._refusal = _CollectedResponse()
         self._task: asyncio.Task[None] | None = None
         self._closed: MemxConnectionError | None = None
 
     async def open(self, scope: dict[str, Any]) -> Response | None:
-        """Make the handshake, on the application's loop; returns its answer if it refuses."""
-        self._answered = self._host.loop.create_future()
+        """Make the handshake, on the application's loop; returns its response if it refuses."""
+        self._handshake = self._host.loop.create_future()
         self._to_app.put_nowait({"type": "websocket.connect"})
         self._task = asyncio.create_task(self._serve(scope))
         try:
-            return await self._answered
+            return await self._handshake
         except asyncio.CancelledError:
-            self._task.cancel()
+            self._task.cancel()  # nobody will close a stream that was never returned
             raise
 
     async def receive(self, timeout: float | None = None) -> str:
@@ -126,7 +198,7 @@ class InProcessSocket:
         except TimeoutError:
             raise MemxTimeout("timeout", "no message came in time") from None
         if message["type"] == "websocket.send":
-            self._tell_app(self._room.release)
+            self._on_app_loop(self._permits.release)
             text: str = message["text"]
             return text
         self._closed = _closed(message)
@@ -135,43 +207,44 @@ class InProcessSocket:
     async def close(self) -> None:
         """Close it; a pending ``receive`` raises. Closing twice is harmless."""
         self._inbox.put_nowait({"type": "websocket.close", "code": _NORMAL})
-        self._tell_app(self._leave)
+        self._on_app_loop(self._disconnect)
 
-    def _leave(self) -> None:
+    def _disconnect(self) -> None:
         self._to_app.put_nowait({"type": "websocket.disconnect", "code": _NORMAL})
         if self._task is not None:
-            # Whoever still waits for room to send must see that nobody reads any more.
             asyncio.get_running_loop().call_later(_CLOSING_SECONDS, self._task.cancel)
+        # The application may wait for a permit that no reader will give back any more.
         for _ in range(_QUEUED_MESSAGES):
-            self._room.release()
+            self._permits.release()
 
     async def _serve(self, scope: dict[str, Any]) -> None:
         try:
             await self._host.app(scope, self._to_app.get, self._from_app)
         finally:
-            if not self._answered.done():
-                self._answered.set_result(self._answer.response())
-            self._tell_reader({"type": "websocket.close", "code": _ABNORMAL})
+            # However the application ends, nobody may go on waiting for it.
+            if not self._handshake.done():
+                self._handshake.set_result(self._refusal.response())
+            self._on_reader_loop({"type": "websocket.close", "code": _ABNORMAL})
 
     async def _from_app(self, message: Message) -> None:
         kind = message["type"]
         if kind == "websocket.accept":
-            self._answered.set_result(None)
+            self._handshake.set_result(None)
         elif kind.startswith("websocket.http.response"):
-            await self._answer.send(message)
+            await self._refusal.send(message)
         elif kind == "websocket.send":
-            await self._room.acquire()
-            self._tell_reader(message)
+            await self._permits.acquire()
+            self._on_reader_loop(message)
         else:
-            self._tell_reader(message)
+            self._on_reader_loop(message)
 
-    def _tell_reader(self, message: Message) -> None:
+    def _on_reader_loop(self, message: Message) -> None:
         with suppress(RuntimeError):  # the reader's loop may be gone
             self._reader.call_soon_threadsafe(self._inbox.put_nowait, message)
 
-    def _tell_app(self, what: Any) -> None:
+    def _on_app_loop(self, call: Any) -> None:
         with suppress(RuntimeError):  # the application's loop may be gone
-            self._host.loop.call_soon_threadsafe(what)
+            self._host.loop.call_soon_threadsafe(call)
 
 
 def _closed(message: Message) -> MemxConnectionError:

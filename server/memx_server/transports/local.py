@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
-from memx_sdk.transport import TransportOptions
-from memx_server.transports.embedded import EmbeddedTransport
-from memx_server.transports.in_process import Application, ServingHost
+from memx_sdk.transport import AsyncMessageStream, Request, Response, TransportOptions
+from memx_server.transports.in_process import Application, InProcessCalls
 
 T = TypeVar("T")
 
 
-class LocalTransport(EmbeddedTransport):
+class LocalTransport:
     """Calls an application from a coroutine of its own event loop.
 
     Args:
@@ -22,17 +21,24 @@ class LocalTransport(EmbeddedTransport):
     """
 
     def __init__(self, app: Application, options: TransportOptions) -> None:
-        super().__init__(options)
+        self._calls = InProcessCalls(options)
         self._host = _ThisLoop(app)
+
+    async def request(self, request: Request) -> Response:
+        """Send ``request`` once; see `AsyncTransport.request`."""
+        return await self._calls.request(self._host, request)
+
+    async def connect(self, path: str, query: Mapping[str, str]) -> AsyncMessageStream:
+        """Open a stream; see `AsyncTransport.connect`."""
+        return await self._calls.connect(self._host, path, query)
 
     async def close(self) -> None:
         """Release nothing: the application lives on."""
 
-    async def _here(self) -> ServingHost:
-        return self._host
-
 
 class _ThisLoop:
+    """An application on the event loop that calls it."""
+
     def __init__(self, app: Application) -> None:
         self.app = app
 

@@ -1,9 +1,22 @@
-"""Group commit: what many callers write at a time goes to the disk with one sync.
+"""The commit queue: writes of many callers share one transaction, and so one sync of the disk.
 
-The statements run on the event loop's thread and only COMMIT, which waits for the disk, runs in a
-thread of its own. Statements in a thread would have to win Python's interpreter lock back after
-each of them, which a busy event loop hardly ever grants: under a saturated server they were five
-times slower. While a COMMIT runs, the next jobs gather.
+The statements run on the event loop's thread; only COMMIT, which waits for the disk, runs in a thread
+of its own. Statements in a thread would have to win Python's interpreter lock back after each of them,
+which a busy event loop hardly ever grants: under a saturated server they were five times slower. While
+a COMMIT runs, the next jobs gather.
+
+One round of the queue, which is the only place that begins or ends a transaction:
+
+1. BEGIN IMMEDIATE. Another program may have locked the file; then the waiting moves to the thread.
+2. Expiries that are due are logged, up to a number.
+3. Jobs run in the order in which they came, each in a savepoint, until the time of a round is used up.
+   A job that fails is rolled back to its savepoint, and costs the others nothing.
+4. COMMIT, in the thread. From here on the writes survive a power cut.
+5. The records are published, then the callers get their results. In this order, so that who has been
+   answered finds every subscriber already served.
+
+Where the disk refuses step 1, 2 or 4, everything of the round is undone and all its callers get the
+error. Nothing has been published by then.
 """
 
 from __future__ import annotations
@@ -32,7 +45,7 @@ EXPIRED_AT_ONCE = 64
 """Expiries that are logged in one transaction, ahead of its jobs."""
 
 LONGEST_PAUSE = 1.0
-"""Seconds after which the clock is looked at again, lest a jump of it hold up an expiry."""
+"""Seconds after which an idle queue reads the clock again, lest a jump of it hold up an expiry."""
 
 PURGE_EVERY = 60.0
 """Seconds between purges of what has expired beside the log."""
@@ -48,15 +61,22 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class WriteJob:
-    """Something to do inside the next transaction, and who waits for what came of it."""
+    """A function to call inside the next transaction, and the future that takes its result.
+
+    Attributes:
+        run: Executes statements; it must neither commit nor wait.
+        done: Done by its caller where that has given up; the job is then skipped.
+        result: What ``run`` returned.
+        error: What ``run``, or the COMMIT behind it, raised.
+    """
 
     run: Callable[[], Any]
     done: asyncio.Future[Any]
     result: Any = None
     error: Exception | None = None
 
-    def answer(self) -> None:
-        """Tell the caller, unless it has gone."""
+    def settle(self) -> None:
+        """Give the caller its result, unless it has gone."""
         if self.done.done():
             return
         if self.error is None:
@@ -69,28 +89,28 @@ class CommitQueue:
     """Runs jobs on the writing connection, each in a savepoint, many in a transaction.
 
     Args:
-        connection: The one connection that writes; the writer closes it.
-        ledger: Logs what expires and holds what was logged.
-        clock: Microseconds since the epoch.
+        connection: The one connection that writes; the queue closes it.
+        commits: Logs what expires and holds the records to publish.
+        clock: Returns microseconds since the epoch.
         publish: Called with the records of a transaction once they are on the disk, before the
-            callers of its jobs get their results.
+            jobs' callers continue.
     """
 
     def __init__(
         self,
         connection: sqlite3.Connection,
-        ledger: CommitWriter,
+        commits: CommitWriter,
         clock: Callable[[], int],
         publish: Callable[[Sequence[tuple[str, Record]]], None],
     ) -> None:
         self._connection = connection
-        self._ledger = ledger
+        self._commits = commits
         self._clock = clock
         self._publish = publish
         self._jobs: deque[WriteJob] = deque()
         self._wake = asyncio.Event()
         self._closing = False
-        self._next_expiry = ledger.next_due()
+        self._next_expiry = commits.next_due()
         self._next_purge = 0.0
         self._retry_at = 0.0
         self._loop = asyncio.get_running_loop()
@@ -102,16 +122,16 @@ class CommitQueue:
         """Call ``run`` in the next transaction and return its result once that is on the disk.
 
         Raises:
-            StoreUnavailable: The disk refused or did not answer in time; in the latter case the
+            StoreUnavailable: The disk refused it, the queue is closed, or it took too long; then the
                 write may still happen.
         """
         return await self.finish(self.begin(run))
 
     def begin(self, run: Callable[[], T]) -> asyncio.Future[T]:
-        """Have ``run`` called behind all that was begun before; returns what ``finish`` takes.
+        """Queue ``run`` behind all that was queued before; returns what ``finish`` takes.
 
         Raises:
-            StoreUnavailable: The store is closed.
+            StoreUnavailable: The queue is closed.
         """
         if self._closing:
             raise StoreUnavailable("the store is closed")
@@ -123,6 +143,7 @@ class CommitQueue:
     async def finish(self, begun: asyncio.Future[T]) -> T:
         """Wait for the result of what was begun; as ``submit``."""
         try:
+            # The timeout cancels the future, so a job that has not run yet is skipped.
             async with asyncio.timeout(ANSWER_SECONDS):
                 return await begun
         except TimeoutError:
@@ -143,15 +164,17 @@ class CommitQueue:
                 await self._transact()
 
     async def _pause(self) -> None:
+        """Wait for a job, for an expiry, or for the next purge."""
         if self._jobs or self._closing:
             return
+        # There is no await between looking at the jobs and clearing the event, so none is missed.
         self._wake.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(min(self._due_in(), LONGEST_PAUSE)):
                 await self._wake.wait()
 
     def _due_in(self) -> float:
-        """Seconds until there is something to do even if nobody asks."""
+        """Seconds until there is work that no caller waits for."""
         now = time.monotonic()
         due_in = self._next_purge - now
         if self._next_expiry is not None:
@@ -159,30 +182,35 @@ class CommitQueue:
         return max(due_in, self._retry_at - now)
 
     async def _transact(self) -> None:
+        """Run one round, as the module's docstring counts its steps."""
         batch: list[WriteJob] = []
         try:
             await self._begin(batch)
-            self._ledger.expire_due(EXPIRED_AT_ONCE)
+            self._commits.expire_due(EXPIRED_AT_ONCE)
             self._run_jobs(batch)
             await self._in_thread(self._finish)
-            self._next_expiry = self._ledger.next_due()
-        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
+            self._next_expiry = self._commits.next_due()
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must get it
             self._roll_back(batch, error)
-        fresh, self._ledger.fresh = self._ledger.fresh, []
-        self._publish(fresh)
+        records, self._commits.unpublished = self._commits.unpublished, []
+        self._publish(records)
         for job in batch:
-            job.answer()
+            job.settle()
 
     async def _begin(self, batch: list[WriteJob]) -> None:
+        """Begin the transaction. While it is refused, ``batch`` holds the jobs that wait for it."""
         try:
+            # The connection's busy timeout is 0 here: waiting would hold up the event loop.
             self._connection.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError:
             if not self._jobs:
                 raise
-            # Somebody else has locked the file; all who are waiting wait for the same.
+            # Another program has locked the file. All jobs so far wait for the same lock, in the
+            # thread; if it does not come free, `_transact` gives each of them the error.
             batch.extend(self._jobs)
             self._jobs.clear()
             await self._in_thread(self._begin_patiently)
+            # The lock has come: the jobs go back to the front of the queue, and run in order.
             self._jobs.extendleft(reversed(batch))
             batch.clear()
 
@@ -197,34 +225,38 @@ class CommitQueue:
         until = time.monotonic() + BATCH_SECONDS
         while self._jobs and (not batch or time.monotonic() < until):
             job = self._jobs.popleft()
-            if not job.done.done():  # else the caller has given up
+            if not job.done.done():  # else its caller has given up
                 batch.append(job)
                 self._run(job)
 
     def _run(self, job: WriteJob) -> None:
-        logged_before = len(self._ledger.fresh)
+        logged_before = len(self._commits.unpublished)
         self._connection.execute("SAVEPOINT job")
         try:
             job.result = job.run()
         except Exception as error:
-            if not self._connection.in_transaction:  # SQLite has undone the others' jobs as well
+            # Some faults (a full disk, an I/O error) make SQLite end the whole transaction by
+            # itself. The savepoint is gone then, and the jobs before this one are undone as well.
+            if not self._connection.in_transaction:
                 raise
             self._connection.execute("ROLLBACK TO job")
-            self._ledger.forget(logged_before)
+            self._commits.forget(logged_before)
             job.error = as_unavailable(error)
         self._connection.execute("RELEASE job")
 
     def _finish(self) -> None:
+        """Purge where it is time, and commit; in the thread."""
         if time.monotonic() >= self._next_purge:
-            self._ledger.purge()
+            self._commits.purge()
             self._next_purge = time.monotonic() + PURGE_EVERY
         self._connection.execute("COMMIT")
 
     def _roll_back(self, batch: list[WriteJob], error: Exception) -> None:
+        """Undo the round and make ``error`` the result of all its jobs."""
         log.warning("a transaction of %d writes was undone: %s", len(batch), error)
         with suppress(sqlite3.Error):  # most faults have ended the transaction already
             self._connection.execute("ROLLBACK")
-        self._ledger.forget(0)
+        self._commits.forget(0)
         self._retry_at = time.monotonic() + RETRY_AFTER
         for job in batch:
             job.error = as_unavailable(error)

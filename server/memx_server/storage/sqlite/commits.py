@@ -1,6 +1,9 @@
-"""Commits transactions and expiries, and keeps the log: the writer's side of the store.
+"""Commits of transactions and of expiries, and the log: the writing side of the store.
 
-Everything here runs inside a database transaction that ``writer.py`` opens and commits.
+Everything here runs inside a database transaction that ``commit_queue.py`` begins and commits, in a
+savepoint of its own. What is held in memory beside the tables (spaces, their number of keys, the
+records that wait to be published) must be dropped whenever that savepoint or transaction is rolled
+back: ``forget`` does it.
 """
 
 from __future__ import annotations
@@ -24,9 +27,9 @@ from memx_server.storage.base import (
     SpaceFull,
     Transaction,
 )
-from memx_server.storage.sqlite.json_texts import SELECT_ENTRIES, entry_text, seconds
 from memx_server.storage.sqlite.key_quota import KeyQuota
-from memx_server.storage.sqlite.row_writes import MISSING, ChangeDraft, RowWrites, Standing
+from memx_server.storage.sqlite.row_writes import MISSING, ChangeDraft, PresentEntry, RowWrites
+from memx_server.storage.sqlite.rows import SELECT_ENTRIES, seconds, text_of
 from memx_server.storage.sqlite.spaces import Space, Spaces
 
 _encode = msgspec.json.Encoder().encode
@@ -34,17 +37,18 @@ _decode_committed = msgspec.json.Decoder(Committed).decode
 
 
 class CommitWriter:
-    """The database, as transactions see it.
+    """Applies transactions and expiries to the tables, and logs what they change.
 
     Args:
         connection: The one connection that writes.
-        clock: Microseconds since the epoch.
+        clock: Returns microseconds since the epoch.
         log_max_records: Records that the log of a space keeps.
         log_max_bytes: Bytes of change texts that the log of a space keeps.
         max_keys: Keys that a space may hold; 0 for no cap.
 
     Attributes:
-        fresh: What was logged since it was last emptied, by name of the space: for those who tail.
+        unpublished: The records that were logged since the list was last emptied, each with the name
+            of its space. The commit queue publishes them once they are on the disk, not before.
     """
 
     def __init__(
@@ -62,25 +66,31 @@ class CommitWriter:
         self._log_max_bytes = log_max_bytes
         self._writes = RowWrites(connection)
         self._spaces = Spaces(connection)
-        self._room = KeyQuota(connection, max_keys)
-        self.fresh: list[tuple[str, Record]] = []
+        self._key_quota = KeyQuota(connection, max_keys)
+        self.unpublished: list[tuple[str, Record]] = []
 
     def commit(self, space_name: str, transaction: Transaction) -> Outcome:
-        """Apply a transaction, or say what stood in its way."""
+        """Apply a transaction, or return what stood in its way.
+
+        The checks come in the order that the Store protocol fixes. None of them writes anything but
+        the expiries of keys at hand, which stand whatever becomes of the transaction.
+        """
         space = self._spaces.get(space_name)
         now = self._clock()
+        # A repetition is answered before anything else is looked at: the state that the first one
+        # was checked against, schemas included, has moved on since.
         if transaction.idempotency and (
-            earlier := self._earlier_answer(space, transaction.idempotency, now)
+            earlier := self._earlier_result(space, transaction.idempotency, now)
         ):
             return earlier
-        standings = self._standings(space, transaction, now)
-        if refusal := self._refusal(space, transaction, standings):
+        present = self._present(space, transaction, now)
+        if refusal := self._refusal(space, transaction, present):
             return refusal
-        if not self._room.is_left(space, transaction, standings, now // 1000):
-            return SpaceFull(self._room.max_keys)
+        if not self._key_quota.allows(space, transaction, present, now // 1000):
+            return SpaceFull(self._key_quota.max_keys)
         draft = self._draft(space, transaction.writer, now)
         written = [
-            self._writes.apply(draft, write, standings.get(write.key, MISSING))
+            self._writes.apply(draft, write, present.get(write.key, MISSING))
             for write in transaction.writes
         ]
         self._log(draft)
@@ -107,25 +117,29 @@ class CommitWriter:
         return due
 
     def purge(self) -> None:
-        """Drop what nobody can see any more: old idempotency tokens and expired state."""
+        """Remove the rows that no query returns any more: old results and expired state."""
         now_ms = self._clock() // 1000
         self._connection.execute("DELETE FROM idempotency WHERE expires_at <= ?", (now_ms,))
         self._connection.execute("DELETE FROM state WHERE expires_at <= ?", (now_ms,))
 
     def forget(self, logged_before: int) -> None:
-        """Drop what is held in memory, after a rollback.
+        """Drop what is held in memory, after the database has rolled back.
 
         Args:
-            logged_before: How much of ``fresh`` was there before, and stays.
+            logged_before: How many of ``unpublished`` were logged before what was undone, and stay.
         """
-        del self.fresh[logged_before:]
+        del self.unpublished[logged_before:]
         self._spaces.forget()
 
-    def _standings(self, space: Space, transaction: Transaction, now: int) -> dict[str, Standing]:
-        """What the keys of the transaction hold, once those whose time has come are gone."""
-        standings: dict[str, Standing] = {}
+    def _present(self, space: Space, transaction: Transaction, now: int) -> dict[str, PresentEntry]:
+        """Read what the keys of a transaction hold, and log the expiry of those whose time has come.
+
+        A key that has expired is gone for this transaction too, and its expiry gets a record of its
+        own in front of the transaction's: a reader of the log must see the key go before it returns.
+        """
+        present: dict[str, PresentEntry] = {}
         for part in (*transaction.compares, *transaction.writes):
-            if part.key in standings or isinstance(part, PutSchema | DeleteSchema):
+            if part.key in present or isinstance(part, PutSchema | DeleteSchema):
                 continue
             row = self._connection.execute(
                 "SELECT revision, version, expires_at FROM entries WHERE space = ? AND key = ?",
@@ -136,22 +150,22 @@ class CommitWriter:
             if row[2] is not None and row[2] <= now // 1000:
                 self._expire(space, part.key, now)
             else:
-                standings[part.key] = Standing(*row)
-        return standings
+                present[part.key] = PresentEntry(*row)
+        return present
 
     def _refusal(
-        self, space: Space, transaction: Transaction, standings: dict[str, Standing]
+        self, space: Space, transaction: Transaction, present: dict[str, PresentEntry]
     ) -> SchemaMoved | Conflicted | None:
         if transaction.schema_revision not in (None, space.schema_revision):
             return SchemaMoved(space.schema_revision)
         for compare in transaction.compares:
-            if standings.get(compare.key, MISSING).revision != compare.revision:
+            if present.get(compare.key, MISSING).revision != compare.revision:
                 return Conflicted(compare.key, self._entry(space, compare.key))
         return None
 
     def _entry(self, space: Space, key: str) -> bytes | None:
         row = self._connection.execute(SELECT_ENTRIES + " AND key = ?", (space.id, key)).fetchone()
-        return None if row is None else entry_text(row)
+        return None if row is None else text_of(row)
 
     def _expire(self, space: Space, key: str, now: int) -> None:
         draft = self._draft(space, "", now)
@@ -162,26 +176,37 @@ class CommitWriter:
         return ChangeDraft(space, writer, self._spaces.next_revision(space, now), now)
 
     def _log(self, draft: ChangeDraft) -> None:
+        """Append the changes of a draft as one record; a draft without changes leaves none."""
         if not draft.changes:
             return
         space, previous = draft.space, draft.space.head
+        # The head moves, and with it perhaps the lineage, before the record is made: a record
+        # carries the lineage that is current behind it, and the revision of the record before it.
         self._spaces.advance(space, draft.revision)
         for part, change in enumerate(draft.changes):
-            place = space.id, draft.revision, part, previous, self._is_first(space, change.key)
             self._connection.execute(
                 "INSERT INTO changes (space, revision, part, previous, first, key, action, data)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (*place, change.key, change.action, change.data),
+                (
+                    space.id,
+                    draft.revision,
+                    part,
+                    previous,
+                    self._is_first(space, change.key),
+                    change.key,
+                    change.action,
+                    change.data,
+                ),
             )
         space.log_records += 1
         space.log_bytes += sum(len(change.data) for change in draft.changes)
         self._trim(space)
         self._spaces.save(space)
-        self.fresh.append((space.name, Record(space.position, previous, draft.changes)))
+        self.unpublished.append((space.name, Record(space.position, previous, draft.changes)))
 
     def _is_first(self, space: Space, key: str) -> bool:
-        """Tell whether surely no change of ``key`` came before, which a trimmed log cannot."""
-        if space.floor:
+        """Return whether surely no change of ``key`` came before."""
+        if space.floor:  # the log has been trimmed, and what it lost may have been of this key
             return False
         (known,) = self._connection.execute(
             "SELECT EXISTS (SELECT 1 FROM changes"
@@ -191,31 +216,33 @@ class CommitWriter:
         return not known
 
     def _trim(self, space: Space) -> None:
-        """Drop the oldest records that are too many or too big; the newest always stays."""
-        if not self._log_too_big(space):
+        """Remove the oldest records until the log is within its limits; the newest always stays."""
+        if not self._is_log_too_big(space):
             return
         oldest_first = self._connection.execute(
             "SELECT revision, sum(length(data)) FROM changes WHERE space = ? AND revision < ?"
             " GROUP BY revision ORDER BY revision",
             (space.id, space.head),
         )
+        # The rows are stepped through and not fetched: most often the first one is enough.
         for revision, size in oldest_first:
             space.floor = revision
             space.log_records -= 1
             space.log_bytes -= size
-            if not self._log_too_big(space):
+            if not self._is_log_too_big(space):
                 break
         oldest_first.close()
         self._connection.execute(
             "DELETE FROM changes WHERE space = ? AND revision <= ?", (space.id, space.floor)
         )
 
-    def _log_too_big(self, space: Space) -> bool:
+    def _is_log_too_big(self, space: Space) -> bool:
         return space.log_records > self._log_max_records or space.log_bytes > self._log_max_bytes
 
-    def _earlier_answer(
+    def _earlier_result(
         self, space: Space, idempotency: Idempotency, now: int
     ) -> Committed | IdempotencyMismatch | None:
+        """Return what the request was answered before; None where it comes for the first time."""
         row = self._connection.execute(
             "SELECT digest, answer FROM idempotency"
             " WHERE space = ? AND token = ? AND expires_at > ?",
@@ -223,12 +250,13 @@ class CommitWriter:
         ).fetchone()
         if row is None:
             return None
-        digest, answer = row
-        return _decode_committed(answer) if digest == idempotency.digest else IdempotencyMismatch()
+        digest, result = row
+        return _decode_committed(result) if digest == idempotency.digest else IdempotencyMismatch()
 
     def _remember(
         self, space: Space, idempotency: Idempotency, committed: Committed, now: int
     ) -> None:
+        """Keep the result under its token, in the same savepoint as the writes: both or neither."""
         repeated = Committed(
             committed.position, committed.ts, committed.written, replayed_note=idempotency.note
         )

@@ -1,4 +1,4 @@
-"""Opens the database file: settings, tables, and a refusal of what is not ours or is damaged."""
+"""The database file: its settings, its tables, and the refusal of one that is foreign or damaged."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ LAYOUT = 1
 """Which ``schema.sql`` made the file, kept in SQLite's ``user_version``."""
 
 BUSY_SECONDS = 2.0
-"""How long a write waits for somebody else's lock on the file, a backup tool's for example."""
+"""Seconds that a write waits for another program's lock on the file, a backup tool's for example."""
 
 READ_BUSY_SECONDS = 0.05
-"""The same for a read, which hardly ever meets one and keeps the event loop waiting."""
+"""The same for a read. In WAL mode it meets a lock only at a recovery; the event loop waits with it."""
 
+# What SQLite raises when a statement or its arguments are wrong: a fault of this code, not of the disk.
 _MISTAKES = (
     sqlite3.IntegrityError,
     sqlite3.ProgrammingError,
@@ -36,7 +37,8 @@ CHECKED_WHOLE_UP_TO = 64 * 1024 * 1024
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """Open a connection that any one thread at a time may use.
 
-    With ``synchronous=FULL`` in WAL mode every COMMIT waits for the disk.
+    With ``synchronous=FULL`` in WAL mode every COMMIT waits until the write-ahead log is on the disk,
+    so what is acknowledged survives a power cut. ``NORMAL`` would sync at checkpoints only.
     """
     connection = sqlite3.connect(
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -96,6 +98,7 @@ def as_unavailable(error: Exception) -> Exception:
 
 
 def _prepare(path: Path, connection: sqlite3.Connection) -> None:
+    # Nothing is written before the file is known to be empty or ours.
     layout = _pragma(connection, "user_version")
     is_new = not (layout or connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone())
     if not is_new:
@@ -103,6 +106,8 @@ def _prepare(path: Path, connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
     if is_new:
         _create(connection)
+    # A bigger file is not read through: a start would take seconds, and SQLite notices most damage
+    # at the page that is read.
     elif path.stat().st_size <= CHECKED_WHOLE_UP_TO:
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
@@ -121,6 +126,7 @@ def _check_identity(path: Path, connection: sqlite3.Connection, layout: int) -> 
 
 def _create(connection: sqlite3.Connection) -> None:
     tables = resources.files(__package__).joinpath("schema.sql").read_text(encoding="utf-8")
+    # One transaction: a process that is killed here leaves an empty file, which the next one fills.
     connection.executescript(
         f"BEGIN IMMEDIATE; {tables} PRAGMA application_id={APPLICATION_ID};"
         f"PRAGMA user_version={LAYOUT}; COMMIT;"

@@ -1,7 +1,7 @@
-"""The lock beside a database that keeps it to one process, and says which one that is.
+"""The lock file beside a database: it keeps the database to one process, and names that process.
 
-The operating system drops the lock when its holder dies, however it dies; what the file says may
-then be out of date, and counts only while somebody holds the lock.
+The operating system drops the lock when its holder dies, however it dies. The note in the file may
+then be out of date, and counts only while a process holds the lock.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class InUse(CannotOpen):
 
     Attributes:
         path: The database.
-        holder: What the holder says of itself: ``pid`` and whatever it announced.
+        holder: The holder's note: ``pid`` and whatever it announced.
     """
 
     def __init__(self, path: Path, holder: dict[str, Any]) -> None:
@@ -51,7 +51,7 @@ class InUse(CannotOpen):
 
 
 class DatabaseLock:
-    """An exclusive lock named after a database, and a note in it for those who are refused.
+    """An exclusive lock named after a database, and a note in it for the processes that are refused.
 
     Args:
         database: The file to keep to this process; the lock is ``<database>.lock`` beside it.
@@ -67,7 +67,7 @@ class DatabaseLock:
         """Take the lock.
 
         Raises:
-            InUse: Somebody has it.
+            InUse: Another process, or another object of this one, has it.
             OSError: The file cannot be made, or may not be written.
         """
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -79,15 +79,18 @@ class DatabaseLock:
         except BaseException:
             os.close(fd)
             raise
+        # From here on the note is ours to write. Until it is, another process may read what the last
+        # holder left; the file is closed to others before it gets anything that they must not read.
         self._fd = fd
         self._note = {}
         self._path.chmod(0o600)
         self.announce(pid=os.getpid())
 
     def announce(self, **note: Any) -> None:
-        """Add to what others can read of the holder, for example ``address="http://..."``.
+        """Add to the note that other processes can read, for example ``address="http://..."``.
 
-        Only the file's owner can read it.
+        Only the file's owner can read it. It is not replaced in one step: a reader who finds half of
+        it finds no JSON, and `read_holder` returns {}.
 
         Args:
             note: JSON values by name; None takes a name away.
@@ -102,7 +105,11 @@ class DatabaseLock:
         os.write(self._fd, text)
 
     def release(self) -> None:
-        """Give the lock up; the file stays, as removing it could take the next one's lock away."""
+        """Give the lock up.
+
+        The file stays: between removing it and closing it another process could lock the file that
+        was removed, and a third one a new file of the same name.
+        """
         fd, self._fd = self._fd, None
         if fd is not None:
             os.ftruncate(fd, 0)
@@ -110,14 +117,14 @@ class DatabaseLock:
 
 
 def lock_path(database: Path) -> Path:
-    """Where the lock of ``database`` is."""
+    """The path of the lock file of ``database``."""
     return database.with_name(database.name + ".lock")
 
 
 def read_holder(database: Path) -> dict[str, Any]:
-    """Read what the process that has ``database`` open announced; {} when none did or may be read.
+    """Read the note of the process that has ``database`` open; {} where there is none to be read.
 
-    After a crash it is what the last holder left, so ask only when the database is in use.
+    After a crash it is what the last holder left, so it counts only while the database is in use.
     """
     try:
         holder = json.loads(lock_path(database).read_bytes())

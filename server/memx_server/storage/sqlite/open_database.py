@@ -1,4 +1,4 @@
-"""One opening of the database, from taking its lock to giving it up."""
+"""An open database: its lock, its two connections, and what works on them."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ class SqliteSettings:
         log_max_bytes: Bytes of change texts that the log of a space keeps.
         log_max_records: Transactions that the log of a space keeps.
         max_keys: Keys that a space may hold; 0 for no cap.
+        lock: The database's lock, where the store's maker holds it already.
     """
 
     path: Path
@@ -34,16 +35,19 @@ class SqliteSettings:
     log_max_bytes: int
     log_max_records: int
     max_keys: int
+    lock: DatabaseLock | None = None
 
 
 class OpenDatabase:
-    """The parts of an open store.
+    """The parts of an open store, from taking the lock to giving it up.
+
+    There are two connections: one writes, and belongs to the commit queue; the other one reads.
 
     Attributes:
         lock: Keeps other processes out.
-        ledger: Transactions, for jobs of the writer.
-        state: The small state, for jobs of the writer.
-        writer: Runs jobs.
+        commits: Applies transactions, in jobs of the queue.
+        state: The unlogged state, for jobs of the queue.
+        queue: The commit queue, which runs the jobs.
         reads: Answers from what is committed.
     """
 
@@ -55,8 +59,9 @@ class OpenDatabase:
         publish: Callable[[Sequence[tuple[str, Record]]], None],
     ) -> None:
         writing, self._reading = connections
+        self._settings = settings
         self.lock = lock
-        self.ledger = CommitWriter(
+        self.commits = CommitWriter(
             writing,
             settings.clock,
             log_max_records=settings.log_max_records,
@@ -64,35 +69,41 @@ class OpenDatabase:
             max_keys=settings.max_keys,
         )
         self.state = StateTable(writing, settings.clock)
-        self.writer = CommitQueue(writing, self.ledger, settings.clock, publish)
+        self.queue = CommitQueue(writing, self.commits, settings.clock, publish)
         self.reads = SqliteReads(self._reading, settings.clock)
 
     @classmethod
     async def open(
         cls, settings: SqliteSettings, publish: Callable[[Sequence[tuple[str, Record]]], None]
     ) -> OpenDatabase:
-        """Take the lock, open the file and start the writer.
+        """Take the lock unless it is held, open the file and start the commit queue.
 
         Raises:
             CannotOpen: Another process has the file, or it is damaged, not ours or out of reach.
         """
-        lock = DatabaseLock(settings.path)
-        connections = await asyncio.to_thread(_open_files, settings.path, lock)
+        lock = settings.lock or DatabaseLock(settings.path)
+        connections = await asyncio.to_thread(_open_files, settings, lock)
         return cls(settings, lock, connections, publish)
 
     async def close(self) -> None:
         """Finish what was submitted, then let go of the file."""
         self._reading.close()
         try:
-            await self.writer.close()
+            await self.queue.close()
         finally:
-            self.lock.release()
+            # Last: another process must find a file that nobody writes to any more.
+            _release(self._settings, self.lock)
 
 
-def _open_files(path: Path, lock: DatabaseLock) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+def _open_files(
+    settings: SqliteSettings, lock: DatabaseLock
+) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+    """Open both connections; where that fails, nothing is left open or locked."""
+    path = settings.path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        if settings.lock is None:
+            lock.acquire()
     except OSError as error:
         raise CannotOpen(f"cannot open {path}: {error.strerror}") from None
     try:
@@ -103,5 +114,11 @@ def _open_files(path: Path, lock: DatabaseLock) -> tuple[sqlite3.Connection, sql
             writing.close()
             raise
     except BaseException:
-        lock.release()
+        _release(settings, lock)
         raise
+
+
+def _release(settings: SqliteSettings, lock: DatabaseLock) -> None:
+    """Give the lock up, unless it belongs to the store's maker."""
+    if settings.lock is None:
+        lock.release()

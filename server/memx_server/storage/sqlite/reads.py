@@ -1,8 +1,11 @@
-"""Reads: on a connection of their own, which in WAL mode neither waits for the writer nor stops it.
+"""Reads, on a connection of their own.
 
-They run on the event loop's thread: a read of one key takes some 10 microseconds, and a thread
-would have to win the interpreter lock back for every row. So a page ends early where its rows are
-big.
+In WAL mode a reading connection neither waits for the writing one nor holds it up, and sees the last
+committed state: never a write that has not been acknowledged, since the commit queue resolves its
+callers only after COMMIT.
+
+The reads run on the event loop's thread. A read of one key takes some 10 microseconds, and a thread
+would have to win the interpreter lock back for every row. So a page ends early where its rows are big.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from memx_server.storage.base import (
     Record,
     SpaceSchemas,
 )
-from memx_server.storage.sqlite.json_texts import SELECT_ENTRIES, entry_text
+from memx_server.storage.sqlite.rows import SELECT_ENTRIES, text_of
 from memx_server.storage.sqlite.spaces import BEGINNING, Space, find_space
 
 PAGE_ROWS = 1000
@@ -47,6 +50,8 @@ class SqliteReads:
     def __init__(self, connection: sqlite3.Connection, clock: Callable[[], int]) -> None:
         self._connection = connection
         self._clock = clock
+        # Ids of spaces, which never change once they are given. A space that does not exist yet is
+        # looked up each time, since the writing side may make it at any moment.
         self._ids: dict[str, int] = {}
 
     def entries(self, space: str, keys: Sequence[str]) -> list[bytes | None]:
@@ -60,7 +65,7 @@ class SqliteReads:
             SELECT_ENTRIES + _LIVE + _AMONG,
             (space_id, self._now_ms(), json.dumps(list(keys))),
         )
-        found = {row[0]: entry_text(row) for row in rows}
+        found = {row[0]: text_of(row) for row in rows}
         return [found.get(key) for key in keys]
 
     def page(self, space: str, prefix: str, after: str, limit: int) -> KeyPage:
@@ -82,7 +87,7 @@ class SqliteReads:
             if len(entries) == wanted or size >= PAGE_BYTES:
                 rows.close()
                 return KeyPage(entries, entries[-1][0])
-            entries.append((row[0], entry_text(row)))
+            entries.append((row[0], text_of(row)))
             size += len(entries[-1][1])
         return KeyPage(entries, None)
 
@@ -104,6 +109,7 @@ class SqliteReads:
             found = find_space(self._connection, space)
             if found is None:
                 return HistoryPage([], complete=True)
+            # One more than is kept: whether there is one decides `complete` below.
             newest_first = self._connection.execute(
                 "SELECT revision, first FROM changes"
                 " WHERE space = ? AND key = ? AND action <> 'schema'"
@@ -119,6 +125,7 @@ class SqliteReads:
                 " ORDER BY revision DESC LIMIT ?",
                 (found.id, key, oldest, newest, limit),
             )
+            # The history is complete where its oldest change is surely the key's first one.
             complete = bool(is_first) and len(kept) == len(newest_first)
             return HistoryPage([Change(*row) for row in rows], complete)
 
@@ -150,13 +157,16 @@ class SqliteReads:
         return dict(rows.fetchall())
 
     def _start(self, space: Space, since: Position) -> int:
-        """The revision after which a reader goes on who stands at ``since``."""
+        """Return the revision after which a reader at ``since`` goes on."""
+        # A position above the head comes from a history that this file does not hold, even where
+        # the lineages agree: a backup was restored, and nothing was written since.
         if since.revision > space.head:
             raise Diverged
         if since.lineage != space.lineage and since != BEGINNING:
             ended = self._connection.execute(
                 "SELECT cut FROM lineages WHERE space = ? AND id = ?", (space.id, since.lineage)
             ).fetchone()
+            # The ended lineage is part of the history up to its cut, and no further.
             if ended is None or since.revision > ended[0]:
                 raise Diverged
         if since.revision < space.floor:
@@ -171,6 +181,7 @@ class SqliteReads:
         )
         records: list[Record] = []
         size = 0
+        # A record is taken whole or not at all, so that no reader sees half a transaction.
         for (revision, previous), parts in groupby(rows, key=lambda row: row[:2]):
             if len(records) == limit or size >= PAGE_BYTES:
                 break
@@ -185,7 +196,7 @@ class SqliteReads:
         row = self._connection.execute(
             SELECT_ENTRIES + _LIVE + " AND key = ?", (space_id, self._now_ms(), key)
         ).fetchone()
-        return None if row is None else entry_text(row)
+        return None if row is None else text_of(row)
 
     def _id(self, space: str) -> int | None:
         if space not in self._ids and (found := find_space(self._connection, space)):
@@ -197,7 +208,7 @@ class SqliteReads:
 
     @contextmanager
     def _moment(self) -> Iterator[None]:
-        """Let several statements see one state of the database."""
+        """Give the statements inside one state of the database (a snapshot of the write-ahead log)."""
         self._connection.execute("BEGIN")
         try:
             yield

@@ -1,4 +1,4 @@
-"""Applies the writes of one transaction to the tables and drafts their changes for the log."""
+"""The writes of one transaction as statements on the tables, and as changes for the log."""
 
 from __future__ import annotations
 
@@ -15,27 +15,29 @@ from memx_server.storage.base import (
     Write,
     WriteOutcome,
 )
-from memx_server.storage.sqlite.json_texts import (
-    EntryRow,
-    expiry_seconds,
-    schema_change,
-    value_change,
-)
+from memx_server.storage.encoding import removal_text, schema_text, set_text
+from memx_server.storage.sqlite.rows import expiry_seconds, seconds
 from memx_server.storage.sqlite.spaces import Space
 
 UNCHANGED = WriteOutcome(changed=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """What a key holds before a write, as far as the write needs to know; ``expires_at`` in ms."""
+class PresentEntry:
+    """What a key holds before a write, without its value.
+
+    Attributes:
+        revision: The revision that wrote it; 0 where there is no entry.
+        version: How often it has been written; 0 where there is no entry.
+        expires_at: Milliseconds since the epoch; None where it does not expire.
+    """
 
     revision: int
     version: int
     expires_at: int | None
 
 
-MISSING = Standing(revision=0, version=0, expires_at=None)
+MISSING = PresentEntry(revision=0, version=0, expires_at=None)
 
 
 @dataclass(slots=True)
@@ -43,9 +45,11 @@ class ChangeDraft:
     """A transaction while it is applied.
 
     Attributes:
-        revision: What it takes if it changes anything.
+        space: The space that it is for.
+        writer: Who writes.
+        revision: The revision that it takes if it changes anything.
         ts: Microseconds since the epoch.
-        changes: What it did so far, for the log.
+        changes: What it has changed so far, for the log.
     """
 
     space: Space
@@ -58,14 +62,14 @@ class ChangeDraft:
         """When what lives ``ttl_ms`` from now expires, in milliseconds since the epoch."""
         return None if ttl_ms is None else self.ts // 1000 + ttl_ms
 
-    def count(self, added: int) -> None:
+    def count_keys(self, added: int) -> None:
         """Keep the number of the space's keys right, where it is known."""
         if self.space.keys is not None:
             self.space.keys += added
 
 
 class RowWrites:
-    """Does what each kind of write says.
+    """Applies each kind of write.
 
     Args:
         connection: The one connection that writes.
@@ -74,7 +78,7 @@ class RowWrites:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def apply(self, draft: ChangeDraft, write: Write, before: Standing) -> WriteOutcome:
+    def apply(self, draft: ChangeDraft, write: Write, before: PresentEntry) -> WriteOutcome:
         """Apply one write on a key that holds ``before``."""
         match write:
             case Put():
@@ -96,30 +100,50 @@ class RowWrites:
         self._connection.execute(
             "DELETE FROM entries WHERE space = ? AND key = ?", (draft.space.id, key)
         )
-        draft.count(-1)
-        row: EntryRow = (key, draft.revision, 0, draft.ts, None, draft.writer, b"null")
-        draft.changes.append(Change(key, action, value_change(action, row, reason=reason)))
+        draft.count_keys(-1)
+        text = removal_text(
+            action, key, draft.revision, seconds(draft.ts), draft.writer, reason=reason
+        )
+        draft.changes.append(Change(key, action, text))
 
-    def _put(self, draft: ChangeDraft, put: Put, before: Standing) -> WriteOutcome:
+    def _put(self, draft: ChangeDraft, put: Put, before: PresentEntry) -> WriteOutcome:
         expires_at = before.expires_at if put.keep_expiry else draft.expiry(put.ttl_ms)
         version = before.version + 1
-        stamp = draft.revision, version, draft.ts, expires_at, draft.writer
-        row: EntryRow = (put.key, *stamp, put.value)
+        # An upsert rather than INSERT OR REPLACE: that would delete the row and make another one,
+        # which moves it to the end of the table and touches every index.
         self._connection.execute(
             "INSERT INTO entries (space, key, revision, version, ts, expires_at, writer, value)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (space, key) DO UPDATE SET revision = excluded.revision,"
             " version = excluded.version, ts = excluded.ts, expires_at = excluded.expires_at,"
             " writer = excluded.writer, value = excluded.value",
-            (draft.space.id, *row),
+            (
+                draft.space.id,
+                put.key,
+                draft.revision,
+                version,
+                draft.ts,
+                expires_at,
+                draft.writer,
+                put.value,
+            ),
         )
         if before is MISSING:
-            draft.count(1)
-        data = value_change("set", row, reason=put.reason, with_value=put.log_value)
-        draft.changes.append(Change(put.key, "set", data))
+            draft.count_keys(1)
+        text = set_text(
+            put.key,
+            draft.revision,
+            version,
+            seconds(draft.ts),
+            draft.writer,
+            expires_at=expiry_seconds(expires_at),
+            reason=put.reason,
+            value=put.value if put.log_value else None,
+        )
+        draft.changes.append(Change(put.key, "set", text))
         return WriteOutcome(True, version, expiry_seconds(expires_at))
 
-    def _touch(self, draft: ChangeDraft, touch: Touch, before: Standing) -> WriteOutcome:
+    def _touch(self, draft: ChangeDraft, touch: Touch, before: PresentEntry) -> WriteOutcome:
         if before is MISSING:
             return UNCHANGED
         expires_at = draft.expiry(touch.ttl_ms)
@@ -149,7 +173,14 @@ class RowWrites:
 
 
 def _schema_changed(draft: ChangeDraft, write: PutSchema | DeleteSchema, schema: bytes) -> None:
+    # From here on a commit whose values were checked against an older revision is refused.
     draft.space.schema_revision = draft.revision
-    stamp = draft.revision, draft.ts, draft.writer
-    data = schema_change(write.key, *stamp, reason=write.reason, schema=schema)
-    draft.changes.append(Change(write.key, "schema", data))
+    text = schema_text(
+        write.key,
+        draft.revision,
+        seconds(draft.ts),
+        draft.writer,
+        reason=write.reason,
+        schema=schema,
+    )
+    draft.changes.append(Change(write.key, "schema", text))

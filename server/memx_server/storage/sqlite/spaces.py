@@ -1,4 +1,4 @@
-"""Where each space stands: lineage, head, floor and the size of its log."""
+"""The rows of the spaces: lineage, head, floor and the size of the log of each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from memx_sdk.protocol.cursors import Position
 
 BEGINNING = Position("0", 0)
-"""Stands before everything that any space will hold, and is good in each of them for ever."""
+"""The position before everything that any space will hold; every space accepts it for ever."""
 
 
 @dataclass(slots=True)
@@ -21,7 +21,8 @@ class Space:
         head: The newest revision.
         floor: The newest revision that was trimmed from the log, 0 when none was.
         log_bytes: Sum of ``len(change.data)`` over the log.
-        keys: Entries, of which some may have expired; None until somebody asks. Not in the row.
+        keys: Entries, of which some may have expired; None until the key quota has counted them.
+            Not in the row.
     """
 
     id: int
@@ -36,7 +37,7 @@ class Space:
 
     @property
     def position(self) -> Position:
-        """Where a reader stands who has read everything."""
+        """The position of a reader who has read everything."""
         return Position(self.lineage, self.head) if self.head else BEGINNING
 
 
@@ -51,10 +52,16 @@ def find_space(connection: sqlite3.Connection, name: str) -> Space | None:
 
 
 class Spaces:
-    """The writer's view of all spaces; opens a new lineage in each at its first commit.
+    """The spaces as the writing side sees them; each gets a new lineage at its first commit.
 
-    That is how a restored backup is noticed: what was written after the backup belongs to a lineage
-    that ends, in this file, before it.
+    A lineage is a stretch of history in which nothing acknowledged was lost, and only this process can
+    say so of its own commits. The file may have been replaced by a backup while no process had it open.
+    So the first commit of a process to a space ends the lineage that it finds there, at the head that
+    it finds, and opens one of its own. A cursor of the ended lineage up to that cut still resumes; one
+    above it was given out by a history that this file does not hold, and is refused as diverged.
+
+    The rows are cached, and written back by ``save``. The cache is right because no other process
+    writes to the file (``lockfile.py``), and because ``forget`` empties it after a rollback.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -63,7 +70,7 @@ class Spaces:
         self._opened: dict[int, str] = {}
 
     def get(self, name: str) -> Space:
-        """The space called ``name``, made if need be."""
+        """Return the space called ``name``; make it where there is none."""
         space = self._by_name.get(name)
         if space is None:
             space = find_space(self._connection, name) or self._create(name)
@@ -71,18 +78,21 @@ class Spaces:
         return space
 
     def by_id(self, space_id: int) -> Space:
-        """The space whose row has this id."""
+        """Return the space whose row has this id."""
         (name,) = self._connection.execute(
             "SELECT name FROM spaces WHERE id = ?", (space_id,)
         ).fetchone()
         return self.get(name)
 
     def next_revision(self, space: Space, now: int) -> int:
-        """The revision of the next transaction.
+        """Return the revision of the next transaction.
+
+        Within a lineage revisions are dense. A new one starts at the clock, so that its revisions
+        are above those of any history that was lost, and above the head in any case.
 
         Args:
-            space: The space it is for.
-            now: Microseconds since the epoch, from which a lineage starts to count.
+            space: The space that it is for.
+            now: Microseconds since the epoch.
         """
         following = space.head + 1
         return following if self._is_current(space) else max(following, now)
@@ -110,7 +120,11 @@ class Spaces:
         )
 
     def forget(self) -> None:
-        """Read the rows again, after the database rolled back what is held in memory."""
+        """Empty the cache: a rollback has undone some of what it holds.
+
+        ``_opened`` stays. A lineage that was opened and rolled back is not in the row that is read
+        next, so `_is_current` refuses it, and the next commit opens another one.
+        """
         self._by_name.clear()
 
     def _create(self, name: str) -> Space:
@@ -128,5 +142,5 @@ class Spaces:
         self._opened[space.id] = space.lineage
 
     def _is_current(self, space: Space) -> bool:
-        """Tell whether the lineage was opened here, and not rolled back again."""
+        """Return whether the lineage was opened by this process, and not rolled back again."""
         return bool(space.lineage) and self._opened.get(space.id) == space.lineage

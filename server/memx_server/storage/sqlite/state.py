@@ -1,4 +1,4 @@
-"""``StateStore`` on SQLite."""
+"""The unlogged state beside the log: small records that expire, in the same file and the same commits."""
 
 from __future__ import annotations
 
@@ -10,50 +10,55 @@ from memx_server.storage.sqlite.open_database import OpenDatabase
 
 
 class SqliteState(StateStore):
-    """The small state of a ``SqliteStore``.
+    """The unlogged state of a ``SqliteStore``.
+
+    Writes go through the commit queue like every other write, so a record is on the disk when its
+    call returns. Reads go straight to the reading connection.
 
     Args:
-        session: Gives the open session, or raises StoreUnavailable.
+        database: Returns the open database, or raises StoreUnavailable.
     """
 
-    def __init__(self, session: Callable[[], OpenDatabase]) -> None:
-        self._session = session
+    def __init__(self, database: Callable[[], OpenDatabase]) -> None:
+        self._database = database
 
     async def put(self, group: str, name: str, value: bytes, ttl_ms: int) -> None:
         """Set a record, replacing what it held."""
-        session = self._session()
-        await session.writer.submit(lambda: session.state.put(group, name, value, ttl_ms))
+        database = self._database()
+        await database.queue.submit(lambda: database.state.put(group, name, value, ttl_ms))
 
     async def get(self, group: str, name: str) -> bytes | None:
         """Read a record."""
         with faults_as_unavailable():
-            return self._session().reads.state(group, name)
+            return self._database().reads.state(group, name)
 
     async def take(self, group: str, name: str) -> bytes | None:
         """Read and remove a record; of several takers one gets it."""
-        session = self._session()
-        return await session.writer.submit(lambda: session.state.take(group, name))
+        database = self._database()
+        return await database.queue.submit(lambda: database.state.take(group, name))
 
     async def increment(self, group: str, name: str, ttl_ms: int, by: int = 1) -> int:
         """Add to a counter and return it; ``ttl_ms`` counts from its first increment."""
-        session = self._session()
-        return await session.writer.submit(lambda: session.state.increment(group, name, ttl_ms, by))
+        database = self._database()
+        return await database.queue.submit(
+            lambda: database.state.increment(group, name, ttl_ms, by)
+        )
 
     async def compare_and_put(
         self, group: str, name: str, expected: bytes | None, value: bytes, ttl_ms: int
     ) -> bool:
-        """Set a record if it holds ``expected`` (None: if there is none); tell whether it did."""
-        session = self._session()
-        return await session.writer.submit(
-            lambda: session.state.compare_and_put(group, name, expected, value, ttl_ms)
+        """Set a record if it holds ``expected`` (None: if there is none); return whether it did."""
+        database = self._database()
+        return await database.queue.submit(
+            lambda: database.state.compare_and_put(group, name, expected, value, ttl_ms)
         )
 
     async def remove(self, group: str, name: str) -> None:
         """Remove a record."""
-        session = self._session()
-        await session.writer.submit(lambda: session.state.remove(group, name))
+        database = self._database()
+        await database.queue.submit(lambda: database.state.remove(group, name))
 
     async def list(self, group: str) -> dict[str, bytes]:
         """Read every live record of a group."""
         with faults_as_unavailable():
-            return self._session().reads.state_group(group)
+            return self._database().reads.state_group(group)

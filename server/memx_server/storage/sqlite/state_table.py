@@ -1,4 +1,4 @@
-"""The small state beside the log: records that expire, in the same file and the same commits."""
+"""The table of the unlogged state, as the jobs of the commit queue see it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from collections.abc import Callable
 
 
 class StateTable:
-    """The table, for jobs of the writer.
+    """Reads and writes the records; every call happens inside the transaction of a commit queue's job.
+
+    A record whose time has come is gone for every reader at once: each query compares its expiry
+    with the clock. ``CommitWriter.purge`` removes the rows later.
 
     Args:
         connection: The one connection that writes.
-        clock: Microseconds since the epoch.
+        clock: Returns microseconds since the epoch.
     """
 
     def __init__(self, connection: sqlite3.Connection, clock: Callable[[], int]) -> None:
@@ -37,6 +40,7 @@ class StateTable:
         if value is None:
             self.put(group, name, b"%d" % by, ttl_ms)
             return by
+        # The expiry stays as it is: the time of a counter begins with its first increment.
         count = int(value) + by
         self._connection.execute(
             'UPDATE state SET value = ? WHERE "group" = ? AND name = ?',
@@ -48,6 +52,7 @@ class StateTable:
         self, group: str, name: str, expected: bytes | None, value: bytes, ttl_ms: int
     ) -> bool:
         """Set a record if it holds ``expected``."""
+        # Nobody can come in between: there is one writing connection, and it runs one job at a time.
         if self._get(group, name) != expected:
             return False
         self.put(group, name, value, ttl_ms)

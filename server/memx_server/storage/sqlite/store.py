@@ -25,6 +25,7 @@ from memx_server.storage.base import (
     Transaction,
 )
 from memx_server.storage.sqlite.database import faults_as_unavailable
+from memx_server.storage.sqlite.lockfile import DatabaseLock
 from memx_server.storage.sqlite.open_database import OpenDatabase, SqliteSettings
 from memx_server.storage.sqlite.state import SqliteState
 
@@ -45,7 +46,7 @@ class SqliteStore(Store):
     An acknowledged write is on the disk: it survives ``kill -9`` and a power cut. Each start opens
     a new lineage in every space that is written to, so that a restored backup is noticed.
 
-    The order of writes is the order of their revisions. ``ts`` and expiries go by the wall clock
+    The order of writes is the order of their revisions. ``ts`` and expiries follow the wall clock
     and may step back with it; revisions never do.
 
     Args:
@@ -53,7 +54,9 @@ class SqliteStore(Store):
         log_max_bytes: Bytes of change texts that the log of a space keeps.
         log_max_records: Transactions that the log of a space keeps.
         max_keys: Keys that a space may hold; 0 for no cap.
-        clock: Microseconds since the epoch.
+        clock: Returns microseconds since the epoch.
+        lock: The database's lock, held by the caller, who gives it up after the store is closed; where
+            it is left out, the store takes and gives up one of its own.
     """
 
     def __init__(
@@ -64,15 +67,18 @@ class SqliteStore(Store):
         log_max_records: int = LOG_MAX_RECORDS,
         max_keys: int = 0,
         clock: Callable[[], int] = wall_clock,
+        lock: DatabaseLock | None = None,
     ) -> None:
         self.path = Path(path)
-        self._settings = SqliteSettings(self.path, clock, log_max_bytes, log_max_records, max_keys)
+        self._settings = SqliteSettings(
+            self.path, clock, log_max_bytes, log_max_records, max_keys, lock
+        )
         self._open: OpenDatabase | None = None
         self._listeners: dict[str, list[TailListener]] = {}
-        self.state = SqliteState(self._session)
+        self.state = SqliteState(self._database)
 
     async def open(self) -> None:
-        """Open the file and start the writer.
+        """Open the file and start the commit queue.
 
         Raises:
             InUse: Another process has it open; the error holds what that one announced.
@@ -83,19 +89,19 @@ class SqliteStore(Store):
 
     async def close(self) -> None:
         """Finish what was submitted, then let go of the file."""
-        session, self._open = self._open, None
-        if session is not None:
-            await session.close()
+        database, self._open = self._open, None
+        if database is not None:
+            await database.close()
 
     def announce(self, **note: Any) -> None:
-        """Tell a process that finds the database in use who has it, for example ``address="..."``.
+        """Add to the note for a process that finds the database in use, for example ``address="..."``.
 
-        It reads so in ``InUse.holder``. Only the file's owner can.
+        That process gets it as ``InUse.holder``; only the file's owner can read it.
 
         Args:
             note: JSON values by name; None takes a name away. ``pid`` is there by itself.
         """
-        self._session().lock.announce(**note)
+        self._database().lock.announce(**note)
 
     async def ping(self) -> None:
         """Return when the file can be read."""
@@ -108,29 +114,31 @@ class SqliteStore(Store):
     async def read(self, space: str, keys: Sequence[str]) -> Sequence[bytes | None]:
         """Read entries (JSON texts) of one moment; None for each key that does not exist."""
         with faults_as_unavailable():
-            return self._session().reads.entries(space, keys)
+            return self._database().reads.entries(space, keys)
 
     async def list(
         self, space: str, *, prefix: str = "", after: str = "", limit: int = 1000
     ) -> KeyPage:
         """Read the live entries whose keys start with ``prefix`` and sort behind ``after``."""
         with faults_as_unavailable():
-            return self._session().reads.page(space, prefix, after, limit)
+            return self._database().reads.page(space, prefix, after, limit)
 
     async def commit(
         self, space: str, transactions: Sequence[Transaction]
     ) -> Sequence[Outcome | StoreUnavailable]:
         """Apply each of ``transactions``, in this order; it is on the disk when this returns."""
         try:
-            session = self._session()
-            # All are begun before any is waited for: whoever calls next comes behind them.
+            database = self._database()
+            # All are queued before any is waited for: they keep their order, share transactions of
+            # the database, and come before those of whoever calls next.
             begun = [
-                session.writer.begin(partial(session.ledger.commit, space, transaction))
+                database.queue.begin(partial(database.commits.commit, space, transaction))
                 for transaction in transactions
             ]
         except StoreUnavailable as error:
+            # A copy for each: an exception gathers where it was raised.
             return [StoreUnavailable(*error.args) for _ in transactions]
-        finish = session.writer.finish
+        finish = database.queue.finish
         if len(begun) == 1:
             return [await _outcome(finish(begun[0]))]
         return await asyncio.gather(*map(_outcome, map(finish, begun)))
@@ -138,7 +146,7 @@ class SqliteStore(Store):
     async def head(self, space: str) -> Position:
         """The position after the newest change; revision 0 in a space that never held anything."""
         with faults_as_unavailable():
-            return self._session().reads.head(space)
+            return self._database().reads.head(space)
 
     async def log(self, space: str, since: Position | None, limit: int) -> LogPage:
         """Read the log after ``since`` (None: from the oldest record kept).
@@ -148,22 +156,22 @@ class SqliteStore(Store):
             Diverged: ``since`` is above the head or names a history that was lost or never was.
         """
         with faults_as_unavailable():
-            return self._session().reads.log(space, since, limit)
+            return self._database().reads.log(space, since, limit)
 
     async def history(
         self, space: str, key: str, limit: int, *, until: int | None = None
     ) -> HistoryPage:
         """Read the changes of ``key``, newest first, from revision ``until`` (None: head) down."""
         with faults_as_unavailable():
-            return self._session().reads.history(space, key, limit, until)
+            return self._database().reads.history(space, key, limit, until)
 
     async def schemas(self, space: str) -> SpaceSchemas:
         """Read all schemas of the space."""
         with faults_as_unavailable():
-            return self._session().reads.schemas(space)
+            return self._database().reads.schemas(space)
 
     async def tail(self, space: str, listener: TailListener) -> Callable[[], Awaitable[None]]:
-        """Tell ``listener`` of every commit from now on; await what is returned to stop."""
+        """Call ``listener`` for every commit from now on; await what is returned to stop."""
         self._listeners.setdefault(space, []).append(listener)
 
         async def stop() -> None:
@@ -175,13 +183,14 @@ class SqliteStore(Store):
 
         return stop
 
-    def _session(self) -> OpenDatabase:
+    def _database(self) -> OpenDatabase:
         if self._open is None:
             raise StoreUnavailable("the store is not open")
         return self._open
 
-    def _publish(self, fresh: Sequence[tuple[str, Record]]) -> None:
-        for space, record in fresh:
+    def _publish(self, records: Sequence[tuple[str, Record]]) -> None:
+        for space, record in records:
+            # A copy: a listener may stop listening while it is called.
             for listener in tuple(self._listeners.get(space, ())):
                 try:
                     listener.on_record(record)

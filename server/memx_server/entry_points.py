@@ -1,0 +1,44 @@
+"""The SDK's entry points into this server: the transports ``embedded:`` and ``shared:``.
+
+This is where the transports and the application meet; neither knows the other.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from memx_sdk.transport import TransportOptions
+from memx_server.app import MemxApp, create_app
+from memx_server.auth.folder_access import FolderAccess
+from memx_server.settings import Settings
+from memx_server.storage.sqlite import SqliteStore
+from memx_server.storage.sqlite.lockfile import DatabaseLock
+from memx_server.transports.embedded import EmbeddedTransport
+from memx_server.transports.embedded_server import EmbeddedServers
+from memx_server.transports.shared import SharedTransport
+
+ACL_FILE = "acl.json"
+"""The ACL file's name in a store's folder."""
+
+
+def open_embedded(options: TransportOptions) -> EmbeddedTransport:
+    """Make a transport to the folder that ``options.location`` names, for this process alone."""
+    return EmbeddedTransport(options, _servers)
+
+
+def open_shared(options: TransportOptions) -> SharedTransport:
+    """Make a transport to the folder that ``options.location`` names, shared between processes."""
+    return SharedTransport(options, _servers)
+
+
+def _folder_application(database: Path, lock: DatabaseLock) -> MemxApp:
+    """Build the application of a folder."""
+    return create_app(
+        Settings(),
+        store=SqliteStore(database, lock=lock),
+        authenticator=FolderAccess(database.with_name(ACL_FILE)),
+    )
+
+
+_servers = EmbeddedServers(_folder_application)
+"""The embedded servers of this process: contexts that name one folder share one of them."""

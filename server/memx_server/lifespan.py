@@ -1,0 +1,91 @@
+"""The start and the end of a server's parts."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from memx_server.auth.revocation import watch_revocations
+from memx_server.services import Services
+from memx_server.signals import end_with_parent, on_shutdown_signal
+from memx_server.storage.base import Store, StoreUnavailable
+
+_REVOCATION_CHECK = 2.0
+"""Seconds between two looks at the API keys that hold a connection open."""
+
+_OPENING_PATIENCE = 1.0
+"""Seconds that a start waits for the store, before it serves without one."""
+
+_RETRY_OPENING = 0.5
+"""Seconds between two attempts to open a store that does not answer."""
+
+_GC_THRESHOLDS = (50_000, 50, 100)
+
+_log = logging.getLogger("memx_server")
+
+
+@asynccontextmanager
+async def running(services: Services) -> AsyncIterator[None]:
+    """Open the store and start what runs beside the requests; at the end, stop and close it all.
+
+    A store that does not answer yet does not keep the server from starting: it is opened in the
+    background, and until then every request that needs it gets 503.
+
+    Raises:
+        CannotOpen: The store's file cannot be used.
+    """
+    if services.settings.workers > 1:
+        end_with_parent()
+    opening = asyncio.create_task(_open(services.store))
+    supabase = services.settings.supabase
+    watching = asyncio.create_task(
+        watch_revocations(
+            services.authenticator,
+            services.sessions,
+            _REVOCATION_CHECK if supabase is None else supabase.cache_seconds / 2,
+        )
+    )
+    try:
+        await asyncio.wait({opening}, timeout=_OPENING_PATIENCE)
+        if opening.done():
+            opening.result()  # raises CannotOpen, which keeps the server from starting
+        if services.settings.owns_process:
+            _settle_collector()
+        # Streams that never end by themselves are ended as soon as a signal comes: a server lets its
+        # open responses finish before it leaves this block.
+        with on_shutdown_signal(services.sessions.end_all):
+            yield
+    finally:
+        opening.cancel()
+        watching.cancel()
+        await asyncio.gather(opening, watching, return_exceptions=True)
+        # From the readers to what they read: the feed and the presence still use the store as they end.
+        await services.feed.close()
+        await services.presence.close()
+        await services.store.close()
+        services.judges.close()
+
+
+async def _open(store: Store) -> None:
+    """Open the store; where it does not answer, try again until it does."""
+    logged: tuple[object, ...] = ()
+    while True:
+        try:
+            await store.open()
+        except StoreUnavailable as error:
+            if error.args != logged:  # each reason once, however many attempts have it
+                logged = error.args
+                _log.warning("the store does not answer yet: %s; trying again", *logged)
+            await asyncio.sleep(_RETRY_OPENING)
+        else:
+            return
+
+
+def _settle_collector() -> None:
+    """Exempt what lives as long as the process from garbage collection, whose pauses make the p99."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)

@@ -1,0 +1,30 @@
+"""Rows of the entries, their times, and their JSON texts."""
+
+from __future__ import annotations
+
+from memx_server.storage.encoding import entry_text
+
+EntryRow = tuple[str, int, int, int, int | None, str, bytes]
+"""key, revision, version, ts (microseconds), expires_at (milliseconds), writer, value."""
+
+SELECT_ENTRIES = (
+    "SELECT key, revision, version, ts, expires_at, writer, value FROM entries WHERE space = ?"
+)
+"""Reads ``EntryRow``s of a space; conditions follow."""
+
+
+def seconds(ts: int) -> float:
+    """Microseconds as seconds."""
+    return ts / 1_000_000
+
+
+def expiry_seconds(expires_at: int | None) -> float | None:
+    """Milliseconds as seconds, None as None."""
+    return None if expires_at is None else expires_at / 1000
+
+
+def text_of(row: EntryRow) -> bytes:
+    """The JSON text of an entry."""
+    key, revision, version, ts, expires_at, writer, value = row
+    expires = None if expires_at is None else expires_at / 1000
+    return entry_text(key, revision, version, ts / 1_000_000, writer, expires, value)
