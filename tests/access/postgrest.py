@@ -32,6 +32,7 @@ class Project:
 
     Attributes:
         failure: ``None``, an HTTP status to answer with, ``"hang"`` or ``"garbage"``.
+        delay: Seconds before each response.
         requests: The query of each request.
         max_rows: How many it gives at once.
         has_ids: Whether the table has the column ``id``, which older ones lack.
@@ -40,6 +41,7 @@ class Project:
     def __init__(self) -> None:
         self.url = ""
         self.failure: int | str | None = None
+        self.delay = 0.0
         self.requests: list[str] = []
         self.max_rows = 1000
         self.has_ids = True
@@ -62,6 +64,7 @@ class Project:
     async def answer(self, request: Request) -> Response:
         """Answer as PostgREST does for ``COLUMN=eq.VALUE``, ``select``, ``order``, ``offset`` and ``limit``."""
         self.requests.append(request.url.query)
+        await asyncio.sleep(self.delay)
         if self.failure == "hang":
             await asyncio.sleep(60)
         if self.failure == "garbage":

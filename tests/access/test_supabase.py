@@ -7,7 +7,9 @@ import hashlib
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,6 +18,8 @@ from memx_server.auth.supabase import SupabaseKeys
 from memx_server.auth.supabase_table import KeyTable
 from memx_server.settings import Settings, SupabaseSettings
 from memx_server.storage.sqlite import SqliteStore
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from memx_sdk import AsyncMemxContext, ForbiddenError, MemxError
 from memx_sdk.protocol.errors import ProtocolError
@@ -211,6 +215,145 @@ async def test_a_revoked_key_loses_its_open_sockets_within_the_cache_time(
             with pytest.raises((ForbiddenError, MemxError)):
                 await subscription.next(10)
             assert time.monotonic() - revoked < 2.0
+
+
+async def test_keys_that_are_revoked_together_lose_their_streams_together(
+    project: Project, tmp_path: Path
+) -> None:
+    count = 100
+    for number in range(count):
+        project.add(hashed(f"key-{number}"))
+    settings = Settings(supabase=SupabaseSettings(project.url, SERVICE_KEY, cache_seconds=1.0))
+    with running_app(create_app(settings, store=SqliteStore(tmp_path / "memx.db"))) as url:
+        async with AsyncExitStack() as contexts:
+            subscriptions = []
+            for number in range(count):
+                memx = await contexts.enter_async_context(AsyncMemxContext(f"key-{number}", url))
+                subscriptions.append(memx.subscribe("*"))
+            await asyncio.gather(*(each.ready(30) for each in subscriptions))
+            project.delay = 0.2
+            revoked = time.monotonic()
+            for number in range(count):
+                project.update(hashed(f"key-{number}"), active=False)
+
+            async def end(subscription: Any) -> float:
+                with pytest.raises((ForbiddenError, MemxError)):
+                    await subscription.next(30)
+                return time.monotonic() - revoked
+
+            ends = await asyncio.gather(*(end(each) for each in subscriptions))
+    assert max(ends) < 8, "one look-up after the other takes 20 s"
+
+
+async def test_a_slow_project_delays_no_known_key(project: Project, table: KeyTable) -> None:
+    project.add(hashed("good"))
+    keys = SupabaseKeys(table, cache_seconds=0.1)
+    principal = await keys.authenticate("good")
+    project.failure = "hang"
+    slowest = 0.0
+    deadline = time.monotonic() + 2.0
+    while time.monotonic() < deadline:
+        began = time.monotonic()
+        assert await keys.authenticate("good") is principal
+        slowest = max(slowest, time.monotonic() - began)
+        await asyncio.sleep(0.05)
+    assert slowest < 0.9, "a request waited for a look-up that takes as long as its timeout"
+
+
+async def test_known_keys_wait_for_a_slow_project_once_and_not_each(
+    project: Project, table: KeyTable
+) -> None:
+    count = 20
+    for number in range(count):
+        project.add(hashed(f"key-{number}"))
+    keys = SupabaseKeys(table, cache_seconds=0.05)
+    for number in range(count):
+        await keys.authenticate(f"key-{number}")
+    project.failure = "hang"
+    await asyncio.sleep(0.06)
+    began = time.monotonic()
+    for number in range(count):
+        await keys.authenticate(f"key-{number}")
+    assert time.monotonic() - began < 0.9
+
+
+async def test_a_revoked_key_that_was_idle_is_refused_at_its_next_request(
+    project: Project, table: KeyTable
+) -> None:
+    project.add(hashed("good"))
+    keys = SupabaseKeys(table, cache_seconds=0.05)
+    await keys.authenticate("good")
+    project.update(hashed("good"), active=False)
+    await asyncio.sleep(0.06)
+    assert await refusal(keys, "good") == "forbidden"
+
+
+async def test_a_key_in_use_is_looked_up_before_its_last_look_up_is_too_old(
+    project: Project, table: KeyTable
+) -> None:
+    project.add(hashed("good"))
+    keys = SupabaseKeys(table, cache_seconds=1.0)
+    await keys.authenticate("good")
+    project.delay = 0.2
+    slowest = 0.0
+    deadline = time.monotonic() + 3.0
+    while time.monotonic() < deadline:
+        began = time.monotonic()
+        await keys.authenticate("good")
+        slowest = max(slowest, time.monotonic() - began)
+        await asyncio.sleep(0.02)
+    assert slowest < 0.15, "a request waited although the key was known and in use"
+    assert len(project.requests) <= 6
+
+
+async def test_an_outage_beyond_the_grace_ends_open_connections(
+    project: Project, tmp_path: Path
+) -> None:
+    project.add(hashed("good"))
+    supabase = SupabaseSettings(project.url, SERVICE_KEY, cache_seconds=0.2, grace_seconds=1.0)
+    app = create_app(Settings(supabase=supabase), store=SqliteStore(tmp_path / "memx.db"))
+    with (
+        running_app(app) as url,
+        connect(
+            f"{url.replace('http', 'ws', 1)}/subscribe/*", additional_headers={"x-api-key": "good"}
+        ) as socket,
+    ):
+        project.failure = 500
+        with pytest.raises(ConnectionClosed) as closed:
+            while True:
+                await asyncio.to_thread(socket.recv, 10)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1013
+
+
+BAD_NAMES = [
+    "a/b",
+    "a\nb",
+    "a\rb",
+    "a\x00",
+    "\x1b[2Jb",
+    "\u202eb",
+    "\u2028",
+    " a",
+    "a ",
+    " ",
+    "x" * 129,
+]
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+async def test_a_name_that_could_pass_for_something_else_opens_nothing(
+    project: Project, table: KeyTable, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    project.add(hashed("bad agent"), agent=name)
+    project.add(hashed("bad user"), user_id=name)
+    keys = SupabaseKeys(table)
+    assert await refusal(keys, "bad agent") == "forbidden"
+    if name != "a/b":  # a space may hold one
+        assert await refusal(keys, "bad user") == "forbidden"
+    lines = [each.getMessage() for each in caplog.records if each.levelno >= logging.ERROR]
+    assert lines
+    assert all("cannot be used" in line and line.isprintable() for line in lines)
 
 
 def test_half_a_setting_is_refused() -> None:

@@ -58,15 +58,22 @@ class Grant(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     def check(self) -> Grant:
         """Return this grant if a server can use it.
 
+        Names go into entries, logs and terminals. One that holds a line break, a control character or a mark
+        that turns the text around could pass for something else there. An agent's name is the first half of
+        ``principal/agent``, so that a slash in it could name another principal's agent.
+
         Raises:
-            ValueError: The name of the agent or the space cannot be used.
+            ValueError: The name of the agent or the space cannot be used; the message is printable.
             ProtocolError: A pattern is malformed.
         """
         for pattern in (*self.read, *self.write, *(self.admin or ())):
             validate_pattern(pattern)
-        for name in (self.agent, self.space):
-            if name is not None and not (0 < len(name) <= _LONGEST_NAME and name.isprintable()):
-                raise ValueError("an agent or space takes 1 to 128 printable characters")
+        _check_name("agent", self.agent)
+        _check_name("space", self.space)
+        if self.agent and "/" in self.agent:
+            raise ValueError(
+                f"the agent {self.agent!r} holds '/', which separates a principal from its agent"
+            )
         return self
 
     def principal(self, digest: bytes) -> Principal:
@@ -78,6 +85,16 @@ class Grant(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             space=self.space,
             credential=digest.hex(),
             expires_at=expiry.timestamp() if expiry else None,
+        )
+
+
+def _check_name(kind: str, name: str | None) -> None:
+    if name is None:
+        return
+    if not (0 < len(name) <= _LONGEST_NAME and name.isprintable()) or name != name.strip():
+        raise ValueError(
+            f"the {kind} {name[:_LONGEST_NAME]!r} cannot be used: it takes 1 to {_LONGEST_NAME} printable "
+            "characters, and no space at either end"
         )
 
 

@@ -24,6 +24,14 @@ _log = logging.getLogger("memx_server.auth")
 
 _CACHE_SIZE = 10_000
 """API keys whose look-ups are kept, the most recent ones."""
+_PATIENCE = 0.5
+"""Seconds that a request with a known key waits for its look-up, before the last one counts."""
+_REFRESH_AHEAD = 0.6
+"""The share of the cache time after which a key in use is looked up again."""
+_QUERIES = 32
+"""Queries at the same time for known keys, and as many for unknown ones."""
+_REPORT_INTERVAL = 10.0
+"""Seconds between two lines of the log about the same outage."""
 _UNAVAILABLE = "the API keys cannot be looked up at the moment; try again"
 
 
@@ -35,19 +43,25 @@ class _LookUp:
         principal: The principal that the key stands for; None where it opens nothing.
         row: The row that ``principal`` was made from.
         stored: The form in which the row holds the key, once found.
-        fresh_until: When the table is to be asked again; monotonic seconds.
+        refresh_at: When a query begins that no request waits for; monotonic seconds.
+        fresh_until: When a request waits for the query.
         usable_until: How long the look-up stands in for a table that cannot be reached.
     """
 
     principal: Principal | None = None
     row: dict[str, Any] | None = None
     stored: str | None = None
+    refresh_at: float = 0.0
     fresh_until: float = 0.0
     usable_until: float = 0.0
 
 
 class SupabaseKeys:
     """Authenticates against the table, and looks each key up at most once in a few seconds.
+
+    A key in use is looked up again before its last look-up is too old, while its requests go on. A request waits only
+    where the last look-up is too old, which is so for a key that was idle: it may have been revoked meanwhile. Where
+    the table takes longer than a moment, known keys do not wait for it at all until it is quick again.
 
     While the table cannot be reached, keys that it knew stay good for a bounded grace, others get 503. The local file
     never stands in for it.
@@ -74,6 +88,11 @@ class SupabaseKeys:
         self._plain_keys = plain_keys
         self._cache: OrderedDict[str, _LookUp] = OrderedDict()
         self._running: dict[str, asyncio.Task[_LookUp]] = {}
+        # Requests with made-up keys must not keep the look-ups of known keys waiting.
+        self._known_slots = asyncio.Semaphore(_QUERIES)
+        self._unknown_slots = asyncio.Semaphore(_QUERIES)
+        self._next_report: dict[int, float] = {}
+        self._is_slow = False
 
     async def authenticate(self, credential: str | None) -> Principal:
         """Return the principal of a request; see `Authenticator.authenticate`."""
@@ -82,50 +101,87 @@ class SupabaseKeys:
         digest = hashlib.sha256(credential.encode()).hexdigest()
         # The text of a stored digest is no key: whoever reads the table must not get in with what it shows.
         may_be_plain = self._plain_keys and not credential.startswith("sha256:")
-        principal = await self._look_up(digest, credential if may_be_plain else None)
+        last = await self._look_up(digest, credential if may_be_plain else None)
+        principal = _unexpired(last.principal)
         if principal is None:
             raise unknown_credential()
         return principal
 
     async def current(self, digest: str) -> Principal | None:
         """Return the principal that the API key of this digest stands for now; see `Authenticator.current`."""
-        return await self._look_up(digest, None)
-
-    async def _look_up(self, digest: str, plain: str | None) -> Principal | None:
         last = self._cache.get(digest)
-        if last is None or last.fresh_until <= time.monotonic():
-            last = await self._shared_query(digest, plain)
-        principal = last.principal
-        if principal is None:
-            return None
-        # The cache may hold a key past its expiry, so each use compares the time.
-        expired = principal.expires_at is not None and principal.expires_at <= time.time()
-        return None if expired else principal
+        if last is None or last.refresh_at <= time.monotonic():
+            last = await asyncio.shield(self._shared_query(digest, None))
+        return _unexpired(last.principal)
 
-    async def _shared_query(self, digest: str, plain: str | None) -> _LookUp:
-        """Ask the table; requests with the same key at the same time share one query."""
+    async def _look_up(self, digest: str, plain: str | None) -> _LookUp:
+        """Return the look-up that a request counts on: the last one, or that of a query it waits for."""
+        now = time.monotonic()
+        last = self._cache.get(digest)
+        if last is None or (last.principal is None and last.fresh_until <= now):
+            return await asyncio.shield(self._shared_query(digest, plain))
+        if last.principal is None or now < last.refresh_at:
+            return last
+        query = self._shared_query(digest, plain)
+        if now < last.fresh_until:
+            return last
+        return await self._known_or_new(last, query)
+
+    async def _known_or_new(self, last: _LookUp, query: asyncio.Task[_LookUp]) -> _LookUp:
+        """Return the result of ``query`` if it comes in a moment, else ``last`` while its grace lasts."""
+        if not self._is_slow:
+            # `wait` leaves the query running when the time is over, and when this request is cancelled.
+            await asyncio.wait({query}, timeout=_PATIENCE)
+            if not query.done():
+                self._note_slow()
+        if not query.done() and time.monotonic() < last.usable_until:
+            return last
+        return await asyncio.shield(query)
+
+    def _shared_query(self, digest: str, plain: str | None) -> asyncio.Task[_LookUp]:
+        """Start a query; requests with the same key at the same time share one.
+
+        A request must not await the task itself: one that is cancelled would cancel the query of the others.
+        """
         task = self._running.get(digest)
         if task is None:
             task = self._running[digest] = asyncio.create_task(self._query(digest, plain))
-            task.add_done_callback(lambda _: self._running.pop(digest, None))
-        # A request that is cancelled must not cancel the query of the others.
-        return await asyncio.shield(task)
+
+            def forget(task: asyncio.Task[_LookUp]) -> None:
+                self._running.pop(digest, None)
+                # Perhaps no request waits any more; asyncio would log an error that nobody has read.
+                if not task.cancelled():
+                    task.exception()
+
+            task.add_done_callback(forget)
+        return task
+
+    def _note_slow(self) -> None:
+        if not self._is_slow:
+            self._is_slow = True
+            _log.warning("Supabase is slow; known keys do not wait for it until it is quick again")
 
     async def _query(self, digest: str, plain: str | None) -> _LookUp:
         last = self._cache.get(digest) or _LookUp()
         # The digest comes first, so that a plain key is in a URL only where a row holds it in plain text.
         # Once a form was found, it is the only one to look for: `current` knows no plain key.
         forms = [last.stored] if last.stored else [f"sha256:{digest}", *([plain] if plain else [])]
-        try:
-            row, stored = await self._first_row([form for form in forms if form])
-        except KeyStoreUnavailable as error:
-            return self._stand_in(last, error)
+        async with self._unknown_slots if last.principal is None else self._known_slots:
+            began = time.monotonic()
+            try:
+                row, stored = await self._first_row([form for form in forms if form])
+            except KeyStoreUnavailable as error:
+                self._is_slow = True
+                return self._stand_in(last, error)
+        if time.monotonic() - began < _PATIENCE:
+            self._is_slow = False
         # An unchanged row keeps its principal; see `Authenticator`.
         if row is None or row != last.row:
             last = _LookUp(self._principal(digest, row), row, stored)
-        now = time.monotonic()
-        last.fresh_until = now + self._cache_seconds
-        last.usable_until = now + self._grace_seconds
+        # The times count from the start of the query: what it read may have been changed since.
+        last.refresh_at = began + _REFRESH_AHEAD * self._cache_seconds
+        last.fresh_until = began + self._cache_seconds
+        last.usable_until = began + self._grace_seconds
         self._remember(digest, last)
         return last
 
@@ -137,11 +193,18 @@ class SupabaseKeys:
         """
         now = time.monotonic()
         if last.principal is not None and now < last.usable_until:
-            _log.warning("%s; a key that was good before stays so for now", error)
-            last.fresh_until = now + min(1.0, self._cache_seconds)
+            self._report_outage(logging.WARNING, "%s; a key that was good before stays so for now", error)
+            last.refresh_at = last.fresh_until = now + min(1.0, self._cache_seconds)
             return last
-        _log.error("%s; unknown keys are turned away", error)
+        self._report_outage(logging.ERROR, "%s; unknown keys are turned away", error)
         raise ProtocolError("unavailable", _UNAVAILABLE) from None
+
+    def _report_outage(self, level: int, message: str, error: KeyStoreUnavailable) -> None:
+        # Each key's look-up fails each second: a line for each would bury everything else.
+        now = time.monotonic()
+        if now >= self._next_report.get(level, 0.0):
+            self._next_report[level] = now + _REPORT_INTERVAL
+            _log.log(level, message, error)
 
     async def _first_row(self, forms: list[str]) -> tuple[dict[str, Any] | None, str | None]:
         for form in forms:
@@ -167,6 +230,13 @@ class SupabaseKeys:
         self._cache.move_to_end(digest)
         while len(self._cache) > _CACHE_SIZE:
             self._cache.popitem(last=False)
+
+
+def _unexpired(principal: Principal | None) -> Principal | None:
+    # The cache may hold a key past its expiry, so each use compares the time.
+    if principal is None or principal.expires_at is None or principal.expires_at > time.time():
+        return principal
+    return None
 
 
 class SupabaseKeyStore:

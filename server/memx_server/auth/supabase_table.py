@@ -67,7 +67,7 @@ class KeyRow(msgspec.Struct):
         """Return the grant of the row as it stands there."""
         scopes = self.scopes or RowScopes()
         return Grant(
-            agent=self.agent or None,
+            agent=self.agent,
             space=self.user_id or DEFAULT_SPACE,
             read=scopes.read,
             write=scopes.write,
