@@ -31,7 +31,7 @@ async def watch_revocations(
             # The authenticator raises only once the grace of a key is over. 1013 is 'try again later'.
             sessions.revoke(principal.credential, 1013, error.detail)
             return
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever a fault of the authenticator raises
             # The task must outlive a fault of one look-up, or nothing would be revoked any more.
             _log.exception("the API key of %s could not be checked", principal.name)
             return

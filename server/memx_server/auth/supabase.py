@@ -193,7 +193,9 @@ class SupabaseKeys:
         """
         now = time.monotonic()
         if last.principal is not None and now < last.usable_until:
-            self._report_outage(logging.WARNING, "%s; a key that was good before stays so for now", error)
+            self._report_outage(
+                logging.WARNING, "%s; a key that was good before stays so for now", error
+            )
             last.refresh_at = last.fresh_until = now + min(1.0, self._cache_seconds)
             return last
         self._report_outage(logging.ERROR, "%s; unknown keys are turned away", error)
