@@ -1,4 +1,4 @@
-"""A looping critique: A researches, B critiques, C writes the final text, and B looks at it again.
+"""A looping critique: A researches, B critiques, C writes the final text, and B checks it again.
 
 The three agents share keys and nothing else. Each subscribes to the key that concerns it and is
 called when it changes; the loop ends when B has no objection left. What they write comes from the
@@ -58,7 +58,7 @@ async def research(memory: AsyncMemxContext, loop: Loop) -> None:
 
 
 async def critique(memory: AsyncMemxContext, loop: Loop) -> None:
-    """B: look at the research, and again at every final text, until nothing is missing."""
+    """B: check the research, and again every final text, until nothing is missing."""
     rounds = 0
     async with memory.subscribe(loop.everything, snapshot=True) as changes:
         async for change in changes:

@@ -1,7 +1,7 @@
 """Three LangChain agents share a plan; one of them may only read it, and works around that.
 
 The planner writes a plan, the builder takes its first step and marks it done, and the guest, whose API key may
-not write the plan, is told so and leaves a note where it may write. Each agent is a real ``create_agent``
+not write the plan, reads that it may not and leaves a note where it may write. Each agent is a real ``create_agent``
 agent that sees the plan, and what changed in it, before each of its model calls.
 
 Start a server with the sample API keys (``memx dev --acl config/acl.json``), then:
@@ -71,7 +71,7 @@ def _let_work(memx: MemxConnection, model: BaseChatModel, task: str) -> None:
         if isinstance(message, ToolMessage):
             print(f"  memX: {message.text.splitlines()[0][:150]}")
         elif message.text:
-            print(f"  said: {message.text}")
+            print(f"  says: {message.text}")
 
 
 def _script(name: str) -> BaseChatModel:

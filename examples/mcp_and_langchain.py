@@ -1,7 +1,8 @@
 """A LangChain agent and an MCP client work on one plan.
 
-The MCP client starts ``memx-mcp`` as Claude Desktop would, subscribes to the plan, and is told when the LangChain agent
-changes it; then it adds a step of its own. The agent's model is scripted, so the example needs no model key.
+The MCP client starts ``memx-mcp`` as Claude Desktop would, subscribes to the plan, and is notified when the
+LangChain agent changes it; then it adds a step of its own. The agent's model is scripted, so the example needs no
+model key.
 
 Start a server (``memx dev``), then:
 
@@ -50,7 +51,7 @@ async def main(url: str) -> None:
             await _let_the_agent_plan(memx)
             async for _ in events:
                 break
-            print("MCP client: told that the plan has changed")
+            print("MCP client: notified that the plan has changed")
         contents = (await client.read_resource(PLAN_URI)).contents[0]
         assert isinstance(contents, types.TextResourceContents)
         print(f"MCP client: reads {contents.text}")

@@ -34,9 +34,9 @@ async def test_no_message_is_lost_when_agents_add_at_once(connection: MemxConnec
     await asyncio.gather(*(agent(name) for name in range(8)))
     messages = await MemxChatMessageHistory("shared", connection).aget_messages()
     assert len(messages) == 160
-    said = [message.text for message in messages if isinstance(message, HumanMessage)]
+    texts_in_order = [message.text for message in messages if isinstance(message, HumanMessage)]
     for name in range(8):
-        mine = [text for text in said if text.startswith(f"{name}/")]
+        mine = [text for text in texts_in_order if text.startswith(f"{name}/")]
         assert mine == [f"{name}/{turn}" for turn in range(10)]
     pairs = list(zip(messages[::2], messages[1::2], strict=True))
     assert all(isinstance(a, HumanMessage) and isinstance(b, AIMessage) for a, b in pairs)

@@ -24,7 +24,7 @@ def test_a_langchain_agent_and_an_mcp_client_work_on_one_plan(served: Served) ->
         check=False,
     )
     assert run.returncode == 0, run.stderr
-    assert "told that the plan has changed" in run.stdout
+    assert "notified that the plan has changed" in run.stdout
     with memxContext(key, served.url) as memx:
         changes = memx.history("team:plan")
     assert [(c.writer, c.value) for c in changes] == [

@@ -1,4 +1,4 @@
-"""Keys as resources, and being told when they change, in both protocol eras."""
+"""Keys as resources, and notifications of their changes, in both protocol eras."""
 
 from __future__ import annotations
 

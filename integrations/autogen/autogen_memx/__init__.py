@@ -1,4 +1,4 @@
-"""memX as shared state for AutoGen teams."""
+"""The tools, memory and state that AutoGen teams share in memX."""
 
 from autogen_memx.cache import MemxCacheStore
 from autogen_memx.connection import MemxConnection, MemxConnectionConfig

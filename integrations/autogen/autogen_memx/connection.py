@@ -1,4 +1,4 @@
-"""How AutoGen components reach memX: declared in JSON, with the API key left in the environment."""
+"""The connection of AutoGen components to memX: declared in JSON, with the API key left in the environment."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class MemxConnectionConfig(BaseModel):
 
 
 class MemxConnection:
-    """One connection to memX that several components may share.
+    """One connection to memX that several components may share; its context is opened on first use.
 
     Args:
-        config: Where to connect; the context is opened on first use.
+        config: Where memX is, and the variable that holds the API key.
         context: A context that the caller opened and will close.
     """
 
@@ -56,6 +56,8 @@ class MemxConnection:
         """
         if self._given is not None:
             return self._given
+        # A component outlives the event loop of one asyncio.run. The sockets of its context do not: they can
+        # neither be used nor closed from another loop, so a new context takes their place.
         if self._opened is None or self._loop_has_ended():
             self._opened = AsyncMemxContext(
                 api_key=os.environ.get(self.config.api_key_env),
@@ -66,7 +68,7 @@ class MemxConnection:
         return self._opened
 
     def holds(self, context: AsyncMemxContext | None) -> bool:
-        """Tell whether ``context`` is the open one: neither closed meanwhile nor of an event loop that has ended."""
+        """Whether ``context`` is the open one: neither closed meanwhile nor of an event loop that has ended."""
         if self._given is not None:
             return context is self._given
         return context is not None and context is self._opened and not self._loop_has_ended()
@@ -91,6 +93,7 @@ async def until_cancelled(
     """
     if cancellation_token is None:
         return await work
+    # link_future cancels at once when the token was cancelled before: nothing is sent then.
     task = asyncio.ensure_future(work)
     cancellation_token.link_future(task)
     return await task

@@ -1,4 +1,4 @@
-"""memX as an AutoGen agent's memory."""
+"""Shared keys as an AutoGen agent's memory."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class MemxMemory(Memory, Component[MemxMemoryConfig]):
         self._briefing: AsyncBriefing | None = None
 
     async def update_context(self, model_context: ChatCompletionContext) -> UpdateContextResult:
-        """Add one system message with the shared keys; a memX that is away is said, not raised."""
+        """Add one system message with the shared keys; where memX is away, one that says so."""
         try:
             text = await self._next_briefing()
         except MemxError as error:
@@ -91,7 +91,7 @@ class MemxMemory(Memory, Component[MemxMemoryConfig]):
             **kwargs: ``limit``, the most results (10).
 
         Raises:
-            MemxError: memX cannot be asked.
+            MemxError: memX does not answer or does not permit it.
         """
         text = query if isinstance(query, str) else str(query.content)
         limit = int(kwargs.get("limit", 10))
@@ -133,6 +133,8 @@ class MemxMemory(Memory, Component[MemxMemoryConfig]):
         await self._connection.close()
 
     async def _next_briefing(self) -> str:
+        # A briefing holds on to its context. When the connection has opened another one since (a workbench closed
+        # it, or a new event loop began), a new briefing continues from the old one's cursor: no change is skipped.
         briefing = self._briefing
         if briefing is None or not self._connection.holds(briefing.context):
             cursor = None if briefing is None else briefing.cursor
@@ -179,7 +181,7 @@ def _score(entry: Entry, words: Sequence[str]) -> int:
 
 
 def _is_note(value: Any) -> bool:
-    """Tell what ``add`` stored from what other agents did."""
+    """Whether a value is one that ``add`` stored, and not what another agent put under the prefix."""
     return (
         isinstance(value, dict)
         and set(value) == {"content", "mime_type", "metadata"}

@@ -57,6 +57,8 @@ class MemxChatCompletionContext(ChatCompletionContext, Component[MemxChatComplet
         Raises:
             MemxError: memX refused it or cannot be reached.
         """
+        # The counter gives each message a number of its own, so that agents which add at once lose none. One that
+        # is cut off between the two writes leaves a number without a message, which readers pass over.
         context = self._connection.context
         place = await context.increment(f"{self._prefix}:count", history=False)
         await context.set(
@@ -74,7 +76,7 @@ class MemxChatCompletionContext(ChatCompletionContext, Component[MemxChatComplet
         messages = await self._stored()
         if self._buffer_size is not None:
             messages = messages[-self._buffer_size :]
-            # A model refuses the results of a call that it is not shown.
+            # Models refuse the results of a call that they are not shown: the cut may fall between the two.
             if messages and isinstance(messages[0], FunctionExecutionResultMessage):
                 messages = messages[1:]
         return messages

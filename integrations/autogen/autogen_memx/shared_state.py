@@ -1,4 +1,4 @@
-"""A typed view of keys that several teams read, change and watch."""
+"""A pydantic model whose fields are keys that several teams read, change and watch."""
 
 from __future__ import annotations
 
@@ -112,12 +112,17 @@ class MemxSharedState(
         deadline = asyncio.get_running_loop().time() + timeout
         pause = _FIRST_PAUSE
         while True:
+            # All fields are read at one moment, and the write compares the revisions of all of them: a field that
+            # another writer changed meanwhile, also one that this change only read, makes the round count for
+            # nothing, and the next one starts from what they wrote.
             before, revisions = await self._read()
             after = self._changed(before, change)
             if await self._write(before, after, revisions, reason):
                 return after
             if asyncio.get_running_loop().time() + pause > deadline:
                 raise MemxTimeout("timeout", f"other writers of {self.prefix}:* came first")
+            # Full jitter: writers that collided once do not meet again at the same moment. One of them always
+            # wins a round, so the team as a whole never stands still.
             await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - jitter, no secret
             pause = min(pause * 2, _LONGEST_PAUSE)
 
@@ -129,6 +134,7 @@ class MemxSharedState(
             MemxError: memX does not permit it.
         """
         async with self._connection.context.subscribe(f"{self.prefix}:*") as changes:
+            # The subscription is live before the first read, so a change in between is seen twice, never missed.
             await changes.ready()
             yield await self.read()
             async for _ in changes:
@@ -150,6 +156,7 @@ class MemxSharedState(
                 async for _ in changes:
                     await self._hand_on(handler)
 
+        # The event loop keeps only a weak reference to a task: the set keeps it alive until it ends.
         task = asyncio.create_task(run())
         self._handlers.add(task)
         task.add_done_callback(self._ended)
@@ -179,7 +186,11 @@ class MemxSharedState(
             log.error("%s:* is no longer watched: %s", self.prefix, error)
 
     def _changed(self, before: StateT, change: Callable[[StateT], StateT | None]) -> StateT:
-        """Apply ``change`` to a copy; what no reader could read again must not be written."""
+        """Apply ``change`` to a copy; what no reader could read again must not be written.
+
+        pydantic does not check assignments by default, so the result is written and read once here, before memX
+        gets it.
+        """
         after = before.model_copy(deep=True)
         returned: Any = change(after)
         if inspect.iscoroutine(returned):

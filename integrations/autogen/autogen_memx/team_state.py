@@ -1,4 +1,4 @@
-"""Saves what a team or an agent remembers, so that it goes on in another process."""
+"""The saved state of a team or an agent, from which it goes on in another process."""
 
 from __future__ import annotations
 
@@ -39,6 +39,10 @@ class MemxTeamStateConfig(BaseModel):
 class MemxTeamState(ComponentBase[MemxTeamStateConfig], Component[MemxTeamStateConfig]):
     """Keeps one saved state under one name, whole or not at all, however large.
 
+    The state is JSON text in parts, each a key of its own. The key that names the state is its head: it lists the
+    parts. A save writes new parts first and then replaces the head by one conditional write, so a reader finds the
+    parts of one save, never of two; whoever saved in between makes the write fail, and nothing of it stays.
+
     Args:
         key: Names the state.
         connection: Where memX is; by default what the environment says.
@@ -66,11 +70,15 @@ class MemxTeamState(ComponentBase[MemxTeamStateConfig], Component[MemxTeamStateC
         text = json.dumps(await team.save_state())
         context = self._connection.context
         before = await context.get(self._key)
+        # Each save has part names of its own: one that is cut off here leaves parts that no head names, and
+        # disturbs neither readers nor the next save.
         version = uuid.uuid4().hex
         parts = [text[i : i + _PART_CHARACTERS] for i in range(0, len(text), _PART_CHARACTERS)]
         names = [f"{self._key}:part:{version}:{number:06d}" for number in range(len(parts))]
         for name, part in zip(names, parts, strict=True):
             await context.set(name, part, history=False)
+        # The commit. Without a revision (nothing loaded or saved yet) the last save wins; with one, a process that
+        # saved after this one last loaded makes it a conflict.
         try:
             saved = await context.set(
                 self._key, {"parts": names}, if_revision=self._revision, reason="team state saved"
@@ -79,6 +87,7 @@ class MemxTeamState(ComponentBase[MemxTeamStateConfig], Component[MemxTeamStateC
             await self._delete(names)
             raise
         self._revision = saved.revision
+        # A reader that has just read the old head may miss these parts now; load() then reads the new head.
         await self._delete(_parts(before))
         return saved.revision
 

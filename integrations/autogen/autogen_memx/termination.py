@@ -1,4 +1,4 @@
-"""Ends a team's run when a shared key meets a condition."""
+"""A termination condition: a team's run ends when a shared key holds a value."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class MemxTerminationConfig(BaseModel):
     connection: MemxConnectionConfig = MemxConnectionConfig()
     key: str
     member: list[str | int] = Field(
-        default=[], description="The path to the member of the value to look at."
+        default=[], description="The path to the member of the value that counts."
     )
     equals: JsonValue = Field(
         default=None, description="What it must equal; without it, that it exists."
@@ -42,12 +42,12 @@ _LONGEST_WAIT = 2.0
 class MemxTermination(TerminationCondition, Component[MemxTerminationConfig]):
     """Ends a run once a shared key holds a value, whoever wrote it; memX pushes it, nothing polls.
 
-    The team looks at its conditions after each message; a memX that is away does not end or fail the run.
+    The team checks its conditions after each message; a memX that is away neither ends nor fails the run.
 
     Args:
         key: The key to watch.
         equals: The value that ends the run; without it any value does.
-        member: Look at this member of the value: names and indexes on the way to it.
+        member: The member of the value that counts: names and indexes on the way to it.
         connection: Where memX is; by default what the environment says.
     """
 
@@ -79,7 +79,7 @@ class MemxTermination(TerminationCondition, Component[MemxTerminationConfig]):
     async def __call__(
         self, messages: Sequence[BaseAgentEvent | BaseChatMessage]
     ) -> StopMessage | None:
-        """Tell the team to stop if the condition is met.
+        """Return the message that stops the team if the condition is met.
 
         Raises:
             TerminatedException: It has ended a run and was not reset.
@@ -96,7 +96,7 @@ class MemxTermination(TerminationCondition, Component[MemxTerminationConfig]):
         )
 
     async def reset(self) -> None:
-        """Forget what was met and look anew."""
+        """Forget what was met; the next call reads the key again."""
         self._terminated = False
         self._met_by = None
         subscription, self._subscription = self._subscription, None
@@ -109,10 +109,12 @@ class MemxTermination(TerminationCondition, Component[MemxTerminationConfig]):
         await self._connection.close()
 
     async def _begin(self) -> None:
+        # Subscribe, then read: a value that is written in between is seen by the subscription. The other way
+        # round it would be missed. A condition that cannot be watched now is begun again at the next message.
         subscription = None
         try:
             context = self._connection.context
-            subscription = context.subscribe(self._key, self._look_at_change)
+            subscription = context.subscribe(self._key, self._check_change)
             await subscription.ready(timeout=_LONGEST_WAIT)
             entry = await context.get(self._key)
         except MemxError as error:
@@ -123,13 +125,13 @@ class MemxTermination(TerminationCondition, Component[MemxTerminationConfig]):
         self._subscription = subscription
         self._context = context
         if entry is not None:
-            self._look_at(entry.value, entry.writer)
+            self._check(entry.value, entry.writer)
 
-    def _look_at_change(self, change: Change) -> None:
+    def _check_change(self, change: Change) -> None:
         if change.get("action") == "set":
-            self._look_at(change.value, change.writer)
+            self._check(change.value, change.writer)
 
-    def _look_at(self, value: Any, writer: str) -> None:
+    def _check(self, value: Any, writer: str) -> None:
         try:
             for step in self._member:
                 value = value[step]

@@ -1,4 +1,4 @@
-"""memX tools as AutoGen tools, one by one or as a workbench."""
+"""The memX tools for AutoGen, one by one or as a workbench."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class MemxWorkbench(Workbench, Component[MemxWorkbenchConfig]):
         self._wanted = None if tools is None else list(tools)
 
     async def list_tools(self) -> list[ToolSchema]:
-        """List the tools that are permitted; all that were asked for while memX cannot be reached."""
+        """List the tools that the API key permits, or while memX is away all that were chosen."""
         try:
             permitted = await AsyncToolRunner(self._connection.context).permitted()
         except MemxError:
@@ -209,10 +209,13 @@ class MemxWorkbench(Workbench, Component[MemxWorkbenchConfig]):
 
 
 def _was_cancelled(token: CancellationToken | None) -> bool:
-    """Tell a cancelled token from a cancelled task, which has to end."""
+    """Whether the token was cancelled and this task was not.
+
+    Both end the call with CancelledError. A cancelled task has to end with it; a cancelled token only ends the call.
+    """
     task = asyncio.current_task()
-    ending = task is not None and task.cancelling() > 0
-    return token is not None and token.is_cancelled() and not ending
+    task_is_cancelled = task is not None and task.cancelling() > 0
+    return token is not None and token.is_cancelled() and not task_is_cancelled
 
 
 def _result(name: str, text: str, *, is_error: bool) -> ToolResult:

@@ -1,4 +1,4 @@
-"""memX as LangChain's tool, memory and state.
+"""The tools, memory and state that LangChain and LangGraph keep in memX.
 
 ``MemxStore`` and ``MemxSaver`` need ``langchain-memx[langgraph]``, ``MemxMiddleware`` needs
 ``langchain-memx[agents]``; they are imported when they are first used.

@@ -1,4 +1,4 @@
-"""Shared keys in the context of a ``create_agent`` agent, before each of its model calls."""
+"""The middleware that shows shared keys to a ``create_agent`` agent before each of its model calls."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from memx_sdk.tools import AsyncBriefing, Briefing
 
 log = logging.getLogger(__name__)
 
-ANSWER = "answer"
+_ANSWER = "answer"
 """In ``persist``: the text of the agent's last message."""
 
 _FINISHED = "the agent has finished"
 
 
 class MemxState(AgentState[Any]):
-    """What the middleware remembers of a thread between the agent's turns."""
+    """The middleware's part of a thread's state, kept between the agent's turns."""
 
     memx_briefing: NotRequired[Annotated[str, PrivateStateAttr]]
     memx_cursor: NotRequired[Annotated[str | None, PrivateStateAttr]]
@@ -40,7 +40,7 @@ class MemxState(AgentState[Any]):
 class MemxMiddleware(AgentMiddleware[MemxState, Any, Any]):
     """Shows an agent chosen shared keys and what changed in them since its last turn, and offers it the tools.
 
-    A memX that is away never ends the run: the model is told so instead, and what could not be kept is logged.
+    A memX that is away never ends the run: the model reads that it is, and what could not be kept is logged.
 
     Args:
         patterns: The keys and patterns to show.
@@ -74,6 +74,8 @@ class MemxMiddleware(AgentMiddleware[MemxState, Any, Any]):
 
     def before_model(self, state: MemxState, runtime: Runtime[Any]) -> dict[str, Any]:
         """Read the keys for the turn that begins."""
+        # The cursor is kept in the agent's state and not in the middleware: one middleware serves all threads at
+        # once, and a thread that is resumed elsewhere continues from its own last turn.
         try:
             briefing = Briefing(
                 self._connection.context, self._patterns, max_characters=self._max_characters
@@ -138,7 +140,7 @@ class MemxMiddleware(AgentMiddleware[MemxState, Any, Any]):
     def _kept(self, state: MemxState) -> dict[str, Any]:
         kept: dict[str, Any] = {}
         for member, key in self._persist.items():
-            value = _answer(state) if member == ANSWER else state.get(member)
+            value = _answer(state) if member == _ANSWER else state.get(member)
             if value is not None:
                 kept[key] = value
         return kept

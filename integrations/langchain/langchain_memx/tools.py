@@ -1,4 +1,4 @@
-"""memX as tools of a LangChain agent."""
+"""The memX tools of a LangChain agent: one tool for everything, or one for each operation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from memx_sdk.tools.json_value import JsonValue
 
 
 class _ConnectedTool(BaseTool):
-    """What all memX tools share: they answer with text and an artifact, and errors become text."""
+    """The base of all memX tools: they answer with text and an artifact, and errors become text."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
@@ -85,7 +85,7 @@ class MemxArguments(BaseModel):
         Literal["get", "set", "update", "delete", "list", "wait", "changes", "history"],
         Field(
             description="get reads a key; set replaces it; update changes a part of it; delete removes it; list "
-            "finds keys; wait returns when something changes; changes catches up; history looks back."
+            "finds keys; wait returns when something changes; changes catches up; history shows earlier values."
         ),
     ]
     key: Annotated[
@@ -125,7 +125,7 @@ class MemxArguments(BaseModel):
 
 
 class MemxTool(_ConnectedTool):
-    """One tool with which an agent reads, writes, lists, waits for and looks back at shared keys.
+    """One tool with which an agent reads, writes, lists and waits for shared keys, and reads their history.
 
     Args:
         connection: Where memX is; by default what the environment says.
@@ -168,10 +168,10 @@ class MemxToolkit(BaseToolkit):
     raise_errors: bool = False
 
     def get_tools(self) -> list[BaseTool]:
-        """Ask memX what the API key may do, and make the tools for it.
+        """Make the tools that the API key permits.
 
         Raises:
-            MemxError: memX cannot be asked, or does not know the API key.
+            MemxError: memX does not answer, or does not know the API key.
         """
         return self._tools(ToolRunner(self.connection.context).permitted())
 

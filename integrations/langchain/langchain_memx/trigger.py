@@ -1,4 +1,4 @@
-"""Runs a Runnable or a graph whenever shared keys change."""
+"""A trigger: it runs a Runnable or a graph whenever shared keys change."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from memx_sdk import AsyncAgent, Change
 class MemxTrigger:
     """Invokes a Runnable, a graph or an agent for each change of the keys that match a pattern.
 
-    It takes up where the trigger of the same name had got to, also after a crash: each change is handled at least
-    once, those of one key one after the other, several keys at the same time.
+    It continues from the position of the last trigger of the same name, also after a crash: each change is handled
+    at least once, those of one key one after the other, several keys at the same time. The position moves past a
+    change when its handler has ended, so a change whose handler was cut off comes again: the Runnable must bear it.
 
     ::
 
@@ -35,8 +36,8 @@ class MemxTrigger:
         connection: Where memX is; by default what the environment says.
         concurrency: How many keys to work on at the same time.
         retries: How many more times a change is tried after an exception.
-        on_error: Is told of a change that was given up; without it that is logged. What it raises ends the
-            trigger, and the change comes again at the next start.
+        on_error: Called with a change that was given up and the last exception; without it that is logged.
+            What it raises ends the trigger, and the change comes again at the next start.
     """
 
     def __init__(
@@ -94,6 +95,8 @@ class MemxTrigger:
         await self.stop()
 
     def _begin(self) -> AsyncAgent:
+        # The agent takes over the durable name here: an older trigger of this name, wherever it runs, is refused
+        # its next step and ends with TakenOverError. So two never handle the same change knowingly.
         context = self._connection.async_context
         self._agent = context.agent(self._name, concurrency=self._concurrency)
         watch = self._agent.on(
@@ -106,7 +109,10 @@ class MemxTrigger:
         given = self._to_input(change)
         if given is None:
             return
+        # A graph with a checkpointer needs a thread. One for each key keeps the state of keys apart, and changes
+        # of one key come one after the other, so no two runs work on one thread at the same time.
         configurable = {"thread_id": change.key, **self._config.get("configurable", {})}
         result = await self._runnable.ainvoke(given, {**self._config, "configurable": configurable})
+        # A crash between the run and this write repeats both: the result is stored at least once, too.
         if self._result_key is not None:
             await self._connection.async_context.set(self._result_key(change), result)

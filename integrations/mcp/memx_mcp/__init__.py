@@ -1,4 +1,4 @@
-"""memX in every MCP client."""
+"""The MCP server of memX."""
 
 from memx_mcp.callers import Credentials
 from memx_mcp.http import McpApp, create_app

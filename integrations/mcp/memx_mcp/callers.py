@@ -1,4 +1,4 @@
-"""One memX context for each caller, kept for its next request."""
+"""The callers of the MCP server: a memX context for each, kept for its next request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CHECK_HOLDS = 3.0
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a request says about who sends it; all None on stdio."""
+    """The API key and agent name that a request carries; all None on stdio."""
 
     api_key: str | None = field(default=None, repr=False)
     agent: str | None = None
@@ -42,11 +42,11 @@ class Caller:
         self._checked_until = 0.0
 
     async def check(self) -> None:
-        """Ask memX, every few seconds, whether the API key is still good.
+        """Verify every few seconds that memX still takes the API key.
 
         Raises:
             ForbiddenError: It is not.
-            MemxError: memX cannot be asked.
+            MemxError: memX does not answer.
         """
         if time.monotonic() >= self._checked_until:
             await self.context.whoami()
@@ -92,6 +92,8 @@ class Callers:
     def _close_the_longest_idle(self) -> None:
         if len(self._by_credentials) <= _MOST_CALLERS:
             return
+        # A caller whose watcher is in use has an open stream: closing it would cut a client off. The others lose
+        # nothing, for their next request opens a new context.
         for credentials, caller in self._by_credentials.items():
             if not caller.watcher.active:
                 del self._by_credentials[credentials]

@@ -1,4 +1,4 @@
-"""``memx-mcp``: the MCP server for one person's MCP host, over stdio, or for many, over HTTP."""
+"""The command ``memx-mcp``: the MCP server for one person's host, over stdio, or for many, over HTTP."""
 
 from __future__ import annotations
 

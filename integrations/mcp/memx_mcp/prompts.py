@@ -1,4 +1,4 @@
-"""Prompts that start a model off with the shared memory, and completions of keys."""
+"""The prompts that start a model off with the shared memory, and the completion of keys."""
 
 from __future__ import annotations
 

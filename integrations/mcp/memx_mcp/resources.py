@@ -1,4 +1,4 @@
-"""Shared keys as MCP resources, and clients that subscribe to them."""
+"""The shared keys as MCP resources, and the subscriptions to them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Resources:
     Args:
         callers: Whose keys.
         keeps_sessions: False where each request may reach another worker: then a client of the older
-            protocol cannot subscribe, and is told so.
+            protocol cannot subscribe, and gets an error that says so.
     """
 
     def __init__(self, callers: Callers, *, keeps_sessions: bool) -> None:
@@ -98,7 +98,8 @@ class Resources:
             watcher = self._callers.of(ctx).watcher
         except MemxError as error:
             raise _as_mcp_error(error) from None
-        # Whoever has the acknowledgement misses nothing: so the feed is live before it is sent.
+        # A client that has the acknowledgement misses no change: so memX's feed must be live before it is sent.
+        # This listener keeps the watcher running until ListenHandler has added its own, and as long as it has one.
         leave = watcher.subscribe(lambda _: None)
         try:
             await watcher.ready()
@@ -115,10 +116,14 @@ class Resources:
         pusher = self._pusher(ctx)
         try:
             await self._callers.of(ctx).context.get(key)
-        except RequestError as error:  # it may not be read: better said than never notified
+        except (
+            RequestError
+        ) as error:  # a key that may not be read would never be notified: refuse it now
             raise _as_mcp_error(error) from None
         except MemxError:
             log.info("subscribed to %s while memX is away", uri)
+        # The URI counts before the feed is awaited: a change that arrives while this request is being answered is
+        # notified, at worst once too often.
         pusher.uris.add(uri)
         await self._callers.of(ctx).watcher.ready()
         return types.EmptyResult()
@@ -146,6 +151,8 @@ class Resources:
                 "use subscriptions/listen (2026-07-28), or the memx_wait tool",
             )
         connection = ctx.session._connection  # noqa: SLF001 - the SDK has no public way to a session's end
+        # One pusher for each session, found by its connection; the exit stack of the connection ends the pusher
+        # and forgets it, before the id can be given to another connection.
         pusher = self._pushers.get(id(connection))
         if pusher is None:
             pusher = _SessionPusher(self._callers.of(ctx).watcher, ctx.session)
@@ -156,7 +163,12 @@ class Resources:
 
 
 class _SessionPusher:
-    """Notifies one session of the older protocol; ends with it."""
+    """Notifies one session of the older protocol; ends with it.
+
+    The watcher delivers on its own task and must not wait for a slow client. So events are noted here, the same
+    event once, and a task of the session sends them at the client's pace: what a client has not taken yet is
+    bounded by the number of keys that it subscribed to.
+    """
 
     def __init__(self, watcher: Watcher, session: ServerSession) -> None:
         self.uris: set[str] = set()
@@ -179,6 +191,7 @@ class _SessionPusher:
     async def _send(self) -> None:
         while True:
             await self._arrived.wait()
+            # No await between these two lines and the wait: what is delivered from here on sets the flag again.
             self._arrived.clear()
             pending, self._pending = self._pending, {}
             for event in pending:
@@ -191,7 +204,7 @@ class _SessionPusher:
 def _require_key(ctx: ServerRequestContext[Any, Any], uri: str) -> str:
     key = key_of(uri)
     if key is None:
-        raise _not_found(ctx, f"no shared key has this URI; they look like {URI_TEMPLATE}", uri)
+        raise _not_found(ctx, f"no shared key has this URI; their form is {URI_TEMPLATE}", uri)
     return key
 
 

@@ -46,7 +46,7 @@ def create_server(callers: Callers, *, keeps_sessions: bool = True) -> Server[An
     Args:
         callers: Finds the context of each caller; the server closes them when it ends.
         keeps_sessions: Whether requests of one session reach this same process. Without it, clients
-            of protocol versions before 2026-07-28 cannot subscribe and are told so.
+            of protocol versions before 2026-07-28 cannot subscribe: the server answers that they cannot.
     """
     tools = Tools(callers)
     resources = Resources(callers, keeps_sessions=keeps_sessions)
@@ -78,7 +78,8 @@ def create_server(callers: Callers, *, keeps_sessions: bool = True) -> Server[An
         on_get_prompt=prompts.get,
         on_completion=prompts.complete,
     )
-    # Asked for at each call; without it the whole list would be made, and memX asked for the scopes.
+    # The SDK needs the schema at each call. Without this it would make the whole list, and a request to memX
+    # for the scopes, each time.
     server.get_tool_input_schema = tools.input_schema
     server.add_notification_handler(
         "notifications/initialized", types.NotificationParams, resources.initialized

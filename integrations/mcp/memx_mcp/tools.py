@@ -58,7 +58,9 @@ class Tools:
 async def _with_progress(
     ctx: ServerRequestContext[Any, Any], name: str, running: Awaitable[T]
 ) -> T:
-    """Await ``running``, telling a client that asked for it that the call still waits."""
+    """Await ``running``; a client that gave a progress token hears every two seconds that the call still waits."""
+    # The call runs in a task of its own, so that the wait for it can be interrupted without cancelling it. A client
+    # that cancels its request cancels this coroutine, and with it the task: nothing goes on waiting in memX.
     task = asyncio.ensure_future(running)
     waited = 0.0
     try:

@@ -1,4 +1,4 @@
-"""Turns memX's feed into MCP's change events, for both protocol eras."""
+"""The watcher: memX's feed as MCP's change events, for both protocol eras."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 _PATIENCE = 5.0
 
 TRY_AGAIN = 15.0
-"""Seconds until memX is asked again whether it permits what it refused: an API key may be renewed."""
+"""Seconds between two attempts to watch what memX refused: an API key may be renewed."""
 
 _GATHERING = 0.02
 """Seconds in which further changes of the same resource join one event."""
@@ -51,13 +51,14 @@ class Watcher:
         return self._listeners > 0
 
     async def publish(self, event: ServerEvent) -> None:
-        """Tell the listeners of an event."""
+        """Hand an event to the listeners."""
         await self._bus.publish(event)
 
     def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
         """Add a listener; the function that is returned removes it."""
         leave_bus = self._bus.subscribe(listener)
         self._listeners += 1
+        # The first listener starts the feed, the last one to leave ends it.
         if self._task is None:
             self._task = asyncio.create_task(self._run())
         left = False
@@ -95,7 +96,7 @@ class Watcher:
 
     async def _collect(self) -> None:
         cursor: str | None = None
-        said = ""
+        logged = ""
         while True:
             changes = self._context.subscribe("*", since=cursor)
             try:
@@ -105,14 +106,17 @@ class Watcher:
                     async for change in changes:
                         self._note(change)
             except MemxError as error:
-                if said != str(error):
+                if logged != str(error):  # once for each outage, not once for each attempt
                     log.warning("resources cannot be watched: %s", error)
-                said = str(error)
+                logged = str(error)
+            # The subscription has ended, or was refused. The next one continues from its cursor, so that listeners
+            # hear of what was written in between.
             self._live.clear()
             cursor = changes.cursor or cursor
             await asyncio.sleep(TRY_AGAIN)
 
     def _note(self, change: Any) -> None:
+        # A reset means that changes were missed: which keys they touched is unknown, so the list counts as changed.
         if isinstance(change, Reset):
             self._pending[ResourcesListChanged()] = None
         else:
@@ -125,6 +129,8 @@ class Watcher:
     async def _flush(self) -> None:
         while True:
             await self._arrived.wait()
+            # An agent that writes ten keys makes ten events within milliseconds, and a key that is written again
+            # in this time makes no further one: a listener reads the key anyway.
             await asyncio.sleep(_GATHERING)
             self._arrived.clear()
             pending, self._pending = self._pending, {}

@@ -286,7 +286,7 @@ class Checkpoints:
         self._context.set(owner, record, history=False)
 
     def _pack(self, thread: str, owner: str, value: Any) -> dict[str, Any]:
-        """Serialise ``value`` for the entry ``owner``; what has no room there is written first, in parts."""
+        """Serialise ``value`` for the entry ``owner``; what is too large for it is written first, in parts."""
         kind, data = self._serde.dumps_typed(value)
         if len(data) <= _PART_BYTES:
             return {"type": kind, "data": base64.b64encode(data).decode()}
