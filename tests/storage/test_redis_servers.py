@@ -13,7 +13,9 @@ from memx_server.storage.base import Delete, Put, Store, StoreUnavailable
 from memx_server.storage.redis import RedisStore
 from memx_server.storage.redis.network.cluster import Cluster
 from memx_server.storage.redis.network.connection import Endpoint
-from memx_server.storage.redis.network.topology import Sentinel, Standalone, connect_to
+from memx_server.storage.redis.network.sentinel import Sentinel
+from memx_server.storage.redis.network.topology import Standalone
+from memx_server.storage.redis.network.urls import topology_of
 from redis.exceptions import ResponseError
 
 from tests.storage.helpers import SPACE, Listener, commit, eventually, put, value, whole_log
@@ -34,12 +36,12 @@ async def opened_at(url: str) -> AsyncIterator[RedisStore]:
 
 
 def test_urls_name_one_server_sentinels_or_a_cluster() -> None:
-    one = connect_to("redis://me:p%40ss@example.org:1234/5", 1)
+    one = topology_of("redis://me:p%40ss@example.org:1234/5", 1)
     assert isinstance(one, Standalone)
     assert one._endpoint == Endpoint("example.org", 1234, username="me", password="p@ss", db=5)
-    assert connect_to("redis://", 1)._endpoint == Endpoint()  # type: ignore[attr-defined]  # a Standalone
+    assert topology_of("redis://", 1)._endpoint == Endpoint()  # type: ignore[attr-defined]  # a Standalone
 
-    watched = connect_to("redis+sentinel://:secret@a:1,b:2/main/3", 1)
+    watched = topology_of("redis+sentinel://:secret@a:1,b:2/main/3", 1)
     assert isinstance(watched, Sentinel)
     assert [(at.host, at.port, at.password) for at in watched._sentinels] == [
         ("a", 1, None),
@@ -47,7 +49,7 @@ def test_urls_name_one_server_sentinels_or_a_cluster() -> None:
     ]
     assert (watched._endpoint.password, watched._endpoint.db) == ("secret", 3)
 
-    many = connect_to("rediss+cluster://a:1,b:2?ssl_cert_reqs=none", 1)
+    many = topology_of("rediss+cluster://a:1,b:2?ssl_cert_reqs=none", 1)
     assert isinstance(many, Cluster)
     assert many._seeds == [("a", 1), ("b", 2)]
     assert many._identity.tls is not None

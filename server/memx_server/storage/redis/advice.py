@@ -1,4 +1,4 @@
-"""What in a Redis server's own settings could lose memory, told from its INFO."""
+"""Advice on a Redis server's own settings: what in them could lose memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 
 def advice_from(info: str) -> Iterator[str]:
-    """Judge the text of INFO; it works where CONFIG is not permitted."""
+    """Yield a sentence for each fault, from the text of INFO: it works where CONFIG is not permitted."""
     facts = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
     if facts.get("aof_enabled") == "0":
         yield (

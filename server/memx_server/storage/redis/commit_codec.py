@@ -1,4 +1,4 @@
-"""A transaction as arguments of the commit script, and the script's answer as an outcome."""
+"""The codec of commits: a transaction as arguments of the script, and the script's reply as an outcome."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Argument = bytes | str | int
 def encode(
     space: Keyspace, transaction: Transaction, keys: list[bytes], arguments: list[Argument]
 ) -> None:
-    """Add what the commit script is to know of ``transaction``.
+    """Append the keys and arguments of ``transaction`` for the commit script.
 
     Raises:
         ValueError: It has more writes and compares than a script can take, or a time to live that is
@@ -63,7 +63,7 @@ def encode(
 
 
 def decode(reply: Sequence[Any], transaction: Transaction, max_keys: int) -> Outcome:
-    """Read what the commit script says came of ``transaction``."""
+    """Make the outcome of ``transaction`` from what the commit script returned for it."""
     outcome = reply[0]
     if outcome == b"committed":
         return _committed(reply[1:], None)

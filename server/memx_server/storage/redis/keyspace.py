@@ -1,4 +1,4 @@
-"""Names of the Redis keys in which a space is kept.
+"""The names of the Redis keys in which a space is kept.
 
 All keys of a space carry one hash tag, so that a cluster keeps them in one slot. The tag is a
 digest made here: no text of a user reaches it, and what a user's key says behind it is no matter.
@@ -24,7 +24,7 @@ class Keyspace:
         slot: The cluster's slot that they are all in.
         meta: Hash: head, lineage, replication id, ended lineages, floor and size of the log, schema
             revision.
-        log: Stream of records; also the name of the channel that tells of each.
+        log: Stream of records; also the name of the channel on which each is published.
         names: Sorted set of the keys that exist, in code-point order.
         expiries: Sorted set of the keys that expire, by milliseconds since the epoch.
         newest: Hash of the newest revision of each key that the log still knows.
@@ -74,10 +74,10 @@ class GroupKeys:
 
 
 class Keyspaces:
-    """Gives out the keys of each space and group under one prefix, remembering the recent ones.
+    """The keys of each space and group under one prefix; the recent ones are remembered.
 
     Attributes:
-        expiring: Sorted set of the spaces that may hold expiries, by when a writer last said so.
+        expiring: Sorted set of the spaces that may hold expiries, by when a writer last named them.
         registry_slot: The cluster's slot of ``expiring``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Reading a space: entries, keys, the log, histories, schemas."""
+"""The reads of a space: entries, keys, the log, histories, schemas."""
 
 from __future__ import annotations
 
@@ -87,11 +87,14 @@ class RedisReads:
     async def keys(self, space: Keyspace, prefix: str, after: str, limit: int) -> KeyPage:
         """Read a page of the index of keys together with the entries, as they are at one moment."""
         first, last = _lex_range(prefix, after)
-        # One more than asked for tells whether there are more.
+        # One more than ``limit`` shows whether there is a next page.
         most = limit + 1
         names: list[bytes] = await self._topology.call(
             space.slot, b"ZRANGEBYLEX", space.names, first, last, b"LIMIT", 0, most
         )
+        # Two steps, since a script has to be given the keys of the entries that it reads. Where the index
+        # has changed between them, the page ends before the first name whose entry was not read; where
+        # that is the very first name, the script is run again with the names that it found.
         while names:
             current, texts = await self._page.run(
                 self._topology,
@@ -109,12 +112,13 @@ class RedisReads:
         """Read the log after a position, None for the oldest kept."""
         count = min(limit, _FIRST_RECORDS)
         state, records = await self._log_batch(space, since, count)
-        while len(records) == count < limit and (room := _room_behind(records)):
-            more = min(limit - count, room)
+        while len(records) == count < limit and (fitting := _fitting_behind(records)):
+            more = min(limit - count, fitting)
             try:
                 state, further = await self._log_batch(space, records[-1].position, more)
             except (Compacted, Diverged):
-                # Trimmed or lost just now: what was read is good, the next call tells.
+                # The log was trimmed or lost between two batches. What was read is good; the next call
+                # of the reader finds out.
                 break
             records += further
             count += more
@@ -181,7 +185,7 @@ def _log_state(held: Sequence[bytes | None], length: int) -> LogState:
     )
 
 
-def _room_behind(records: Sequence[Record]) -> int:
+def _fitting_behind(records: Sequence[Record]) -> int:
     """How many more records of this size fit into a page."""
     size = sum(len(change.data) for record in records for change in record.changes or ())
     return max(0, _PAGE_BYTES - size) * len(records) // max(1, size)

@@ -1,4 +1,4 @@
-"""Records and changes as Redis holds them (``lua/write.lua``) and as notices bring them."""
+"""Records and changes, decoded from the stream (``lua/space.lua``) and from notices."""
 
 from __future__ import annotations
 

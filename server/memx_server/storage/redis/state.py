@@ -1,4 +1,4 @@
-"""Small records that expire, beside the log."""
+"""The state store on Redis: small records that expire, beside the log."""
 
 from __future__ import annotations
 

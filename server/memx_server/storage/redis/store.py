@@ -22,7 +22,7 @@ from memx_server.storage.redis.advice import advice_from
 from memx_server.storage.redis.commits import CommitRunner, LogLimits
 from memx_server.storage.redis.keyspace import Keyspace, Keyspaces
 from memx_server.storage.redis.network.pubsub import PubSub
-from memx_server.storage.redis.network.topology import connect_to
+from memx_server.storage.redis.network.urls import topology_of
 from memx_server.storage.redis.reads import RedisReads
 from memx_server.storage.redis.state import RedisState
 from memx_server.storage.redis.sweeper import Sweeper
@@ -58,7 +58,7 @@ class RedisStore:
         timeout: float = 1.0,
         prefix: str = "memx",
     ) -> None:
-        self._topology = connect_to(url, timeout)
+        self._topology = topology_of(url, timeout)
         self._keyspaces = Keyspaces(prefix)
         log_limits = LogLimits(log_max_records, log_max_bytes)
         self._commits = CommitRunner(self._topology, log_limits, max_keys)

@@ -1,4 +1,4 @@
-"""Logs expiries that no commit comes by to log, and finishes what a commit left undone."""
+"""The sweeper: logs expiries where no commit comes to log them, and goes on with what a commit left."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ pipeline, commits in each space."""
 
 
 class Sweeper:
-    """Looks, twice a second, for due expiries in the spaces that matter to this process.
+    """A task that looks, twice a second, for due expiries in the spaces that matter to this process.
 
     Those are the spaces that are tailed here or were given expiries from here, and by turns those
     in the registry, whose writers may be gone.
@@ -39,7 +39,7 @@ class Sweeper:
     Args:
         topology: Where the spaces are.
         keyspaces: Names their keys.
-        commit: Commits an empty transaction, which logs what is due; tells whether more is left.
+        commit: Commits an empty transaction, which logs what is due; returns whether more is left.
         tailed: The spaces that are tailed now.
     """
 
@@ -76,9 +76,11 @@ class Sweeper:
             self._task = None
 
     async def before_expiry(self, space: str) -> None:
-        """See to it that an expiry about to be given is logged in time, if need be by others."""
+        """See to it that an expiry about to be given is logged in time, if need be by other processes."""
         now = time.monotonic()
         self._given[space] = now
+        # The registry names the space before the commit gives the expiry: if this process dies in
+        # between, another one sweeps a space without expiries, and none is forgotten.
         if now > self._announced.get(space, float("-inf")) + _ANNOUNCE_EVERY:
             await self._topology.call(
                 self._keyspaces.registry_slot,
@@ -111,14 +113,14 @@ class Sweeper:
             spaces = (spaces[self._turn :] + spaces[: self._turn])[:_SPACES_AT_ONCE]
         for first in range(0, len(spaces), _PIPELINED):
             some = spaces[first : first + _PIPELINED]
-            states = await asyncio.gather(*[self._look(space) for space in some])
+            states = await asyncio.gather(*[self._due_in(space) for space in some])
             for space, state in zip(some, states, strict=True):
                 if state > 0 or space in self._unfinished:
                     await self._work_on(space)
                 elif state < 0:
                     await self._let_go(space, started, registered.get(space))
 
-    async def _look(self, space: str) -> int:
+    async def _due_in(self, space: str) -> int:
         keys = self._keyspaces.space(space)
         state: int = await self._due.run(self._topology, keys.slot, [keys.expiries], [])
         return state
@@ -131,6 +133,7 @@ class Sweeper:
         self._unfinished.add(space)
 
     async def _let_go(self, space: str, started: float, registered_at: float | None) -> None:
+        # A writer that came while the sweep was under way keeps its space.
         if self._given.get(space, started) < started:
             del self._given[space]
             self._announced.pop(space, None)

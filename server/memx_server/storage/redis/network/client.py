@@ -25,7 +25,7 @@ _ERROR_WORD = re.compile(r"(?:^|: -)(?!ERR )([A-Z]+) ")
 _FAILURE_STANDS = 0.05
 """Seconds for which a failed attempt to connect answers for those who ask next."""
 
-_TELL_AGAIN = 60.0
+_LOG_AGAIN = 60.0
 """Seconds in which the same trouble of a server is logged once."""
 
 _UNAVAILABLE = frozenset(
@@ -34,7 +34,7 @@ _UNAVAILABLE = frozenset(
         *("OOM", "MISCONF", "NOREPLICAS", "NOAUTH", "WRONGPASS", "NOPERM"),
     }
 )
-"""First words of errors that lie in the state of the server and not in what it was asked."""
+"""First words of errors that lie in the state of the server and not in the command."""
 
 _WRONG_SERVER = frozenset({"READONLY", "MASTERDOWN"})
 """First words of errors of a server that is no longer the one to talk to."""
@@ -44,7 +44,7 @@ class RedisClient(Generic[C]):
     """One server, as its callers see it.
 
     Args:
-        locate: Tells where the server is at the moment, or raises ``StoreUnavailable``.
+        locate: Finds where the server is at the moment, or raises ``StoreUnavailable``.
         timeout: Seconds until a call to a silent server fails; half of it to connect.
         make: Makes the protocol object of a new connection.
     """
@@ -59,7 +59,7 @@ class RedisClient(Generic[C]):
         self._connecting: asyncio.Task[C | StoreUnavailable] | None = None
         self._failure: StoreUnavailable | None = None
         self._failure_stands_until = 0.0
-        self._told: dict[str, float] = {}
+        self._logged_until: dict[str, float] = {}
         self._closed = False
 
     async def call(self, *command: bytes | str | int) -> Any:
@@ -74,7 +74,7 @@ class RedisClient(Generic[C]):
             connection = await self.connection()
         reply = await connection.send(*command)
         if isinstance(reply, Exception):
-            raise self._judged(reply)
+            raise self._fault(reply)
         return reply
 
     def begin(self, *command: bytes | str | int) -> asyncio.Future[Any] | None:
@@ -98,7 +98,7 @@ class RedisClient(Generic[C]):
         """Wait for the reply to a command that was begun; as ``call``."""
         reply = await begun
         if isinstance(reply, Exception):
-            raise self._judged(reply)
+            raise self._fault(reply)
         return reply
 
     async def calls(self, *commands: Command) -> list[Any]:
@@ -107,7 +107,7 @@ class RedisClient(Generic[C]):
         replies = [await reply for reply in [connection.send(*command) for command in commands]]
         for reply in replies:
             if isinstance(reply, Exception):
-                raise self._judged(reply)
+                raise self._fault(reply)
         return replies
 
     async def connection(self) -> C:
@@ -166,7 +166,7 @@ class RedisClient(Generic[C]):
             self._failure = None
         return self._connection
 
-    def _judged(self, error: Exception) -> Exception:
+    def _fault(self, error: Exception) -> Exception:
         if not isinstance(error, ReplyError):
             return error
         found = _ERROR_WORD.search(str(error))
@@ -175,12 +175,12 @@ class RedisClient(Generic[C]):
             self._connection.close(f"this Redis is not the one to write to: {error}")
         if word not in _UNAVAILABLE:
             return error
-        self._tell(word, error)
+        self._log_fault(word, error)
         return StoreUnavailable(str(error))
 
-    def _tell(self, word: str, error: Exception) -> None:
-        """Log what keeps the server from its work: clients learn only that it is unavailable."""
+    def _log_fault(self, word: str, error: Exception) -> None:
+        """Log what keeps the server from its work, once in a while: clients learn only that it is unavailable."""
         now = asyncio.get_running_loop().time()
-        if now >= self._told.get(word, 0.0):
+        if now >= self._logged_until.get(word, 0.0):
             log.warning("the store is unavailable: %s", error)
-            self._told[word] = now + _TELL_AGAIN
+            self._logged_until[word] = now + _LOG_AGAIN

@@ -15,7 +15,7 @@ from memx_server.storage.redis.network.topology import Place, SentCommand, trans
 
 _REDIRECTIONS = 4
 _MAP_STANDS = 0.1
-"""Seconds for which a map of the slots is not asked for again."""
+"""Seconds for which a map of the slots is not read again."""
 
 
 class Cluster:
@@ -129,15 +129,15 @@ class Cluster:
             # Those who answer first, so that one that is stalled does not hold up the rest.
             for address in sorted(known, key=lambda at: not self._client(at).connected):
                 try:
-                    await self._ask(address)
+                    await self._read_map(address)
                 except (StoreUnavailable, ReplyError) as error:
                     reason = str(error.args[0])
                 else:
                     self._mapped_at, self._doubtful = loop.time(), False
                     return
-            raise StoreUnavailable(f"no server of the cluster tells its slots: {reason}")
+            raise StoreUnavailable(f"no server of the cluster lists its slots: {reason}")
 
-    async def _ask(self, address: Place) -> None:
+    async def _read_map(self, address: Place) -> None:
         client = self._client(address)
         ranges = await client.call("CLUSTER", "SLOTS")
         info = await client.call("INFO", "server")
@@ -148,7 +148,7 @@ class Cluster:
         ]
 
 
-def _address(text: str, asked: str) -> Place:
-    """Read ``host:port``; an empty host is the one that was asked."""
+def _address(text: str, sender: str) -> Place:
+    """Read ``host:port``; an empty host stands for the sender's."""
     host, _, port = text.rpartition(":")
-    return host or asked, int(port)
+    return host or sender, int(port)

@@ -34,12 +34,12 @@ class ChannelSubscription(RedisConnection):
 
     Args:
         timeout: As for ``RedisConnection``.
-        hear: Takes the channel and the text of each notice.
+        on_notice: Takes the channel and the text of each notice.
     """
 
-    def __init__(self, timeout: float, hear: Callable[[bytes, bytes], None]) -> None:
+    def __init__(self, timeout: float, on_notice: Callable[[bytes, bytes], None]) -> None:
         super().__init__(timeout)
-        self._hear = hear
+        self._on_notice = on_notice
         self.ended = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -50,7 +50,7 @@ class ChannelSubscription(RedisConnection):
     def on_reply(self, reply: Any) -> None:
         """Take one reply or notice."""
         if isinstance(reply, list) and reply[0] in _NOTICES:
-            self._hear(reply[1], reply[2])
+            self._on_notice(reply[1], reply[2])
         else:
             super().on_reply(reply)
 
@@ -66,7 +66,7 @@ class ChannelSubscription(RedisConnection):
 
 
 class _Channel:
-    """A tailed space: who listens, and the task that keeps it subscribed."""
+    """A tailed space: its listeners, and the task that keeps it subscribed."""
 
     def __init__(self, space: Keyspace) -> None:
         self.space = space
@@ -76,11 +76,11 @@ class _Channel:
         self.connection: ChannelSubscription | None = None
         self.task: asyncio.Task[None] | None = None
 
-    def tell(self, what: Callable[[TailListener], None]) -> None:
+    def notify(self, call: Callable[[TailListener], None]) -> None:
         """Call every listener; one that fails costs the others nothing."""
         for listener in tuple(self.listeners):
             try:
-                what(listener)
+                call(listener)
             except Exception:
                 log.exception("a listener of a space failed")
 
@@ -105,7 +105,7 @@ class PubSub:
         return [channel.space.id for channel in self._channels.values()]
 
     async def add(self, space: Keyspace, listener: TailListener) -> Callable[[], Awaitable[None]]:
-        """Tell ``listener`` of every commit in ``space`` from now on.
+        """Pass every commit in ``space`` from now on to ``listener``.
 
         Returns:
             What stops it.
@@ -171,7 +171,7 @@ class PubSub:
                 continue
             channel.subscribed.set()
             if interrupted:
-                channel.tell(lambda listener: listener.on_gap())
+                channel.notify(lambda listener: listener.on_gap())
             backoff = _BACKOFF_FIRST
             if channel.connection is not None:
                 await channel.connection.ended.wait()
@@ -185,7 +185,7 @@ class PubSub:
             client = self._clients[place] = RedisClient(
                 lambda: self._topology.locate(place),
                 self._timeout,
-                lambda: ChannelSubscription(self._timeout, self._hear),
+                lambda: ChannelSubscription(self._timeout, self._on_notice),
             )
         channel.connection = connection = await client.connection()
         confirmation = await connection.send(self._verb(b"SUBSCRIBE"), channel.name)
@@ -195,7 +195,7 @@ class PubSub:
     def _verb(self, verb: bytes) -> bytes:
         return b"S" + verb if self._topology.sharded else verb
 
-    def _hear(self, name: bytes, notice: bytes) -> None:
+    def _on_notice(self, name: bytes, notice: bytes) -> None:
         channel = self._channels.get(name)
         if channel is None:
             return
@@ -203,6 +203,6 @@ class PubSub:
             record = record_in_notice(notice)
         except (ValueError, msgspec.DecodeError):
             log.warning("what is no notice came by the channel of a space")
-            channel.tell(lambda listener: listener.on_gap())
+            channel.notify(lambda listener: listener.on_gap())
         else:
-            channel.tell(lambda listener: listener.on_record(record))
+            channel.notify(lambda listener: listener.on_record(record))
