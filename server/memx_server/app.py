@@ -15,21 +15,26 @@ from memx_server.auth.acl_file import AclFile
 from memx_server.auth.base import Authenticator
 from memx_server.domain.evaluator import Evaluator
 from memx_server.domain.feed.connections import OpenConnections
+from memx_server.domain.feed.durable import Durable
 from memx_server.domain.feed.feed import Feed
 from memx_server.domain.memory.memory import Memory
 from memx_server.domain.presence.feed import PresenceFeed
 from memx_server.domain.presence.registry import Presence
 from memx_server.domain.rate_limit import RateLimiter
 from memx_server.domain.schema.cache import SchemaCache
+from memx_server.domain.store_health import StoreHealth
+from memx_server.domain.tickets import Tickets
 from memx_server.evaluation.pool import EvaluationPool
 from memx_server.routes.api.errors import install_error_handlers
+from memx_server.routes.api.gateway import Gateway
 from memx_server.routes.api.openapi import describe
 from memx_server.routes.api.operations import OPERATIONS
-from memx_server.routes.api.origin_checks import HostGuard
+from memx_server.routes.asgi import Endpoint, Receive, Scope, Send
 from memx_server.routes.http import events, health, metrics, pages
-from memx_server.routes.http.endpoint import Receive, Scope, Send, http_operations
+from memx_server.routes.http.endpoint import http_operations
 from memx_server.routes.http.events import EventsEndpoint
-from memx_server.routes.ws.endpoints import Endpoint, WebSockets
+from memx_server.routes.http.host_guard import HostGuard
+from memx_server.routes.ws.endpoints import WebSockets
 from memx_server.services import Services
 from memx_server.settings import Settings
 from memx_server.storage.base import Store
@@ -51,16 +56,19 @@ class MemxApp(FastAPI):
 
     Args:
         services: What the routes work with.
+        store: Where everything is kept; opened and closed with the application.
         options: FastAPI's own.
     """
 
-    def __init__(self, services: Services, **options: Any) -> None:
+    def __init__(self, services: Services, store: Store, **options: Any) -> None:
         super().__init__(**options)
         self.services = services
+        self.store = store
         self.state.services = services
         self.mcp = mcp_endpoint.mcp_endpoint(self, services.settings)
-        self._endpoints = self._http_endpoints()
-        self._sockets = WebSockets(services)
+        gateway = Gateway(services)
+        self._endpoints = self._http_endpoints(gateway)
+        self._sockets = WebSockets(gateway)
         self._entry = self._guarded(self._route)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,12 +79,12 @@ class MemxApp(FastAPI):
         """Hold what the application needs while it serves; a server enters it before it accepts."""
         return _lifespan(self)
 
-    def _http_endpoints(self) -> dict[str, Endpoint]:
+    def _http_endpoints(self, gateway: Gateway) -> dict[str, Endpoint]:
         """The endpoints by path; each answers every method of its path."""
-        operations = http_operations(OPERATIONS, self.services)
+        operations = http_operations(OPERATIONS, gateway)
         endpoints: dict[str, Endpoint] = dict(operations)
         # GET /changes as an event stream and as a plain operation have one path.
-        endpoints[events.PATH] = EventsEndpoint(self.services, operations[events.PATH])
+        endpoints[events.PATH] = EventsEndpoint(gateway, operations[events.PATH])
         if self.mcp is not None:
             endpoints[mcp_endpoint.PATH] = self.mcp
         return endpoints
@@ -126,12 +134,10 @@ def create_app(
         ValueError: A setting cannot be used; the message names it.
     """
     settings = settings or Settings.from_env()
+    store = store or open_store(settings.store_url, settings.limits.space_keys)
     app = MemxApp(
-        _services(
-            settings,
-            store or open_store(settings.store_url, settings.limits.space_keys),
-            authenticator or open_authenticator(settings),
-        ),
+        _services(settings, store, authenticator or open_authenticator(settings)),
+        store,
         title="memX",
         version=__version__,
         summary="Shared memory for teams of LLM agents",
@@ -196,7 +202,9 @@ def _services(settings: Settings, store: Store, authenticator: Authenticator) ->
         schemas=schemas,
         judges=judges,
         memory=Memory(store, schemas, Evaluator(judges), settings),
-        store=store,
+        durable=Durable(store.state),
+        tickets=Tickets(store.state),
+        health=StoreHealth(store),
         feed=Feed(store),
         sessions=OpenConnections(),
         presence=presence,
@@ -208,7 +216,7 @@ def _services(settings: Settings, store: Store, authenticator: Authenticator) ->
 @asynccontextmanager
 async def _lifespan(app: MemxApp) -> AsyncIterator[None]:
     """Hold the parts and the sessions of ``/mcp``, which use them and so end first."""
-    async with lifespan.running(app.services), app.mcp.lifespan() if app.mcp else nullcontext():
+    async with lifespan.running(app.services, app.store), app.mcp.lifespan() if app.mcp else nullcontext():
         yield
 
 

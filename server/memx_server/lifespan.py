@@ -28,18 +28,22 @@ _log = logging.getLogger("memx_server")
 
 
 @asynccontextmanager
-async def running(services: Services) -> AsyncIterator[None]:
+async def running(services: Services, store: Store) -> AsyncIterator[None]:
     """Open the store and start what runs beside the requests; at the end, stop and close it all.
 
     A store that does not answer yet does not keep the server from starting: it is opened in the
     background, and until then every request that needs it gets 503.
+
+    Args:
+        services: The parts of the server.
+        store: The store that they use.
 
     Raises:
         CannotOpen: The store's file cannot be used.
     """
     if services.settings.workers > 1:
         end_with_parent()
-    opening = asyncio.create_task(_open(services.store))
+    opening = asyncio.create_task(_open(store))
     supabase = services.settings.supabase
     watching = asyncio.create_task(
         watch_revocations(
@@ -65,7 +69,7 @@ async def running(services: Services) -> AsyncIterator[None]:
         # From the readers to what they read: the feed and the presence still use the store as they end.
         await services.feed.close()
         await services.presence.close()
-        await services.store.close()
+        await store.close()
         services.judges.close()
 
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from memx_sdk import AsyncMemxContext
 from memx_sdk.transport import TransportOptions
-from memx_server.routes.http.endpoint import Receive, Scope, Send
+from memx_server.routes.asgi import Receive, Scope, Send
 from memx_server.settings import Settings
 from memx_server.transports.in_process import Application
 from memx_server.transports.local import LocalTransport

@@ -1,4 +1,7 @@
-"""What the routes work with: made once by ``create_app``, the same for every request."""
+"""The parts of a running server: made once by ``create_app``, the same for every request.
+
+The store is none of them: what the routes want of it, they ask a domain object for.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,17 @@ from dataclasses import dataclass, field
 from memx_server.auth.base import Authenticator
 from memx_server.domain.counters import RequestCounters
 from memx_server.domain.feed.connections import OpenConnections
+from memx_server.domain.feed.durable import Durable
 from memx_server.domain.feed.feed import Feed
 from memx_server.domain.memory.memory import Memory
 from memx_server.domain.presence.feed import PresenceFeed
 from memx_server.domain.presence.registry import Presence
 from memx_server.domain.rate_limit import RateLimiter
 from memx_server.domain.schema.cache import SchemaCache
+from memx_server.domain.store_health import StoreHealth
+from memx_server.domain.tickets import Tickets
 from memx_server.evaluation.pool import EvaluationPool
 from memx_server.settings import Settings
-from memx_server.storage.base import Store
 
 
 @dataclass(slots=True)
@@ -25,10 +30,12 @@ class Services:
     Attributes:
         settings: What the operator has set.
         authenticator: Turns credentials into principals.
-        store: Where entries, schemas and the change log are kept.
         schemas: The schemas of the spaces in use.
         judges: Judge what would hold up the event loop.
         memory: Every operation on entries, schemas and the change log.
+        durable: How far subscribers of a name have got.
+        tickets: Credentials for one connection of a browser.
+        health: Whether the store can serve.
         feed: Tells subscribers of changes.
         sessions: The connections that are open.
         presence: Notes who is active, and tells.
@@ -39,10 +46,12 @@ class Services:
 
     settings: Settings
     authenticator: Authenticator
-    store: Store
     schemas: SchemaCache
     judges: EvaluationPool
     memory: Memory
+    durable: Durable
+    tickets: Tickets
+    health: StoreHealth
     feed: Feed
     sessions: OpenConnections
     presence: Presence

@@ -5,21 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from memx_server.routes.ws.write_pipeline import Pipelined, WritePipeline
+from memx_server.routes.ws.write_pipeline import Overlap, WritePipeline
 
 
 class Journal:
     """Writes that note when they begin and end, and end when they are told to.
 
-    A name tells what a write is: ``set a`` is a straight one of the key ``a`` that may be run with
-    others, ``txn a b`` a straight one that runs by itself, everything else is not straight. With an
+    A name tells what a write is: ``set a`` is one that overlaps with others, of the key ``a`` that may be run with
+    others, ``txn a b`` one that overlaps and is no part of a batch, everything else runs alone. With an
     exclamation mark it may be sent again.
     """
 
     def __init__(self) -> None:
         self.notes: list[str] = []
         self.rules = "the first"
-        self.order = WritePipeline(self._run, self._straight, lambda: self.rules)
+        self.order = WritePipeline(self._run, self._overlap, lambda: self.rules)
         self._ends: dict[str, asyncio.Event] = {}
         self._failing: set[str] = set()
 
@@ -44,10 +44,10 @@ class Journal:
         self.notes.append(f"{name} ends")
         return name not in self._failing
 
-    def _straight(self, name: str) -> Pipelined | None:
+    def _overlap(self, name: str) -> Overlap | None:
         kind, *keys = name.removesuffix("!").split()
         again = name.endswith("!")
-        return Pipelined(keys, kind == "set", again) if kind in ("set", "txn") else None
+        return Overlap(keys, kind == "set", again) if kind in ("set", "txn") else None
 
 
 async def _warm() -> Journal:

@@ -267,7 +267,7 @@ def test_an_unexpected_error_shows_no_traceback(
     async def broken(*_: Any) -> None:
         raise RuntimeError("the secret inside")
 
-    monkeypatch.setattr(served.app.services.store, "read", broken)
+    monkeypatch.setattr(served.app.store, "read", broken)
     answer = api.get("/get", 500, key="a")
     assert answer["error"] == "internal"
     assert "secret" not in json.dumps(answer)

@@ -148,7 +148,7 @@ def _start(
         if not _uses_supabase(environ) and (fault := acl_fault(settings.acl_file)):
             _fail(fault)
         app = create_app(settings)
-        if workers > 1 and isinstance(app.services.store, SqliteStore):
+        if workers > 1 and isinstance(app.store, SqliteStore):
             _fail("a SQLite store belongs to one process; leave --workers away, or use Redis")
         listener = serving.listen(host, port)
     except (ValueError, serving.CannotListenError) as error:
@@ -156,7 +156,7 @@ def _start(
 
     def ready() -> None:
         url = serving.url_of(listener)
-        if isinstance(store := app.services.store, SqliteStore):
+        if isinstance(store := app.store, SqliteStore):
             store.announce(address=url)
         on_ready(url, settings)
 

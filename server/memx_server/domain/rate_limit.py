@@ -27,22 +27,31 @@ class RateLimiter:
         self._window = limit.burst / limit.per_second
         self._exhausted: dict[str, int] = {}
 
-    async def admit(self, principal: Principal) -> None:
-        """Count a request.
+    async def admit(self, principal: Principal, count: int = 1) -> tuple[int, ProtocolError | None]:
+        """Count requests that came together, and let in as many of the first as the limit permits.
+
+        Args:
+            principal: Who makes them.
+            count: How many there are.
+
+        Returns:
+            How many are let in; and ``rate_limited`` for the others, with the seconds to wait, where there are any.
 
         Raises:
-            ProtocolError: ``rate_limited``, with the seconds to wait; ``unavailable``.
+            ProtocolError: ``unavailable``.
         """
         credential, now = principal.credential, time.time()
         window = int(now / self._window)
+        admitted = 0
         if self._exhausted.get(credential) != window:  # else the store need not be asked
             kept_ms = int(2000 * self._window) + 1
-            count = await self._state.increment(_GROUP, f"{credential}:{window}", kept_ms)
-            if count <= self._limit.burst:
-                return
+            counted = await self._state.increment(_GROUP, f"{credential}:{window}", kept_ms, count)
+            if counted <= self._limit.burst:
+                return count, None
+            admitted = max(0, count - (counted - self._limit.burst))
             self._remember(credential, window)
         wait = (window + 1) * self._window - now
-        raise ProtocolError(
+        return admitted, ProtocolError(
             "rate_limited",
             f"this API key may ask {self._limit.per_second:g} times a second, {self._limit.burst} times at once; "
             f"wait {wait:.1f} s",

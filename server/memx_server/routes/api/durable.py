@@ -20,7 +20,7 @@ def _on_durable(
     method: Callable[[Durable, Caller, Any], Awaitable[bytes]],
 ) -> Callable[[Call, Any], Awaitable[bytes]]:
     def run(call: Call, request: msgspec.Struct) -> Awaitable[bytes]:
-        return method(Durable(call.services.store.state), call, request)
+        return method(call.services.durable, call, request)
 
     return run
 

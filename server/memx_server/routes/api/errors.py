@@ -11,8 +11,7 @@ from starlette.exceptions import HTTPException
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.domain.responses import to_json
-
-Headers = list[tuple[bytes, bytes]]
+from memx_server.routes.asgi import Headers
 
 _log = logging.getLogger("memx_server")
 

@@ -6,12 +6,11 @@ across origins (RFC 6454; RFC 6455, section 10.2). Programs send none and are no
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from memx_sdk.protocol.errors import ProtocolError
-from memx_server.routes.api.errors import error_body
-from memx_server.routes.http.endpoint import Receive, Scope, Send, send_json
+from memx_server.routes.asgi import Scope
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -70,31 +69,6 @@ def check_host(scope: Scope, hosts: Sequence[str]) -> None:
             "this server does not go by the name in the header Host; an operator gives it further names by "
             "MEMX_ALLOWED_HOSTS",
         )
-
-
-class HostGuard:
-    """Answers only who calls this server by one of its names, whatever is asked.
-
-    The API key of a developer's server is known to everybody; this keeps the pages that they visit from using it.
-
-    Args:
-        app: What answers those.
-        hosts: The server's names; ``*`` for any.
-    """
-
-    def __init__(self, app: Callable[..., Awaitable[None]], hosts: Sequence[str]) -> None:
-        self._app = app
-        self._hosts = hosts
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or refuse."""
-        try:
-            if scope["type"] == "http":  # a WebSocket of a page names its origin, which is checked
-                check_host(scope, self._hosts)
-        except ProtocolError as error:
-            await send_json(send, error.status, error_body(error))
-            return
-        await self._app(scope, receive, send)
 
 
 def _name(host: str) -> str:

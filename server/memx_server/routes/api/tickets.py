@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode
 
-from memx_sdk.protocol.errors import ProtocolError
-from memx_server.domain.access import Principal
 from memx_server.domain.requests import EmptyRequest
-from memx_server.domain.tickets import TicketIssued, Tickets
+from memx_server.domain.tickets import TicketIssued
 from memx_server.routes.api.operation import Call, Operation
-from memx_server.services import Services
-
-if TYPE_CHECKING:
-    from memx_server.routes.http.endpoint import Scope  # it imports the table of operations
+from memx_server.routes.asgi import Scope
 
 
 async def _issue(call: Call, request: EmptyRequest) -> bytes:
-    return await Tickets(call.services.store.state).issue(call, request)
+    return await call.services.tickets.issue(call, request)
 
 
 TICKET = Operation(
@@ -41,18 +35,3 @@ def take_ticket(scope: Scope) -> str | None:
     rest = [(name, value) for name, value in pairs if name != "ticket"]
     scope["query_string"] = urlencode(rest, encoding="latin-1").encode()
     return tickets[0] if tickets else None
-
-
-async def admit(ticket: str, services: Services) -> tuple[Principal, str | None]:
-    """Return who a ticket lets in, and the agent's name.
-
-    Raises:
-        ProtocolError: ``forbidden`` when it opens nothing, or the API key behind it does not any more.
-    """
-    holder = await Tickets(services.store.state).redeem(ticket)
-    principal = None if holder is None else await services.authenticator.current(holder.credential)
-    if holder is None or principal is None:
-        raise ProtocolError(
-            "forbidden", "this ticket was used or has expired; get a new one with POST /ticket"
-        )
-    return principal, holder.agent

@@ -2,105 +2,112 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
-from time import perf_counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.routes.api.credentials import RequestCredentials, read_headers
 from memx_server.routes.api.decoding import decode_body, decode_query
-from memx_server.routes.api.errors import (
-    Headers,
-    error_body,
-    error_headers,
-    method_not_allowed,
-    unexpected,
-)
+from memx_server.routes.api.errors import error_body, error_headers, method_not_allowed
+from memx_server.routes.api.gateway import Gateway
 from memx_server.routes.api.operation import Call, Operation
-from memx_server.services import Services
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-
-_JSON = (b"content-type", b"application/json")
+from memx_server.routes.asgi import Receive, Scope, Send, send_json
 
 
-class ClientGone(Exception):  # noqa: N818 - it is no error: the client left before it had sent all
+class ClientGone(BaseException):  # no Exception: it is no error that anybody is to be answered
     """The client went away while its request was read."""
 
 
-def http_operations(
-    operations: Iterable[Operation], services: Services
-) -> dict[str, HttpOperations]:
-    """Make what answers each path of ``operations``."""
+def http_operations(operations: Iterable[Operation], gateway: Gateway) -> dict[str, HttpOperations]:
+    """Make the endpoint of each path of ``operations``."""
     by_path: dict[str, list[Operation]] = {}
     for operation in operations:
         by_path.setdefault(operation.path, []).append(operation)
-    return {path: HttpOperations(found, services) for path, found in by_path.items()}
+    return {path: HttpOperations(found, gateway) for path, found in by_path.items()}
 
 
 class HttpOperations:
-    """Answers the requests for one path of the table."""
+    """Answers the requests for one path of the table of operations.
 
-    def __init__(self, operations: Sequence[Operation], services: Services) -> None:
+    Args:
+        operations: The operations of the path, by distinct methods.
+        gateway: The way in.
+    """
+
+    def __init__(self, operations: Sequence[Operation], gateway: Gateway) -> None:
         self._by_method = {operation.method: operation for operation in operations}
         if "GET" in self._by_method:
             self._by_method["HEAD"] = self._by_method["GET"]
         self._allowed = [*self._by_method, "OPTIONS"]
-        self._services = services
-        self._body_limit = services.settings.limits.body_bytes
+        self._gateway = gateway
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        begun, name, outcome = perf_counter(), "", "client_gone"
+        operation = self._by_method.get(scope["method"])
+        if operation is None:
+            await self._answer_other_method(scope["method"], send)
+            return
+        request = _HttpRequest(self._gateway, operation, scope, receive)
         try:
-            operation = self._by_method.get(scope["method"])
-            if operation is None:
-                await self._other_method(scope["method"], send)
-                return
-            name = operation.name
-            answer = await self._answer(operation, scope, receive)
-        except ProtocolError as error:
-            outcome = error.code
-            await send_json(send, error.status, error_body(error), error_headers(error))
+            (result,) = await self._gateway.run((operation.name,), request.identify, request.run)
         except ClientGone:
             return
-        except Exception as error:  # noqa: BLE001 - nobody else is there to turn it into an answer
-            outcome = "internal"
-            hidden = unexpected(error)
-            await send_json(send, hidden.status, error_body(hidden))
+        if isinstance(result, ProtocolError):
+            await send_json(send, result.status, error_body(result), error_headers(result))
         else:
-            outcome = "ok"
-            await send_json(send, 200, answer)
-        finally:
-            if name:
-                self._services.requests.count(name, outcome, perf_counter() - begun)
+            await send_json(send, 200, result)
 
-    async def _answer(self, operation: Operation, scope: Scope, receive: Receive) -> bytes:
-        presented = read_headers(scope["headers"])
-        services = self._services
-        principal = await services.authenticator.authenticate(presented.credential)
-        if services.rates is not None:
-            await services.rates.admit(principal)
-        query: bytes = scope["query_string"]
+    async def _answer_other_method(self, method: str, send: Send) -> None:
+        if method != "OPTIONS":
+            error = method_not_allowed(method, self._allowed)
+            await send_json(send, error.status, error_body(error), error_headers(error))
+            return
+        allow = (b"allow", ", ".join(self._allowed).encode())
+        await send({"type": "http.response.start", "status": 204, "headers": [allow]})
+        await send({"type": "http.response.body", "body": b""})
+
+
+class _HttpRequest:
+    """One request on its way through the gateway."""
+
+    __slots__ = ("_gateway", "_operation", "_presented", "_receive", "_scope")
+
+    _presented: RequestCredentials
+
+    def __init__(
+        self, gateway: Gateway, operation: Operation, scope: Scope, receive: Receive
+    ) -> None:
+        self._gateway = gateway
+        self._operation = operation
+        self._scope = scope
+        self._receive = receive
+
+    async def identify(self) -> Call:
+        """Return the caller that the headers name."""
+        self._presented = read_headers(self._scope["headers"])
+        return await self._gateway.identify(self._scope, self._presented)
+
+    async def run(self, call: Call, _count: int) -> tuple[bytes]:
+        """Read the parameters, and run the operation.
+
+        The body is read only now: whoever is refused by then has sent the server no more than a head.
+        """
+        operation = self._operation
         if operation.method == "GET":
-            request = decode_query(operation, query)
+            parameters = decode_query(operation, self._scope["query_string"])
         else:
-            request = await self._decode(operation, presented, query, receive)
-        call = Call(principal, presented.agent, presented.idempotency_key, services=services)
-        services.presence.seen(call)
-        return await operation.run(call, request)
+            limit = call.services.settings.limits.body_bytes
+            parameters = await self._read_parameters(limit)
+        return (await operation.run(call, parameters),)
 
-    async def _decode(
-        self, operation: Operation, presented: RequestCredentials, query: bytes, receive: Receive
-    ) -> Any:
-        if int(presented.content_length or 0) > self._body_limit:
-            raise _too_long(self._body_limit)
-        body = await read_body(receive, self._body_limit)
-        if operation.method == "DELETE" and not body:
-            return decode_query(operation, query)
+    async def _read_parameters(self, limit: int) -> Any:
+        """Read the parameters of a POST from its body, those of a DELETE from its body or else its query."""
+        presented, query = self._presented, self._scope["query_string"]
+        if int(presented.content_length or 0) > limit:
+            raise _too_long(limit)
+        body = await read_body(self._receive, limit)
+        if self._operation.method == "DELETE" and not body:
+            return decode_query(self._operation, query)
         _check_content_type(presented.content_type)
         if query:
             raise ProtocolError(
@@ -108,16 +115,7 @@ class HttpOperations:
                 "this call takes its parameters in the body, none in the query",
                 field="query",
             )
-        return decode_body(operation, body)
-
-    async def _other_method(self, method: str, send: Send) -> None:
-        if method != "OPTIONS":
-            raise method_not_allowed(method, self._allowed)
-        await send({"type": "http.response.start", "status": 204, "headers": [self._allow()]})
-        await send({"type": "http.response.body", "body": b""})
-
-    def _allow(self) -> tuple[bytes, bytes]:
-        return (b"allow", ", ".join(self._allowed).encode())
+        return decode_body(self._operation, body)
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:
@@ -141,18 +139,6 @@ async def read_body(receive: Receive, limit: int) -> bytes:
             raise _too_long(limit)
         chunks.append(chunk)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-async def send_json(send: Send, status: int, body: bytes, headers: Headers | None = None) -> None:
-    """Send a whole answer."""
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [_JSON, (b"content-length", b"%d" % len(body)), *(headers or ())],
-        }
-    )
-    await send({"type": "http.response.body", "body": body})
 
 
 def _too_long(limit: int) -> ProtocolError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import aclosing, suppress
+from functools import partial
 
 import msgspec
 
@@ -13,13 +14,14 @@ from memx_server.domain.feed.messages import Event, Packet
 from memx_server.domain.feed.send_queue import Lane, SendQueue
 from memx_server.routes.api.decoding import explain, read_query
 from memx_server.routes.api.errors import error_body, error_headers
-from memx_server.routes.api.identity import identify
-from memx_server.routes.http.endpoint import HttpOperations, Receive, Scope, Send, send_json
+from memx_server.routes.api.gateway import Gateway
+from memx_server.routes.api.operation import Call
+from memx_server.routes.asgi import Receive, Scope, Send, send_json
+from memx_server.routes.http.endpoint import HttpOperations
 from memx_server.routes.streaming.cancellation import Cancellation
 from memx_server.routes.streaming.socket_writers import TaskWriter
 from memx_server.routes.streaming.stream import Stream, open_stream
 from memx_server.routes.streaming.subscribe_request import SubscribeRequest
-from memx_server.services import Services
 
 PATH = "/changes"
 
@@ -39,14 +41,15 @@ _LINE_END = re.compile(rb"\r\n|\r|\n")
 
 
 class EventsEndpoint:
-    """Streams events to who accepts them, and leaves all else to the operation.
+    """Streams events to clients that accept them, and leaves all else to the operation.
 
     Args:
+        gateway: The way in.
         plain: Answers requests for JSON.
     """
 
-    def __init__(self, services: Services, plain: HttpOperations) -> None:
-        self._services = services
+    def __init__(self, gateway: Gateway, plain: HttpOperations) -> None:
+        self._gateway = gateway
         self._plain = plain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,17 +57,22 @@ class EventsEndpoint:
         if scope["method"] != "GET" or not _wants_events(scope):
             await self._plain(scope, receive, send)
             return
-        events = EventStream(send, self._services.feed.settings.queue_bytes)
-        try:
-            call = await identify(scope, self._services)
+        services = self._gateway.services
+        events = EventStream(send, services.feed.settings.queue_bytes)
+
+        async def open_one(call: Call, _count: int) -> list[tuple[Call, Stream]]:
             request = read_events_request(scope)
-            lane = request.lane(events.outbox)
-            stream = await open_stream(call, request, lane, events.fail, oldest=True)
-        except ProtocolError as error:
-            await send_json(send, error.status, error_body(error), error_headers(error))
+            lane = request.lane(events.send_queue)
+            return [(call, await open_stream(call, request, lane, events.fail, oldest=True))]
+
+        identify = partial(self._gateway.identify_connection, scope)
+        (opened,) = await self._gateway.run(("subscribe",), identify, open_one)
+        if isinstance(opened, ProtocolError):
+            await send_json(send, opened.status, error_body(opened), error_headers(opened))
             return
+        call, stream = opened
         async with aclosing(stream):
-            with self._services.sessions.track(call.principal, events.end):
+            with services.sessions.track(call.principal, events.end):
                 await events.run(receive, stream)
 
 
@@ -76,7 +84,7 @@ class EventStream:
     """
 
     def __init__(self, send: Send, queue_bytes: int) -> None:
-        self.outbox = SendQueue(queue_bytes, self._wake)
+        self.send_queue = SendQueue(queue_bytes, self._wake)
         self._send = send
         self._writer: TaskWriter | None = None
         self._ending = Cancellation()
@@ -96,7 +104,7 @@ class EventStream:
         await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         await self._write(b"retry: %d\n\n" % _RETRY_MS)
         self._writer = TaskWriter(
-            self.outbox,
+            self.send_queue,
             self._send_packet,
             patience=PATIENCE,
             given_up=self._ending.cancel,

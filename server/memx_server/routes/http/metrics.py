@@ -25,8 +25,7 @@ from memx_server import __version__
 from memx_server.domain.counters import BOUNDS
 from memx_server.routes.api.errors import not_found
 from memx_server.routes.api.origin_checks import LOOPBACK, calls_by_name
-from memx_server.routes.http.endpoint import Scope
-from memx_server.routes.http.health import store_answers
+from memx_server.routes.asgi import Scope
 from memx_server.services import Services
 
 PATH = "/metrics"
@@ -50,7 +49,7 @@ async def metrics(request: Request) -> Response:
     """Tell what this process has done and holds; `MEMX_METRICS` says who may ask."""
     services: Services = request.app.state.services
     _check_reader(request.scope, services)
-    figures = _Figures(services, await store_answers(services))
+    figures = _Figures(services, await services.health.answers())
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
     registry = CollectorRegistry(auto_describe=False)
     registry.register(figures)
@@ -127,7 +126,7 @@ class _Figures(Collector):
         values = list(self._labels.values())
         requests = CounterMetricFamily(
             "memx_requests",
-            "Requests over HTTP and /ws, by operation and outcome: ok or the error's code.",
+            "Requests over every road, by operation and outcome: ok or the error's code.",
             labels=["operation", "outcome", *names],
         )
         for (operation, outcome), count in self._services.requests.by_outcome.items():

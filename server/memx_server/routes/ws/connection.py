@@ -1,4 +1,4 @@
-"""One WebSocket from handshake to close, with a bounded outbox."""
+"""One WebSocket from handshake to close, with a bounded send queue."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from memx_sdk.protocol.errors import ProtocolError
 from memx_server.domain.feed.messages import Packet
 from memx_server.domain.feed.send_queue import Lane, SendQueue
 from memx_server.routes.api.errors import error_body, error_headers
-from memx_server.routes.http.endpoint import Receive, Scope, Send
+from memx_server.routes.asgi import Receive, Scope, Send
 from memx_server.routes.streaming.cancellation import Cancellation
 from memx_server.routes.streaming.socket_writers import (
     SendPump,
@@ -47,7 +47,7 @@ class WebSocketConnection:
         self._writer: SocketWriter | None = None
         self._ending = Cancellation()
         self._goodbye: tuple[int, str] | None = None
-        self.outbox = SendQueue(queue_bytes, self._wake)
+        self.send_queue = SendQueue(queue_bytes, self._wake)
 
     async def requested(self) -> None:
         """Take the peer's request for a handshake."""
@@ -85,10 +85,10 @@ class WebSocketConnection:
         """Accept, and close at the end; ``close`` ends what runs inside."""
         await self._send({"type": "websocket.accept"})
         if self._wire is not None:
-            self._writer = WireWriter(self._wire, self.outbox, self._pump)
+            self._writer = WireWriter(self._wire, self.send_queue, self._pump)
         else:
             self._writer = TaskWriter(
-                self.outbox,
+                self.send_queue,
                 self._send_packet,
                 patience=PATIENCE,
                 given_up=lambda: self.close(1013, "the peer does not read"),

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 from memx_server.routes.api.errors import not_found
-from memx_server.routes.http.endpoint import Receive, Scope, Send
+from memx_server.routes.api.gateway import Gateway
+from memx_server.routes.asgi import Endpoint, Receive, Scope, Send
 from memx_server.routes.streaming.socket_writers import SendPump
 from memx_server.routes.ws import multiplexed, subscribe
 from memx_server.routes.ws.connection import WebSocketConnection
 from memx_server.routes.ws.multiplexed import SocketEndpoint
 from memx_server.routes.ws.subscribe import SubscribeEndpoint
-from memx_server.services import Services
-
-Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class WebSockets:
-    """Finds the endpoint of a path."""
+    """The endpoints by path.
 
-    def __init__(self, services: Services) -> None:
+    Args:
+        gateway: The way in.
+    """
+
+    def __init__(self, gateway: Gateway) -> None:
         pump = self._pump = SendPump()
-        self._exact: dict[str, Endpoint] = {multiplexed.PATH: SocketEndpoint(services, pump)}
-        self._below: dict[str, Endpoint] = {subscribe.PREFIX: SubscribeEndpoint(services, pump)}
+        self._exact: dict[str, Endpoint] = {multiplexed.PATH: SocketEndpoint(gateway, pump)}
+        self._below: dict[str, Endpoint] = {subscribe.PREFIX: SubscribeEndpoint(gateway, pump)}
 
     @property
     def paths(self) -> frozenset[str]:

@@ -1,9 +1,9 @@
-"""The frames of ``/ws``: requests read, answers written."""
+"""The frames of ``/ws``: reading requests, writing responses."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -12,7 +12,7 @@ from memx_sdk.protocol.errors import ProtocolError
 from memx_server.domain.values import check_exact
 from memx_server.routes.api.decoding import explain
 from memx_server.routes.api.errors import error_body
-from memx_server.routes.api.operation import Operation
+from memx_server.routes.api.operation import Call, Operation
 from memx_server.routes.api.operations import OPERATIONS
 from memx_server.routes.streaming.subscribe_request import SubscribeRequest
 
@@ -20,11 +20,11 @@ Id = int | Annotated[str, Meta(max_length=64)]
 
 
 class Frame(msgspec.Struct, kw_only=True):
-    """What every frame of a client holds.
+    """The members that every frame of a client has.
 
     Attributes:
-        id: Comes back in the answer.
-        op: What to do.
+        id: The client's name of the request; the response carries it.
+        op: The name of an operation, or of a control of the socket.
     """
 
     id: Id
@@ -32,13 +32,13 @@ class Frame(msgspec.Struct, kw_only=True):
 
 
 class UnsubscribeRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Hear no more of a subscription."""
+    """End a subscription."""
 
     sub: int
 
 
 class PingRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Ask for a sign of life."""
+    """Request a response and nothing else: a sign of life."""
 
 
 BY_NAME: dict[str, Operation] = {operation.name: operation for operation in OPERATIONS}
@@ -48,12 +48,27 @@ CONTROLS: dict[str, type[msgspec.Struct]] = {
     "ping": PingRequest,
 }
 
+_WITH_OK = {
+    each.name for each in OPERATIONS if "ok" in getattr(each.answer, "__struct_fields__", ())
+}
+"""Operations whose response has a member ``ok`` of its own."""
+
+
+class SocketRequest(NamedTuple):
+    """A request for an operation that came over a socket."""
+
+    id: Id
+    operation: Operation
+    call: Call
+    request: Any
+
+
 _encode = msgspec.json.Encoder().encode
 _read_head = msgspec.json.Decoder(Frame).decode
 
 
 def _decoder(request: type[msgspec.Struct], *, writes: bool = False) -> Callable[[bytes], Any]:
-    """Make what reads a frame as ``request`` with the frame's own members beside."""
+    """Make the decoder of a frame: ``request``, with the frame's own members beside."""
     members: list[Any] = [("id", Id), ("op", str)]
     if writes:
         members.append(("idempotency_key", str | None, None))
@@ -70,7 +85,7 @@ _decoders: dict[str, Callable[[bytes], Any]] = {
 
 
 def read_head(text: bytes) -> Frame:
-    """Read which request a frame is.
+    """Read the envelope of a frame: its ``id`` and ``op``.
 
     Raises:
         ProtocolError: ``invalid_json``, or ``invalid_request`` with the ``field`` at fault.
@@ -106,27 +121,30 @@ def read_request(head: Frame, text: bytes) -> Any:
 
 
 def without_envelope(request: msgspec.Struct) -> msgspec.Struct:
-    """Return the request alone: sent again under another ``id``, or over HTTP, it is the same."""
+    """Return the request alone.
+
+    An idempotency key stands for the request whatever its ``id``, and over HTTP too.
+    """
     kind: type[msgspec.Struct] = type(request).__bases__[0]
     return kind(**{name: getattr(request, name) for name in kind.__struct_fields__})
 
 
-def answer(id: Id, operation: Operation, text: bytes) -> bytes:
-    """Write the frame that answers request ``id``; ``text`` is the operation's answer."""
+def response(id: Id, operation: Operation, text: bytes) -> bytes:
+    """Write the frame of a response; ``text`` is the operation's JSON."""
     prefix = b'{"id":%b,' % _encode(id)
     if operation.member is not None:
         return b'%b"ok":true,"%b":%b}' % (prefix, operation.member.encode(), text)
-    if text.startswith(b'{"ok":true'):
+    if operation.name in _WITH_OK:
         return prefix + text[1:]
     return b'%b"ok":true,%b' % (prefix, text[1:])
 
 
-def plain_answer(id: Id, **members: Any) -> bytes:
-    """Write the frame that answers a request that is about the socket itself."""
+def control_response(id: Id, **members: Any) -> bytes:
+    """Write the frame of a response to a control of the socket."""
     return _encode({"id": id, "ok": True, **members})
 
 
-def error_answer(id: Id | None, error: ProtocolError) -> bytes:
+def error_response(id: Id | None, error: ProtocolError) -> bytes:
     """Write the frame that refuses request ``id`` (None: a frame in which none could be read)."""
     return b'{"id":%b,"ok":false,%b' % (_encode(id), error_body(error)[1:])
 

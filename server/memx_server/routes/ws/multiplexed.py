@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from time import perf_counter
 from typing import Any
 
 import msgspec
@@ -18,18 +17,17 @@ from memx_server.domain.feed.messages import Event, Packet
 from memx_server.domain.feed.send_queue import Lane
 from memx_server.domain.requests import ChangesRequest
 from memx_server.routes.api.credentials import read_idempotency_key
-from memx_server.routes.api.errors import unexpected
-from memx_server.routes.api.identity import identify
+from memx_server.routes.api.gateway import Gateway
 from memx_server.routes.api.operation import Call, Operation
-from memx_server.routes.http.endpoint import Receive, Scope, Send
+from memx_server.routes.asgi import Receive, Scope, Send
 from memx_server.routes.streaming.socket_writers import SendPump
 from memx_server.routes.streaming.stream import Stream, open_stream
 from memx_server.routes.streaming.subscribe_request import SubscribeRequest
 from memx_server.routes.ws import frames
 from memx_server.routes.ws.connection import WebSocketConnection
+from memx_server.routes.ws.frames import SocketRequest
 from memx_server.routes.ws.read_batches import ReadBatch
-from memx_server.routes.ws.write_pipeline import SocketWrite, WritePipeline, run_together, straight
-from memx_server.services import Services
+from memx_server.routes.ws.write_pipeline import WritePipeline, overlap_of
 
 PATH = "/ws"
 
@@ -37,34 +35,45 @@ IN_FLIGHT = 192
 """Requests of one socket that are worked on at the same time; more wait unread."""
 
 READS_SIDE_BY_SIDE = 48
-"""Of these, reads that are each a question to the store of their own: what many large answers hold
-outgrows the processor's cache, and the store has enough to do with so many."""
+"""Of these, reads that each ask the store by themselves: what many large responses hold outgrows the
+processor's cache, and the store has enough to do with so many."""
 
 _PACKET_BYTES = 32 * 1024
-"""Up to this length answers that are ready together are queued as one."""
+"""Up to this length responses that are ready together are queued as one."""
 
 _NOWHERE = Position("", 0)
 
+_STORE_FAILED = frozenset({"unavailable", "internal"})
+"""Errors after which the store may have to be prepared anew."""
+
+_UNKNOWN = "unknown"
+"""Stands in the counters for the operation of a frame that names none."""
+
 
 class SocketEndpoint:
-    """Serves multiplexed sockets."""
+    """Serves multiplexed sockets.
 
-    def __init__(self, services: Services, pump: SendPump) -> None:
-        self._services = services
+    Args:
+        gateway: The way in.
+        pump: Writes to the sockets of the process.
+    """
+
+    def __init__(self, gateway: Gateway, pump: SendPump) -> None:
+        self._gateway = gateway
         self._pump = pump
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one socket from handshake to close."""
-        services = self._services
+        services = self._gateway.services
         limit = services.feed.settings.queue_bytes
         connection = WebSocketConnection(scope, receive, send, self._pump, limit)
         await connection.requested()
-        try:
-            call = await identify(scope, services)
-        except ProtocolError as error:
-            await connection.refuse(error)
+        identify = partial(self._gateway.identify_connection, scope)
+        (call,) = await self._gateway.run(("connect",), identify, _admit_only)
+        if isinstance(call, ProtocolError):
+            await connection.refuse(call)
             return
-        session = MultiplexedSocket(connection, call)
+        session = MultiplexedSocket(connection, call, self._gateway)
         try:
             with services.sessions.track(call.principal, connection.close):
                 async with connection.serving():
@@ -73,35 +82,46 @@ class SocketEndpoint:
             await session.close()
 
 
+async def _admit_only(call: Call, _count: int) -> tuple[Call]:
+    """The work of a handshake: nothing, once the caller is let in."""
+    return (call,)
+
+
 class MultiplexedSocket:
     """One multiplexed socket: its requests in flight and its subscriptions.
 
-    Reads run side by side and are answered as they end; writes happen in the order in which they
-    were sent.
+    Reads run side by side and are answered as they end; writes take effect in the order in which they were sent.
+
+    Args:
+        connection: The socket.
+        call: The caller that the handshake named.
+        gateway: The way in.
     """
 
-    def __init__(self, connection: WebSocketConnection, call: Call) -> None:
+    def __init__(self, connection: WebSocketConnection, call: Call, gateway: Gateway) -> None:
         self._connection = connection
         self._call = call
-        self._answers = Lane(connection.outbox, urgent=True)
+        self._gateway = gateway
+        self._responses = Lane(connection.send_queue, urgent=True)
+        # Counts requests from the frame to the response. It bounds what one peer makes the server hold.
         self._in_flight = asyncio.Semaphore(IN_FLIGHT)
         self._side_by_side = asyncio.Semaphore(READS_SIDE_BY_SIDE)
-        schemas = call.services.schemas
-        self._writes = WritePipeline(self._write, straight, partial(schemas.cached, call.space))
-        self._gathered = ReadBatch(call, self._send_all, self._release)
+        schemas = partial(gateway.services.schemas.cached, call.space)
+        self._writes = WritePipeline(self._write, overlap_of, schemas)
+        self._write_turn = asyncio.Lock()
+        self._read_batch = ReadBatch(self._read_together)
         self._reads: set[asyncio.Task[Any]] = set()
         self._numbers = itertools.count(1)
         self._streams: dict[int, Stream] = {}
-        self._body_limit = call.services.settings.limits.body_bytes
+        self._body_limit = gateway.services.settings.limits.body_bytes
 
     async def run(self) -> None:
         """Serve until the peer leaves."""
-        self._send(self._hello())
+        self._send([self._hello()])
         async for text in self._connection.frames():
-            data = text.encode() if isinstance(text, str) else text
-            await self._take(data)
-            # A peer that does not read its answers is not read either.
-            await self._connection.outbox.drain()
+            await self._take(text.encode() if isinstance(text, str) else text)
+            # A peer that does not read its responses is not read either.
+            await self._connection.send_queue.drain()
 
     async def close(self) -> None:
         """End what the socket has begun; writes run to their end, since they may have happened."""
@@ -113,26 +133,28 @@ class MultiplexedSocket:
         self._streams.clear()
 
     async def _take(self, text: bytes) -> None:
-        id: frames.Id | None = None
+        """Read a frame, and begin what it requests."""
+        head: frames.Frame | None = None
         try:
             self._check_size(text)
             head = frames.read_head(text)
-            id = head.id
             request = frames.read_request(head, text)
             operation = frames.BY_NAME.get(head.op)
             if operation is not None:
-                await self._in_flight.acquire()
-                self._begin(id, operation, request)
-            elif isinstance(request, SubscribeRequest):
-                await self._subscribe(id, request)
-            elif head.op == "unsubscribe":
-                await self._unsubscribe(id, request.sub)
-            else:
-                self._send(frames.plain_answer(id))
-        except ProtocolError as error:
-            self._send(frames.error_answer(id, error))
-        except Exception as error:  # noqa: BLE001 - one bad request must not cost the others
-            self._send(frames.error_answer(id, unexpected(error)))
+                write_or_read = self._socket_request(head.id, operation, request)
+        except Exception as error:  # noqa: BLE001 - the gateway tells errors apart, and logs what nobody expected
+            await self._refuse(head, error)
+            return
+        if operation is not None:
+            # Frames are read one by one, so this holds up the peer and nobody else.
+            await self._in_flight.acquire()
+            self._begin(write_or_read)
+        elif isinstance(request, SubscribeRequest):
+            await self._subscribe(head.id, request)
+        elif head.op == "unsubscribe":
+            await self._control(head, partial(self._unsubscribe, head.id, request.sub))
+        else:
+            await self._control(head, partial(self._ping, head.id))
 
     def _check_size(self, text: bytes) -> None:
         if len(text) > self._body_limit:
@@ -143,90 +165,130 @@ class MultiplexedSocket:
                 limit="body_bytes",
             )
 
-    def _call_of(self, request: Any) -> Call:
+    def _socket_request(self, id: frames.Id, operation: Operation, request: Any) -> SocketRequest:
+        """Put a request together with its caller, and its idempotency key where it has one."""
         key: str | None = getattr(request, "idempotency_key", None)
         call = self._call
         if key is None:
-            return call
-        return Call(
-            call.principal, call.agent, read_idempotency_key(key.encode()), services=call.services
-        )
+            return SocketRequest(id, operation, call, request)
+        named = read_idempotency_key(key.encode())
+        call = Call(call.principal, call.agent, named, services=call.services)
+        return SocketRequest(id, operation, call, frames.without_envelope(request))
 
-    def _begin(self, id: frames.Id, operation: Operation, request: Any) -> None:
-        if self._call.services.rates is None and self._gathered.takes(request):
-            self._keep(self._gathered.add(id, request.key))
+    # Operations
+
+    def _begin(self, request: SocketRequest) -> None:
+        if request.operation.writes:
+            self._writes.add(request)
             return
-        try:
-            call = self._call_of(request)
-        except ProtocolError:
-            self._release()
-            raise
-        if call.idempotency_key is not None:
-            request = frames.without_envelope(request)
-        asked = SocketWrite(id, operation, call, request)
-        if operation.writes:
-            self._writes.add(asked)
+        if self._read_batch.takes(request.request):
+            task = self._read_batch.add(request)
         else:
-            self._keep(asyncio.create_task(self._read(asked)))
-
-    def _keep(self, task: asyncio.Task[Any] | None) -> None:
+            task = asyncio.create_task(self._read(request))
         if task is not None:
             self._reads.add(task)
             task.add_done_callback(self._reads.discard)
 
-    def _release(self, count: int = 1) -> None:
-        for _ in range(count):
-            self._in_flight.release()
-
-    async def _read(self, asked: SocketWrite) -> None:
-        if isinstance(asked.request, ChangesRequest) and asked.request.wait:
-            await self._answered(*asked)  # it holds nothing while it waits, perhaps for long
+    async def _read(self, read: SocketRequest) -> None:
+        if isinstance(read.request, ChangesRequest) and read.request.wait:
+            await self._respond(
+                [read], _run_alone
+            )  # it holds nothing while it waits, perhaps for long
             return
         async with self._side_by_side:
-            await self._answered(*asked)
+            await self._respond([read], _run_alone)
 
-    async def _write(self, asked: Sequence[SocketWrite]) -> bool:
-        """Run writes and answer them; tell whether the store answered."""
-        if len(asked) == 1:
-            return await self._answered(*asked[0])
+    async def _read_together(self, reads: Sequence[SocketRequest]) -> None:
+        await self._respond(reads, _run_reads)
+
+    async def _write(self, writes: Sequence[SocketRequest]) -> bool:
+        """Run the writes of a batch and answer them; tell whether the store answered."""
+        work = _run_alone if len(writes) == 1 else _run_writes
+        errors = await self._respond(writes, work, self._write_turn)
+        return _STORE_FAILED.isdisjoint(errors)
+
+    async def _respond(
+        self,
+        requests: Sequence[SocketRequest],
+        work: Callable[[Sequence[SocketRequest]], Awaitable[Sequence[bytes | ProtocolError]]],
+        turn: asyncio.Lock | None = None,
+    ) -> set[str]:
+        """Run requests by ``work`` and queue their responses; return the codes of the errors among them."""
+        names = [each.operation.name for each in requests]
+
+        async def run_admitted(_: Call, count: int) -> Sequence[bytes | ProtocolError]:
+            return await work(requests[:count])
+
         try:
-            return await run_together(asked, self._send_all)
+            results = await self._gateway.run(names, self._identify, run_admitted, turn=turn)
         finally:
-            self._release(len(asked))
+            for _ in requests:
+                self._in_flight.release()
+        errors: set[str] = set()
+        texts = []
+        for request, result in zip(requests, results, strict=True):
+            if isinstance(result, ProtocolError):
+                errors.add(result.code)
+                texts.append(frames.error_response(request.id, result))
+            else:
+                texts.append(frames.response(request.id, request.operation, result))
+        self._send(texts)
+        return errors
 
-    async def _answered(
-        self, id: frames.Id, operation: Operation, call: Call, request: msgspec.Struct
-    ) -> bool:
-        """Run a request and answer it; tell whether the store answered."""
-        begun, outcome = perf_counter(), "client_gone"
-        call.services.presence.seen(call)
-        try:
-            await self._admit()
-            answer = await operation.run(call, request)
-        except ProtocolError as error:
-            outcome = error.code
-            self._send(frames.error_answer(id, error))
-            return error.code != "unavailable"
-        except Exception as error:  # noqa: BLE001 - nobody else is there to turn it into an answer
-            outcome = "internal"
-            self._send(frames.error_answer(id, unexpected(error)))
-            return False
-        else:
-            outcome = "ok"
-            self._send(frames.answer(id, operation, answer))
-            return True
-        finally:
-            self._release()
-            call.services.requests.count(operation.name, outcome, perf_counter() - begun)
+    async def _identify(self) -> Call:
+        """The caller of every frame is that of the handshake; one whose API key is revoked loses the socket."""
+        return self._call
 
-    async def _admit(self) -> None:
-        rates = self._call.services.rates
-        if rates is not None:
-            await rates.admit(self._call.principal)
+    # Controls of the socket
+
+    async def _refuse(self, head: frames.Frame | None, error: Exception) -> None:
+        """Answer a malformed frame; it counts like every other request."""
+
+        async def fail(_: Call, _count: int) -> Sequence[bytes]:
+            raise error
+
+        known = head is not None and (head.op in frames.BY_NAME or head.op in frames.CONTROLS)
+        name = head.op if head is not None and known else _UNKNOWN
+        (result,) = await self._gateway.run((name,), self._identify, fail)
+        if isinstance(result, ProtocolError):
+            self._send([frames.error_response(None if head is None else head.id, result)])
+
+    async def _control(self, head: frames.Frame, work: Callable[[], Awaitable[bytes]]) -> None:
+        async def run_admitted(_: Call, _count: int) -> Sequence[bytes]:
+            return [await work()]
+
+        (result,) = await self._gateway.run((head.op,), self._identify, run_admitted)
+        if isinstance(result, ProtocolError):
+            result = frames.error_response(head.id, result)
+        self._send([result])
+
+    async def _ping(self, id: frames.Id) -> bytes:
+        return frames.control_response(id)
+
+    async def _unsubscribe(self, id: frames.Id, number: int) -> bytes:
+        stream = self._streams.pop(number, None)
+        if stream is None:
+            raise ProtocolError(
+                "not_found", f"this socket has no subscription {number}", field="sub"
+            )
+        await stream.aclose()
+        return frames.control_response(id, sub=number)
 
     async def _subscribe(self, id: frames.Id, request: SubscribeRequest) -> None:
-        await self._admit()
-        limit = self._call.services.settings.limits.subscriptions
+        async def open_one(_: Call, _count: int) -> Sequence[tuple[int, Stream]]:
+            return [await self._open(request)]
+
+        (opened,) = await self._gateway.run(("subscribe",), self._identify, open_one)
+        if isinstance(opened, ProtocolError):
+            self._send([frames.error_response(id, opened)])
+            return
+        number, stream = opened
+        # The response goes first: it tells the client the number that the events carry.
+        self._send([frames.control_response(id, sub=number)])
+        stream.start()
+
+    async def _open(self, request: SubscribeRequest) -> tuple[int, Stream]:
+        limit = self._gateway.services.settings.limits.subscriptions
         if len(self._streams) >= limit:
             raise ProtocolError(
                 "quota_exceeded",
@@ -235,36 +297,24 @@ class MultiplexedSocket:
                 limit="subscriptions",
             )
         number = next(self._numbers)
-        lane = request.lane(self._connection.outbox, b'{"sub":%d,' % number)
-        failed = partial(self._failed, number, lane)
+        lane = request.lane(self._connection.send_queue, b'{"sub":%d,' % number)
+        failed = partial(self._end_subscription, lane)
         stream = self._streams[number] = await open_stream(self._call, request, lane, failed)
-        self._send(frames.plain_answer(id, sub=number))
-        stream.start()
+        return number, stream
 
-    async def _unsubscribe(self, id: frames.Id, number: int) -> None:
-        stream = self._streams.pop(number, None)
-        if stream is None:
-            raise ProtocolError(
-                "not_found", f"this socket has no subscription {number}", field="sub"
-            )
-        await stream.aclose()
-        self._send(frames.plain_answer(id, sub=number))
-
-    def _failed(self, number: int, lane: Lane, error: ProtocolError) -> None:
-        """A subscription cannot go on; its number stays taken until the client lets go of it."""
+    def _end_subscription(self, lane: Lane, error: ProtocolError) -> None:
+        """Say that a subscription cannot go on; its number stays taken until the client unsubscribes."""
         event = Event("end", frames.end_of(error))
         lane.put(Packet([event], _NOWHERE, _NOWHERE))
 
-    def _send(self, text: bytes) -> None:
-        self._send_all([text])
-
-    def _send_all(self, texts: Sequence[bytes]) -> None:
+    def _send(self, texts: Sequence[bytes]) -> None:
+        """Queue responses."""
         events = [Event("answer", text) for text in texts]
         if sum(map(len, texts)) > _PACKET_BYTES:
             for event in events:
-                self._answers.put(Packet([event], _NOWHERE, _NOWHERE))
+                self._responses.put(Packet([event], _NOWHERE, _NOWHERE))
         else:
-            self._answers.put(Packet(events, _NOWHERE, _NOWHERE))
+            self._responses.put(Packet(events, _NOWHERE, _NOWHERE))
 
     def _hello(self) -> bytes:
         principal = self._call.principal
@@ -275,6 +325,21 @@ class MultiplexedSocket:
                 "principal": principal.name,
                 "agent": self._call.agent,
                 "space": principal.space,
-                "limits": self._call.services.settings.limits.as_dict(),
+                "limits": self._gateway.services.settings.limits.as_dict(),
             }
         )
+
+
+async def _run_alone(requests: Sequence[SocketRequest]) -> Sequence[bytes]:
+    (request,) = requests
+    return [await request.operation.run(request.call, request.request)]
+
+
+async def _run_reads(reads: Sequence[SocketRequest]) -> Sequence[bytes | ProtocolError]:
+    call = reads[0].call
+    return await call.memory.get_each(call, [each.request.key for each in reads])
+
+
+async def _run_writes(writes: Sequence[SocketRequest]) -> Sequence[bytes | ProtocolError]:
+    memory = writes[0].call.memory
+    return await memory.write_each([(each.call, each.request) for each in writes])

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import aclosing
+from functools import partial
 from urllib.parse import unquote_to_bytes
 
 import msgspec
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.routes.api.decoding import explain, read_query
-from memx_server.routes.api.identity import identify
+from memx_server.routes.api.gateway import Gateway
 from memx_server.routes.api.operation import Call
-from memx_server.routes.http.endpoint import Receive, Scope, Send
+from memx_server.routes.asgi import Receive, Scope, Send
 from memx_server.routes.streaming.socket_writers import SendPump
-from memx_server.routes.streaming.stream import open_stream
+from memx_server.routes.streaming.stream import Stream, open_stream
 from memx_server.routes.streaming.subscribe_request import SubscribeRequest
 from memx_server.routes.ws.connection import WebSocketConnection
-from memx_server.services import Services
 
 PREFIX = "/subscribe/"
 
@@ -26,37 +25,44 @@ _EXTENSIONS = frozenset({"since", "snapshot", "conflate"})
 
 
 class SubscribeEndpoint:
-    """Serves sockets of one subscription each."""
+    """Serves sockets of one subscription each.
 
-    def __init__(self, services: Services, pump: SendPump) -> None:
-        self._services = services
+    Args:
+        gateway: The way in.
+        pump: Writes to the sockets of the process.
+    """
+
+    def __init__(self, gateway: Gateway, pump: SendPump) -> None:
+        self._gateway = gateway
         self._pump = pump
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one socket from handshake to close."""
-        feed = self._services.feed
+        feed = self._gateway.services.feed
         connection = WebSocketConnection(
             scope, receive, send, self._pump, feed.settings.queue_bytes
         )
         await connection.requested()
-        try:
-            call = await identify(scope, self._services)
-            request, controls = read_subscribe_query(scope)
-            stream = await open_stream(
-                call, request, request.lane(connection.outbox), connection.fail, controls=controls
-            )
-        except ProtocolError as error:
-            await connection.refuse(error)
-            return
-        async with aclosing(stream):
-            await self._serve(connection, call, stream.start)
 
-    async def _serve(
-        self, connection: WebSocketConnection, call: Call, start: Callable[[], None]
-    ) -> None:
-        with self._services.sessions.track(call.principal, connection.close):
+        async def open_one(call: Call, _count: int) -> list[tuple[Call, Stream]]:
+            request, controls = read_subscribe_query(scope)
+            lane = request.lane(connection.send_queue)
+            stream = await open_stream(call, request, lane, connection.fail, controls=controls)
+            return [(call, stream)]
+
+        identify = partial(self._gateway.identify_connection, scope)
+        (opened,) = await self._gateway.run(("subscribe",), identify, open_one)
+        if isinstance(opened, ProtocolError):
+            await connection.refuse(opened)
+            return
+        call, stream = opened
+        async with aclosing(stream):
+            await self._serve(connection, call, stream)
+
+    async def _serve(self, connection: WebSocketConnection, call: Call, stream: Stream) -> None:
+        with self._gateway.services.sessions.track(call.principal, connection.close):
             async with connection.serving():
-                start()
+                stream.start()
                 async for _ in connection.frames():
                     pass  # the original takes frames and ignores them
 

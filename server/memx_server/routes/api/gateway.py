@@ -1,0 +1,161 @@
+"""The one way in: identification, rate limit, presence, errors and counters of every request.
+
+A request may come over HTTP, alone over ``WS /ws``, in a batch of reads or writes of ``WS /ws``, or it may open a
+subscription or a connection. All of them pass ``Gateway.run``, so that a rule that is added there holds on every road.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from time import perf_counter
+from typing import TypeVar
+
+from memx_sdk.protocol.errors import ProtocolError
+from memx_server.domain.access import Principal
+from memx_server.routes.api.credentials import RequestCredentials, read_headers
+from memx_server.routes.api.errors import unexpected
+from memx_server.routes.api.operation import Call
+from memx_server.routes.api.origin_checks import check_origin
+from memx_server.routes.api.tickets import take_ticket
+from memx_server.routes.asgi import Scope
+from memx_server.services import Services
+
+T = TypeVar("T")
+
+Identify = Callable[[], Awaitable[Call]]
+Work = Callable[[Call, int], Awaitable[Sequence[T | ProtocolError]]]
+
+_RELEASING = frozenset({"unsubscribe"})
+"""What only gives back what the server holds. No rate limit refuses it: the client would go on to be sent events."""
+
+
+class Gateway:
+    """Lets requests in, runs them, and turns what goes wrong into the error of each.
+
+    Args:
+        services: The parts of the server.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+
+    async def run(
+        self,
+        operations: Sequence[str],
+        identify: Identify,
+        work: Work[T],
+        *,
+        turn: asyncio.Lock | None = None,
+    ) -> list[T | ProtocolError]:
+        """Run requests of one caller that came together; most often it is one.
+
+        The steps are those of every road: identify the caller, count the requests against the rate limit, note the
+        caller's presence, do the work, turn an exception into an error, count the outcomes.
+
+        Args:
+            operations: The name of each request's operation, for the counters.
+            identify: Returns the caller, or raises the ``ProtocolError`` that refuses all of the requests.
+            work: Runs the first so many of the requests and returns the result or the error of each.
+                What it raises becomes the error of each.
+            turn: Held while the rate limit is asked. Batches that share one reach ``work`` in the order in which
+                they came, also where the rate limit is asked in the store.
+
+        Returns:
+            The result or the error of each request, in order.
+
+        Raises:
+            BaseException: What is no ``Exception``: the client left, or the server ends.
+        """
+        begun = perf_counter()
+        results: list[T | ProtocolError] | None = None
+        try:
+            call = await identify()
+            admitted, refusal = len(operations), None
+            if operations[0] not in _RELEASING:
+                admitted, refusal = await self._admit(call.principal, len(operations), turn)
+            # Between admission and the first await of `work` no other task runs: this keeps the order of `turn`.
+            self.services.presence.seen(call)
+            results = [*await work(call, admitted)] if admitted else []
+            if refusal is not None:
+                results += [refusal] * (len(operations) - admitted)
+        except ProtocolError as error:
+            results = [error] * len(operations)
+        except Exception as error:  # noqa: BLE001 - nobody else is there to turn it into an answer
+            results = [unexpected(error)] * len(operations)
+        finally:
+            self._count(operations, results, perf_counter() - begun)
+        return results
+
+    async def identify(self, scope: Scope, presented: RequestCredentials) -> Call:
+        """Return the caller that the headers of a request name.
+
+        Args:
+            scope: The request.
+            presented: What its headers say.
+
+        Raises:
+            ProtocolError: As ``Authenticator.authenticate``.
+        """
+        services = self.services
+        principal = await services.authenticator.authenticate(presented.credential)
+        return Call(principal, presented.agent, presented.idempotency_key, services=services)
+
+    async def identify_connection(self, scope: Scope) -> Call:
+        """Return the caller that opens a WebSocket or an event stream, named by its headers or by a ticket.
+
+        Args:
+            scope: The handshake or request; a ticket is taken out of its query, so that nothing behind sees or logs it.
+
+        Raises:
+            ProtocolError: As ``identify``; ``invalid_request`` for a malformed agent; ``forbidden`` for a page
+                that may not connect, or a ticket that opens nothing.
+        """
+        services = self.services
+        settings = services.settings
+        check_origin(scope, settings.allowed_hosts, settings.allowed_origins)
+        ticket = take_ticket(scope)
+        presented = read_headers(scope["headers"])
+        if ticket is None or presented.credential is not None:
+            call = await self.identify(scope, presented)
+            return Call(call.principal, call.agent, services=services)
+        principal, agent = await self._redeem(ticket)
+        return Call(principal, presented.agent or agent, services=services)
+
+    async def _redeem(self, ticket: str) -> tuple[Principal, str | None]:
+        services = self.services
+        holder = await services.tickets.redeem(ticket)
+        principal = (
+            None if holder is None else await services.authenticator.current(holder.credential)
+        )
+        if holder is None or principal is None:
+            raise ProtocolError(
+                "forbidden",
+                "this ticket was used or has expired; get a new one with POST /ticket",
+            )
+        return principal, holder.agent
+
+    async def _admit(
+        self, principal: Principal, count: int, turn: asyncio.Lock | None
+    ) -> tuple[int, ProtocolError | None]:
+        rates = self.services.rates
+        if rates is None:
+            return count, None
+        if turn is None:
+            return await rates.admit(principal, count)
+        # The store may answer a later question first. The lock is fair (first come, first served), and it is
+        # released in the step in which `run` goes on to the work.
+        async with turn:
+            return await rates.admit(principal, count)
+
+    def _count(
+        self, operations: Sequence[str], results: Sequence[object] | None, seconds: float
+    ) -> None:
+        count = self.services.requests.count
+        if results is None:
+            outcomes = ["client_gone"] * len(operations)
+        else:
+            outcomes = [each.code if isinstance(each, ProtocolError) else "ok" for each in results]
+        for (name, outcome), number in Counter(zip(operations, outcomes, strict=True)).items():
+            count(name, outcome, seconds, number)

@@ -1,0 +1,35 @@
+"""The types of ASGI, and the whole JSON response."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+Headers = list[tuple[bytes, bytes]]
+
+_JSON = (b"content-type", b"application/json")
+
+
+async def send_json(send: Send, status: int, body: bytes, headers: Headers | None = None) -> None:
+    """Send a whole JSON response over HTTP.
+
+    Args:
+        send: The ASGI callable of the request.
+        status: The HTTP status.
+        body: JSON text.
+        headers: Further headers.
+    """
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [_JSON, (b"content-length", b"%d" % len(body)), *(headers or ())],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})

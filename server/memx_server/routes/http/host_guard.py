@@ -1,0 +1,35 @@
+"""The guard that answers only requests which call this server by one of its names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from memx_sdk.protocol.errors import ProtocolError
+from memx_server.routes.api.errors import error_body
+from memx_server.routes.api.origin_checks import check_host
+from memx_server.routes.asgi import Endpoint, Receive, Scope, Send, send_json
+
+
+class HostGuard:
+    """Answers only who calls this server by one of its names, whatever is asked.
+
+    The API key of a developer's server is known to everybody; this keeps the pages that they visit from using it.
+
+    Args:
+        app: What answers those.
+        hosts: The server's names; ``*`` for any.
+    """
+
+    def __init__(self, app: Endpoint, hosts: Sequence[str]) -> None:
+        self._app = app
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or refuse."""
+        try:
+            if scope["type"] == "http":  # a WebSocket of a page names its origin, which is checked
+                check_host(scope, self._hosts)
+        except ProtocolError as error:
+            await send_json(send, error.status, error_body(error))
+            return
+        await self._app(scope, receive, send)
