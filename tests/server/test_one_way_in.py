@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ import httpx
 import memx_server.routes
 import pytest
 import websockets
-from memx_server.domain.caller import Caller
+from memx_server.domain.access import Principal
+from memx_server.routes.api.gateway import HANDSHAKE
 from memx_server.routes.ws.frames import BY_NAME, CONTROLS
 from memx_server.settings import RateLimit, Settings
 from memx_server.storage.base import StoreUnavailable
@@ -60,7 +62,9 @@ async def test_an_unknown_key_and_none_are_refused(served: Served, road: Road) -
     assert await road.ask(served.url, {}, 1) == ["unauthenticated"]
 
 
-@EVERY_ROAD
+@pytest.mark.parametrize(
+    "road", [each for each in ROADS if each.operation != HANDSHAKE], ids=lambda road: road.name
+)
 async def test_the_caller_is_present(served: Served, road: Road) -> None:
     key = served.fresh_key(agent="ann")
     await road.ask(served.url, {**headers(key), "x-memx-agent": "walker"}, 1)
@@ -81,15 +85,16 @@ async def test_it_is_counted(served: Served, road: Road) -> None:
 async def test_what_nobody_expected_becomes_an_error_with_an_id(
     served: Served, road: Road, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    presence = served.app.services.presence
-    note = presence.seen
+    admitted = itertools.count()
 
-    def fail(caller: Caller) -> None:
-        if caller.agent != "healthy":
-            raise RuntimeError("planted fault")
-        note(caller)
+    class BrokenLimit:
+        async def admit(self, _: Principal, count: int) -> tuple[int, None]:
+            """Let a handshake pass, so that the frames behind it meet the fault."""
+            if next(admitted) >= road.handshakes:
+                raise RuntimeError("planted fault")
+            return count, None
 
-    monkeypatch.setattr(presence, "seen", fail)
+    monkeypatch.setattr(served.app.services, "rates", BrokenLimit())
     codes = await road.ask(served.url, headers(served.fresh_key()), 1)
     assert codes == ["internal"]
     assert "planted fault" in caplog.text
@@ -117,7 +122,7 @@ def test_the_roads_are_all_that_there_are(served: Served) -> None:
         "EventsEndpoint",
     }
     assert set(CONTROLS) == {"subscribe", "unsubscribe", "ping"}
-    assert set(BY_NAME) >= {road.operation for road in ROADS} - {*CONTROLS, "connect", "unknown"}
+    assert set(BY_NAME) >= {road.operation for road in ROADS} - {*CONTROLS, HANDSHAKE, "unknown"}
 
 
 def test_only_the_gateway_knows_the_rules() -> None:

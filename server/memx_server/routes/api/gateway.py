@@ -27,6 +27,15 @@ T = TypeVar("T")
 Identify = Callable[[], Awaitable[Call]]
 Work = Callable[[Call, int], Awaitable[Sequence[T | ProtocolError]]]
 
+HANDSHAKE = "connect"
+"""Opens a socket that subscribes to nothing yet."""
+SUBSCRIBE = "subscribe"
+"""Opens a subscription, over whichever road."""
+
+_NO_ACTIVITY = frozenset({HANDSHAKE, SUBSCRIBE})
+"""What does not make its caller present: nobody is at work by a handshake alone, and a subscription does so as it
+begins, together with what its caller listens to."""
+
 _RELEASING = frozenset({"unsubscribe"})
 """What only gives back what the server holds. No rate limit refuses it: the client would go on to be sent events."""
 
@@ -52,7 +61,7 @@ class Gateway:
         """Run requests of one caller that came together; most often it is one.
 
         The steps are those of every road: identify the caller, count the requests against the rate limit, note the
-        caller's presence, do the work, turn an exception into an error, count the outcomes.
+        caller as present, do the work, turn an exception into an error, count the outcomes.
 
         Args:
             operations: The name of each request's operation, for the counters.
@@ -76,7 +85,8 @@ class Gateway:
             if operations[0] not in _RELEASING:
                 admitted, refusal = await self._admit(call.principal, len(operations), turn)
             # Between admission and the first await of `work` no other task runs: this keeps the order of `turn`.
-            self.services.presence.seen(call)
+            if operations[0] not in _NO_ACTIVITY:
+                self.services.presence.seen(call)
             results = [*await work(call, admitted)] if admitted else []
             if refusal is not None:
                 results += [refusal] * (len(operations) - admitted)

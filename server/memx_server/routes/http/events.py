@@ -14,7 +14,7 @@ from memx_server.domain.feed.messages import Event, Packet
 from memx_server.domain.feed.send_queue import Lane, SendQueue
 from memx_server.routes.api.decoding import explain, read_query
 from memx_server.routes.api.errors import error_body, error_headers
-from memx_server.routes.api.gateway import Gateway
+from memx_server.routes.api.gateway import SUBSCRIBE, Gateway
 from memx_server.routes.api.operation import Call
 from memx_server.routes.asgi import Receive, Scope, Send, send_json
 from memx_server.routes.http.endpoint import HttpOperations
@@ -66,7 +66,7 @@ class EventsEndpoint:
             return [(call, await open_stream(call, request, lane, events.fail, oldest=True))]
 
         identify = partial(self._gateway.identify_connection, scope)
-        (opened,) = await self._gateway.run(("subscribe",), identify, open_one)
+        (opened,) = await self._gateway.run((SUBSCRIBE,), identify, open_one)
         if isinstance(opened, ProtocolError):
             await send_json(send, opened.status, error_body(opened), error_headers(opened))
             return

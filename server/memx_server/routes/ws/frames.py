@@ -146,6 +146,10 @@ def control_response(id: Id, **members: Any) -> bytes:
 
 def error_response(id: Id | None, error: ProtocolError) -> bytes:
     """Write the frame that refuses request ``id`` (None: a frame in which none could be read)."""
+    if "id" in error.extra:
+        # The name of an entry in the server's log gives way to that of the request.
+        extra = {"log_id" if name == "id" else name: each for name, each in error.extra.items()}
+        error = ProtocolError(error.code, error.detail, **extra)
     return b'{"id":%b,"ok":false,%b' % (_encode(id), error_body(error)[1:])
 
 

@@ -17,7 +17,7 @@ from memx_server.domain.feed.messages import Event, Packet
 from memx_server.domain.feed.send_queue import Lane
 from memx_server.domain.requests import ChangesRequest
 from memx_server.routes.api.credentials import read_idempotency_key
-from memx_server.routes.api.gateway import Gateway
+from memx_server.routes.api.gateway import HANDSHAKE, SUBSCRIBE, Gateway
 from memx_server.routes.api.operation import Call, Operation
 from memx_server.routes.asgi import Receive, Scope, Send
 from memx_server.routes.streaming.socket_writers import SendPump
@@ -69,7 +69,7 @@ class SocketEndpoint:
         connection = WebSocketConnection(scope, receive, send, self._pump, limit)
         await connection.requested()
         identify = partial(self._gateway.identify_connection, scope)
-        (call,) = await self._gateway.run(("connect",), identify, _admit_only)
+        (call,) = await self._gateway.run((HANDSHAKE,), identify, _admit_only)
         if isinstance(call, ProtocolError):
             await connection.refuse(call)
             return
@@ -278,7 +278,7 @@ class MultiplexedSocket:
         async def open_one(_: Call, _count: int) -> Sequence[tuple[int, Stream]]:
             return [await self._open(request)]
 
-        (opened,) = await self._gateway.run(("subscribe",), self._identify, open_one)
+        (opened,) = await self._gateway.run((SUBSCRIBE,), self._identify, open_one)
         if isinstance(opened, ProtocolError):
             self._send([frames.error_response(id, opened)])
             return

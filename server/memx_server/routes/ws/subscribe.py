@@ -10,7 +10,7 @@ import msgspec
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.routes.api.decoding import explain, read_query
-from memx_server.routes.api.gateway import Gateway
+from memx_server.routes.api.gateway import SUBSCRIBE, Gateway
 from memx_server.routes.api.operation import Call
 from memx_server.routes.asgi import Receive, Scope, Send
 from memx_server.routes.streaming.socket_writers import SendPump
@@ -51,7 +51,7 @@ class SubscribeEndpoint:
             return [(call, stream)]
 
         identify = partial(self._gateway.identify_connection, scope)
-        (opened,) = await self._gateway.run(("subscribe",), identify, open_one)
+        (opened,) = await self._gateway.run((SUBSCRIBE,), identify, open_one)
         if isinstance(opened, ProtocolError):
             await connection.refuse(opened)
             return
