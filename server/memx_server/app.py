@@ -216,7 +216,10 @@ def _services(settings: Settings, store: Store, authenticator: Authenticator) ->
 @asynccontextmanager
 async def _lifespan(app: MemxApp) -> AsyncIterator[None]:
     """Hold the parts and the sessions of ``/mcp``, which use them and so end first."""
-    async with lifespan.running(app.services, app.store), app.mcp.lifespan() if app.mcp else nullcontext():
+    async with (
+        lifespan.running(app.services, app.store),
+        app.mcp.lifespan() if app.mcp else nullcontext(),
+    ):
         yield
 
 
