@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from memx_server.domain.access import Principal, Scopes
+from memx_server.domain.access import EventName, Principal, Scopes
 from memx_server.domain.feed.conflation import ConflatingLane
 from memx_server.domain.feed.feed import Feed
 from memx_server.domain.feed.send_queue import Lane, SendQueue
-from memx_server.domain.feed.subscriber import EventName, Subscription
+from memx_server.domain.feed.subscriber import Subscription
 from memx_server.storage.base import Committed, Delete, Put, Store, Transaction, Write
 
 from memx_sdk.protocol.cursors import Position

@@ -1,4 +1,4 @@
-"""Principals and what their scopes let them do."""
+"""Who may see and do what: principals, their scopes, and every rule that reads them."""
 
 from __future__ import annotations
 
@@ -15,18 +15,30 @@ from memx_server.storage.base import Change
 
 Verb = Literal["read", "write", "admin"]
 
+EventName = Literal["value", "schema", "all"]
+"""The kinds of event that a reader of the log or a subscriber wants."""
+
 DEFAULT_SPACE = "default"
 
 _Match = Callable[[str], object]
 
 
 class KeySet:
-    """The keys that a list of patterns matches; answers are remembered."""
+    """The keys that a list of patterns matches.
+
+    Whether a key is one of them is looked up once and remembered: an agent asks for the same keys
+    again and again.
+
+    Attributes:
+        patterns: The patterns.
+        everything: Whether ``*`` is among them.
+    """
 
     __slots__ = ("_candidates", "_known", "everything", "patterns")
     _REMEMBERED = 4096
+    """Keys; then all are forgotten, which costs less than to keep an order of use."""
     _TRIED_AT_ONCE = 16
-    """More patterns than these are looked up by their text, which takes as long as trying so many."""
+    """Up to this many patterns are tried one by one; more are found by an index."""
 
     def __init__(self, patterns: Iterable[str]) -> None:
         self.patterns = tuple(patterns)
@@ -45,7 +57,7 @@ class KeySet:
         return known
 
     def _find_candidates(self) -> Callable[[str], list[_Match]]:
-        """Make what finds, for a key, the patterns that may match it."""
+        """Make the function that finds, for a key, the patterns that may match it."""
         matches = [compile_pattern(pattern) for pattern in self.patterns]
         if len(matches) <= self._TRIED_AT_ONCE:
             return lambda key: matches
@@ -64,7 +76,7 @@ class KeySet:
 
 @dataclass(frozen=True)
 class Scopes:
-    """Keys by verb."""
+    """The keys that each verb is permitted on."""
 
     read: KeySet
     write: KeySet
@@ -98,13 +110,14 @@ def _scopes(read: tuple[str, ...], write: tuple[str, ...], admin: tuple[str, ...
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who a request acts as.
+    """The identity that a request acts as: the name, space and scopes of its API key.
 
     Attributes:
-        name: The name given to the API key, else the first characters of its hash.
+        name: The name given to the API key, else the first characters of its hash. Two API keys
+            may have one name, such as the old and the new one of a rotation.
         space: The tenant whose keys it sees.
         scopes: What it may do there.
-        credential: A digest of the API key: what its sockets and rate counters are filed under.
+        credential: A digest of the API key, which tells it from every other one.
         expires_at: Unix seconds after which the API key is void, or None.
     """
 
@@ -134,7 +147,7 @@ class Principal:
             raise forbidden("read", pattern)
 
     def permits_the_same_as(self, other: Principal) -> bool:
-        """Tell whether whoever was let in as ``other`` may stay."""
+        """Tell whether a connection that was opened as ``other`` may stay open."""
         return (self.space, self.expires_at) == (other.space, other.expires_at) and all(
             keys.patterns == other.scopes.by_verb[verb].patterns
             for verb, keys in self.scopes.by_verb.items()
@@ -155,7 +168,21 @@ def forbidden(verb: Verb, key: str) -> ProtocolError:
     )
 
 
-EventKind = Literal["value", "schema", "all"]
+_KINDS: dict[EventName, frozenset[str]] = {
+    "value": frozenset({"value"}),
+    "schema": frozenset({"schema"}),
+    "all": frozenset({"value", "schema"}),
+}
+
+
+def kinds_of(event: EventName) -> frozenset[str]:
+    """Return the kinds of event that the word stands for."""
+    return _KINDS[event]
+
+
+def kind_of(change: Change) -> str:
+    """Return the kind of event that a change of the log is."""
+    return "schema" if change.action == "schema" else "value"
 
 
 def may_see_schema(principal: Principal, key: str) -> bool:
@@ -163,27 +190,43 @@ def may_see_schema(principal: Principal, key: str) -> bool:
     return principal.scopes.read.covers(key)
 
 
-def visible(principal: Principal, pattern: str, kind: EventKind) -> Callable[[Change], bool]:
-    """Return what tells whether a change matches ``pattern`` and ``principal`` may see it."""
-    match = compile_pattern(pattern)
-    readable = principal.scopes.read
-    values, schemas = kind != "schema", kind != "value"
+class Visibility:
+    """The events that a reader of a pattern sees: those that match it and that its scopes permit.
 
-    def is_visible(change: Change) -> bool:
-        key = change.key
-        if change.action == "schema":
-            return schemas and bool(match(key)) and readable.covers(key)
-        return values and bool(match(key)) and key in readable
+    The log, long polls and subscriptions all decide by this.
 
-    return is_visible
+    Args:
+        pattern: The key or pattern that it reads.
+        kinds: The kinds of event that it wants.
+        readable: The keys that it may read.
+    """
+
+    __slots__ = ("_matches", "kinds", "pattern", "readable")
+
+    def __init__(self, pattern: str, kinds: frozenset[str], readable: KeySet) -> None:
+        self.pattern = pattern
+        self.kinds = kinds
+        self.readable = readable
+        self._matches = compile_pattern(pattern)
+
+    def sees(self, kind: str, key: str) -> bool:
+        """Tell whether an event of ``kind`` about ``key`` is visible."""
+        if kind not in self.kinds or not self._matches(key):
+            return False
+        # The key of a schema may be a pattern: then every key that it matches must be readable.
+        return self.readable.covers(key) if is_pattern(key) else key in self.readable
+
+    def sees_change(self, change: Change) -> bool:
+        """Tell whether a change of the log is visible."""
+        return self.sees(kind_of(change), change.key)
 
 
 def listing_prefix(principal: Principal, pattern: str) -> str:
     """Return the prefix of all keys that match ``pattern`` and that ``principal`` may read.
 
-    It keeps a list from walking through what it would filter out.
+    It keeps a list from reading keys that it would filter out.
     """
-    asked = literal_prefix(pattern)
+    wanted = literal_prefix(pattern)
     permitted = [literal_prefix(held) for held in principal.scopes.read.patterns]
     shared = commonprefix(permitted)  # noqa: RUF071 - the common characters are what is wanted
-    return shared if shared.startswith(asked) else asked
+    return shared if shared.startswith(wanted) else wanted

@@ -1,4 +1,4 @@
-"""Who makes a request, and under which name and token."""
+"""The caller of a request: its principal, agent and idempotency key."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from memx_server.domain.access import Principal
 
 
 class Caller(msgspec.Struct):
-    """One request's principal and what the request says about itself.
+    """The caller of one request.
 
     Attributes:
-        principal: Who it acts as.
-        agent: What it calls itself (``x-memx-agent``); it never widens what the principal may do.
-        idempotency_key: Names a write, so that sending it again applies it once.
+        principal: The identity that it acts as.
+        agent: The name that it gives itself (``x-memx-agent``); it never widens what the principal
+            may do.
+        idempotency_key: The name of a write, so that it is applied once however often it is sent.
     """
 
     principal: Principal

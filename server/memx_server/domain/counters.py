@@ -1,4 +1,4 @@
-"""What happened in this process since it began, counted; the figures name nobody."""
+"""Counters of this process since its start; the figures name nobody."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ class LatencyHistogram:
     """How long requests of one operation took.
 
     Attributes:
-        counts: Requests by the first of ``BOUNDS`` that they kept; the last one kept none.
-        seconds: All of them together.
+        counts: For each of ``BOUNDS``, the requests that took no longer, but longer than the bound
+            before; behind them those that took longer than all.
+        seconds: The time of all of them together.
     """
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
@@ -51,10 +52,10 @@ class FeedCounters:
     """What happened in the feeds of all spaces.
 
     Attributes:
-        fell_behind: Subscribers that were too slow for their queue and had to read the log.
-        repairs: Times that a feed had to read the log: a notice of the store was lost, came out of
+        fell_behind: Times that a subscriber was too slow for its queue and had to read the log.
+        repairs: Times that a hub had to read the log: a notice of the store was lost, came out of
             order, or was too large to carry its changes.
-        lost_histories: Times that the history which a feed followed turned out to be lost.
+        lost_histories: Times that the history which a hub followed turned out to be lost.
     """
 
     fell_behind: int = 0

@@ -1,7 +1,7 @@
-"""What parts of requests look like, as far as JSON Schema can say it; the documentation says so.
+"""The JSON Schemas of parts of requests, for the OpenAPI document.
 
-The words of a request are checked elsewhere. What a schema cannot say: lengths in bytes, and what
-depends on the present state.
+They say what a schema can say. What it cannot say is checked where the part is used: lengths in bytes,
+and what depends on the present state.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ UPDATES: Final[Mapping[str, tuple[str, ...]]] = {
 """The kinds of update, of which a request asks for exactly one, each with its own options."""
 
 COMPARES: Final = ("revision", "version", "exists", "value")
-"""What a compare can look at, exactly one of which it does."""
+"""The properties of an entry that a compare can test; each compare tests exactly one."""
 
 _EXCLUSIVE: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     "UpdateRequest": UPDATES,
@@ -72,7 +72,7 @@ _EXCLUSIVE: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
 
 
 def limited(limit: str) -> Schema:
-    """Mark what a limit of the server's settings bounds."""
+    """Mark a part that a limit of the server's settings bounds."""
     return {_LIMIT: limit}
 
 

@@ -1,6 +1,6 @@
-"""What a caller can ask of the memory: one struct for each operation.
+"""The request structs: one for each operation.
 
-The interactive documentation is made from these structs too.
+Requests are decoded into them, and the OpenAPI document is made from them.
 """
 
 from __future__ import annotations
@@ -287,7 +287,7 @@ class ChangesRequest(Request, kw_only=True):
 
 
 class ValidateRequest(Request, kw_only=True):
-    """Ask whether the schema of a key would take a value."""
+    """Try a value against the schema of a key."""
 
     key: Key
     value: Value
@@ -309,4 +309,4 @@ class SchemaRequest(Request, kw_only=True):
 
 
 class EmptyRequest(Request, kw_only=True):
-    """Ask without parameters."""
+    """A request without parameters."""

@@ -1,4 +1,4 @@
-"""Tickets: credentials for one connection, for browsers, whose WebSockets cannot send an API key in a header."""
+"""Tickets: credentials for one connection of a browser, whose WebSockets cannot send headers."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class TicketIssued(msgspec.Struct):
 
 
 class TicketHolder(msgspec.Struct):
-    """Whom a ticket lets in.
+    """The caller that a ticket lets in.
 
     Attributes:
-        credential: The digest of their API key.
-        agent: What they called themselves when they asked for it.
+        credential: The digest of its API key.
+        agent: The agent's name of the request that was answered with the ticket.
     """
 
     credential: str
@@ -42,9 +42,12 @@ class TicketHolder(msgspec.Struct):
 
 
 class Tickets:
-    """Issues and redeems tickets; any worker redeems what another has issued.
+    """Issues and redeems tickets; any worker redeems a ticket of any other.
 
-    Only a ticket's digest is stored, so that who reads the store cannot use it.
+    Only a ticket's digest is stored, so that a reader of the store cannot use it.
+
+    Args:
+        state: Where they are kept.
     """
 
     def __init__(self, state: StateStore) -> None:
@@ -60,7 +63,7 @@ class Tickets:
         return msgspec.json.encode(TicketIssued(ticket, TICKET_SECONDS))
 
     async def redeem(self, ticket: str) -> TicketHolder | None:
-        """Return whom ``ticket`` lets in, once; None for one that is used, too old or made up."""
+        """Return the holder of ``ticket``, once; None for one that is used, too old or made up."""
         held = await self._state.take(_GROUP, _digest(ticket))
         return None if held is None else msgspec.json.decode(held, type=TicketHolder)
 

@@ -9,12 +9,12 @@ from functools import partial
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_sdk.protocol.keys import validate_pattern
-from memx_server.domain.access import Principal
+from memx_server.domain.access import EventName, Principal, kinds_of
 from memx_server.domain.counters import FeedCounters
 from memx_server.domain.feed.hub import FeedSettings, Hub
 from memx_server.domain.feed.messages import Packet
 from memx_server.domain.feed.send_queue import Lane
-from memx_server.domain.feed.subscriber import EventName, Subscriber, Subscription, kinds_of
+from memx_server.domain.feed.subscriber import Subscriber, Subscription
 from memx_server.storage.base import Store
 
 

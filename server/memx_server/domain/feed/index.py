@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from memx_sdk.protocol.keys import compile_pattern, is_pattern
-from memx_server.domain.access import KeySet
+from memx_server.domain.access import KeySet, Visibility
 from memx_server.domain.feed.messages import Packet, Rendered
 from memx_server.domain.pattern_index import PatternIndex
-from memx_server.storage.base import Change
 
 
 class Listener(Protocol):
@@ -33,7 +31,7 @@ class Listener(Protocol):
         """Start over: the history that the listener has followed is lost or no longer kept."""
 
 
-class Audience:
+class Audience(Visibility):
     """Listeners with the same pattern, kinds of event and read scopes.
 
     All of them see the same changes, so that what one may see is decided once for all.
@@ -47,16 +45,11 @@ class Audience:
         listeners: A dict for its order: they are served in the order in which they came.
     """
 
-    def __init__(self, pattern: str, kinds: frozenset[str], readable: KeySet) -> None:
-        self.pattern = pattern
-        self.kinds = kinds
-        self.readable = readable
-        self.listeners: dict[Listener, None] = {}
-        self._matches = compile_pattern(pattern)
+    __slots__ = ("listeners",)
 
-    def sees(self, kind: str, key: str) -> bool:
-        """Tell whether it sees an event of ``kind`` about ``key``."""
-        return kind in self.kinds and bool(self._matches(key)) and self._may_read(key)
+    def __init__(self, pattern: str, kinds: frozenset[str], readable: KeySet) -> None:
+        super().__init__(pattern, kinds, readable)
+        self.listeners: dict[Listener, None] = {}
 
     def packet(self, record: Rendered) -> Packet | None:
         """Make the packet of all that it sees of ``record``; None where that is nothing."""
@@ -65,10 +58,6 @@ class Audience:
         )
         return record.packet(which) if which else None
 
-    def sees_change(self, change: Change) -> bool:
-        """Tell whether it sees ``change``."""
-        return self.sees("schema" if change.action == "schema" else "value", change.key)
-
     def index_patterns(self) -> Iterable[str]:
         """Return patterns of which at least one matches every key that it sees.
 
@@ -76,10 +65,6 @@ class Audience:
         thousands of them do so with narrow scopes: those are found by the patterns of their scopes.
         """
         return set(self.readable.patterns) if self.pattern == "*" else (self.pattern,)
-
-    def _may_read(self, key: str) -> bool:
-        # The key of a schema may be a pattern: then every key that it matches must be readable.
-        return self.readable.covers(key) if is_pattern(key) else key in self.readable
 
 
 class AudienceIndex:

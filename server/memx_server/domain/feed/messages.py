@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from memx_sdk.protocol.cursors import Position, encode_cursor
+from memx_server.domain.access import kind_of
 from memx_server.storage.base import Change, Record
 
 _EVENT_OVERHEAD = 64
@@ -157,8 +158,9 @@ class Rendered:
         event = self._events.get(index)
         if event is None:
             change = self.changes[index]
-            kind = "schema" if change.action == "schema" else "value"
-            event = Event(kind, change.data, key=change.key, cursor=self._cursor, change=True)
+            event = Event(
+                kind_of(change), change.data, key=change.key, cursor=self._cursor, change=True
+            )
             self._events[index] = event
         return event
 

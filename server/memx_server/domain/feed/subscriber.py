@@ -7,11 +7,11 @@ import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from memx_sdk.protocol.cursors import Position
 from memx_sdk.protocol.errors import ProtocolError
-from memx_server.domain.access import KeySet
+from memx_server.domain.access import EventName, KeySet, kinds_of
 from memx_server.domain.feed import messages
 from memx_server.domain.feed.hub import Hub
 from memx_server.domain.feed.log_reader import patiently
@@ -24,19 +24,6 @@ _log = logging.getLogger("memx_server")
 
 Course = Callable[[], Coroutine[Any, Any, None]]
 """One of the ways to catch up, ready to be run."""
-
-EventName = Literal["value", "schema", "all"]
-
-_KINDS: dict[EventName, frozenset[str]] = {
-    "value": frozenset({"value"}),
-    "schema": frozenset({"schema"}),
-    "all": frozenset({"value", "schema"}),
-}
-
-
-def kinds_of(event: EventName) -> frozenset[str]:
-    """Return the kinds of event that the word stands for."""
-    return _KINDS[event]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
-"""Computing a new value from the present one, without ever rounding a number.
+"""The computation of a new value from the present one: merge, patch, increment, append.
 
-Merge, append and increment leave every byte that they do not change as it was.
+No number is ever rounded, and merge, append and increment leave every byte that they do not change as
+it was. Nothing here waits or reads anything: an evaluating process runs it too.
 """
 
 from __future__ import annotations
@@ -30,13 +31,17 @@ from memx_server.storage.encoding import quote
 
 _PATCH_OPERATIONS = 1000
 _COPIED_BYTES = 256 * 1024
-"""What one patch may copy: enough copies of copies would outgrow the memory, and hold up others before."""
+"""Bytes that one patch may copy; copies of copies double, and would outgrow the memory."""
+
+# Weights by which ``work_of`` estimates, measured in parts of a value.
 _PARTS_PER_OPERATION = 30
-"""An operation of a patch, which is written in two or three parts, takes as long as a hundred parts of a value."""
+"""An operation of a patch has two or three parts and takes as long as a hundred parts of a value."""
 _BYTES_PER_PART, _DEEPEST = 256, 64
-"""A merge reads a value once for each object on its way into it."""
+"""A merge reads a value once for each object on its way into it: bytes read in the time of a part,
+and the most levels there are."""
 _PARTS_PER_COPY = 1500
-"""A few copies of copies may outgrow the value."""
+"""Copies of copies may outgrow the value."""
+
 _to_json = msgspec.json.Encoder(decimal_format="number").encode
 _EXACT = Context(prec=2000, traps=[Inexact])
 _INTEGER = re.compile(rb"-?[0-9]+")
@@ -67,7 +72,12 @@ def compute(operation: Computed, present: bytes | None, limits: Limits) -> bytes
 
 
 def work_of(operation: Computed, present: bytes | None) -> int:
-    """Estimate how much ``compute`` has to do, in parts of values that it takes apart and puts together."""
+    """Estimate the work of ``compute``.
+
+    Returns:
+        The parts of values (members and items) that it takes apart and puts together, so that the
+        evaluator can tell what would hold up the event loop.
+    """
     held = 0 if present is None else parts_of(present)
     match operation:
         case MergeOperation():
@@ -76,7 +86,9 @@ def work_of(operation: Computed, present: bytes | None) -> int:
             return 2 * (held + parts_of(merge)) + read // _BYTES_PER_PART
         case PatchOperation():
             patch = bytes(operation.patch)
-            copies = patch.count(b"copy") + patch.count(b"\\u")  # it may be written with escapes
+            copies = patch.count(b"copy") + patch.count(
+                b"\\u"
+            )  # "copy" may be written with escapes
             return held + _PARTS_PER_OPERATION * parts_of(patch) + copies * (held + _PARTS_PER_COPY)
         case AppendOperation():
             return held + parts_of(bytes(operation.append))
@@ -96,7 +108,7 @@ def reveals_value(operation: object) -> bool:
 
 
 def merged(target: bytes | None, patch: bytes) -> bytes:
-    """Apply an RFC 7396 merge patch; only the objects on its way are taken apart."""
+    """Apply an RFC 7396 merge patch; only the objects that it names are taken apart."""
     if not _is_object(patch):
         return patch
     members = dict(_decode_object(target)) if target is not None and _is_object(target) else {}
@@ -200,6 +212,7 @@ def _patched(present: bytes | None, patch: bytes) -> bytes:
             'there is no value to patch; begin with {"op": "add", "path": "", "value": ...}',
             field="patch",
         )
+    # Decimals in place of floats: a number that the patch does not touch comes back digit for digit.
     document: Any = simplejson.loads(present or b"null", use_decimal=True)
     size = 0
     for index, operation in enumerate(operations):
@@ -235,7 +248,7 @@ def _apply(document: Any, operation: Any, index: int) -> Any:
 
 
 def _copied_bytes(document: Any, operation: Any) -> int:
-    """How much a copy operation adds."""
+    """Return the bytes that an operation adds by copying; 0 where it is no copy."""
     if not isinstance(operation, dict) or operation.get("op") != "copy":
         return 0
     try:

@@ -9,7 +9,7 @@ from memx_server.domain import requests
 from memx_server.domain.caller import Caller
 from memx_server.domain.evaluator import Evaluator
 from memx_server.domain.memory.commits import Committer
-from memx_server.domain.memory.reads import EntryReads
+from memx_server.domain.memory.reads import ChangesPage, EntryReads
 from memx_server.domain.memory.transactions import Transactions
 from memx_server.domain.memory.updates import Updates
 from memx_server.domain.memory.writes import EntryWrites
@@ -24,7 +24,8 @@ class Memory:
 
     A request that arrives here has the right form: its members are there and of the right types.
     What they mean, and whether the caller may ask for it, is checked by the parts. Each operation
-    takes the caller and a request struct, returns JSON text, and raises ``ProtocolError``.
+    takes the caller and a request struct, returns JSON text, and raises ``ProtocolError``. The page
+    of ``changes`` is not rendered yet, since a long poll has to look at it first.
 
     Args:
         store: Where everything is kept.
@@ -65,7 +66,7 @@ class Memory:
         """Read the changes of one key, newest first."""
         return self._reads.history(caller, request)
 
-    def changes(self, caller: Caller, request: requests.ChangesRequest) -> Awaitable[bytes]:
+    def changes(self, caller: Caller, request: requests.ChangesRequest) -> Awaitable[ChangesPage]:
         """Read what has changed after a cursor, and the cursor to go on from."""
         return self._reads.changes(caller, request)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from memx_sdk.protocol.cursors import Position, decode_cursor, encode_cursor
 from memx_sdk.protocol.errors import ProtocolError
 from memx_sdk.protocol.keys import compile_pattern, validate_key, validate_pattern
 from memx_server.domain import responses
-from memx_server.domain.access import Principal, listing_prefix, visible
+from memx_server.domain.access import Principal, Visibility, kinds_of, listing_prefix
 from memx_server.domain.caller import Caller
 from memx_server.domain.requests import (
     ChangesRequest,
@@ -21,7 +22,7 @@ from memx_server.domain.requests import (
     MgetRequest,
 )
 from memx_server.settings import Limits
-from memx_server.storage.base import Change, Compacted, Diverged, LogPage, Store
+from memx_server.storage.base import Compacted, Diverged, LogPage, Store
 from memx_server.storage.encoding import decode_entry, quote
 
 _PAGES_PER_ANSWER = 20
@@ -34,6 +35,29 @@ _KEPT_PAGE = "~"
 """The first character of a page cursor that names a record in the store; base64 has no such one."""
 _PAGE_KEPT_MS = 3600 * 1000
 """How long such a record is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangesPage:
+    """Changes of the log that a caller sees.
+
+    Attributes:
+        changes: Their JSON texts.
+        cursor: Where the reader stands after them, and after what it does not see.
+        more: Whether the log goes on behind them.
+    """
+
+    changes: Sequence[bytes]
+    cursor: str
+    more: bool
+
+    def text(self) -> bytes:
+        """Return its JSON text."""
+        return b'{"changes":%b,"cursor":"%b","more":%b}' % (
+            responses.array(self.changes),
+            self.cursor.encode(),
+            responses.boolean(self.more),
+        )
 
 
 class EntryReads:
@@ -118,26 +142,28 @@ class EntryReads:
             b"true" if page.complete else b"false",
         )
 
-    async def changes(self, caller: Caller, request: ChangesRequest) -> bytes:
-        """Read what has changed after a cursor, and the cursor to go on from."""
+    async def changes(self, caller: Caller, request: ChangesRequest) -> ChangesPage:
+        """Read what has changed after a cursor, and the cursor to go on from.
+
+        Raises:
+            ProtocolError: ``compacted`` or ``diverged`` where the log cannot be read from there;
+                ``forbidden``, ``invalid_pattern``, ``invalid_cursor``.
+        """
         pattern = validate_pattern(request.pattern)
         caller.principal.require_any_read(pattern)
         self._check_count(request.limit, self._limits.page, "limit")
         since = None if request.since is None else decode_cursor(request.since)
-        is_visible = visible(caller.principal, pattern, request.event)
+        readable = caller.principal.scopes.read
+        visibility = Visibility(pattern, kinds_of(request.event), readable)
         found: list[bytes] = []
         for _ in range(_PAGES_PER_ANSWER):
             page = await self._log(caller.space, since)
-            position, seen = _collect(page, is_visible, request.limit - len(found))
+            position, seen = _collect(page, visibility, request.limit - len(found))
             found += seen
             if len(found) >= request.limit or position.revision >= page.head:
                 break
             since = position
-        return b'{"changes":%b,"cursor":"%b","more":%b}' % (
-            responses.array(found),
-            encode_cursor(position).encode(),
-            b"true" if position.revision < page.head else b"false",
-        )
+        return ChangesPage(found, encode_cursor(position), position.revision < page.head)
 
     async def _log(self, space: str, since: Position | None) -> LogPage:
         try:
@@ -222,16 +248,14 @@ def _refusal(caller: Caller, key: str) -> ProtocolError | None:
     return None
 
 
-def _collect(
-    page: LogPage, is_visible: Callable[[Change], bool], limit: int
-) -> tuple[Position, list[bytes]]:
+def _collect(page: LogPage, visibility: Visibility, limit: int) -> tuple[Position, list[bytes]]:
     """Collect the visible changes of whole transactions, until there are ``limit`` of them.
 
     A transaction is never cut, since the cursor can only stand between two; so it may be a few more.
     """
     found: list[bytes] = []
     for record in page.records:
-        found += [change.data for change in record.changes or () if is_visible(change)]
+        found += [change.data for change in record.changes or () if visibility.sees_change(change)]
         if len(found) >= limit:
             return record.position, found
     return page.position, found

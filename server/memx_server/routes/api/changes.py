@@ -1,4 +1,4 @@
-"""``GET /changes``: what has changed, at once or as soon as something does (long poll)."""
+"""``GET /changes``: the changes after a cursor, at once or as soon as there are some (long poll)."""
 
 from __future__ import annotations
 
@@ -7,41 +7,36 @@ from contextlib import suppress
 
 import msgspec
 
+from memx_server.domain.memory.reads import ChangesPage
 from memx_server.domain.requests import ChangesRequest
 from memx_server.routes.api.operation import Call
 
 
 async def changes(call: Call, request: ChangesRequest) -> bytes:
     """Read what has changed after a cursor; with ``wait``, wait until something has."""
-    answer = await call.memory.changes(call, request)
-    if not request.wait or not _is_empty(answer):
-        return answer
+    page = await call.memory.changes(call, request)
+    if request.wait and not page.changes:
+        page = await _wait(call, request, page)
+    return page.text()
+
+
+async def _wait(call: Call, request: ChangesRequest, page: ChangesPage) -> ChangesPage:
+    """Return the first page that has a change, or the last one when the time has passed.
+
+    The wait ends early, too, when the API key is revoked or the server stops.
+    """
     feed, sessions = call.services.feed, call.services.sessions
     with suppress(TimeoutError):
         async with (
-            feed.watch(call.principal, request.pattern, request.event) as rung,
+            feed.watch(call.principal, request.pattern, request.event) as changed,
             asyncio.timeout(request.wait) as patience,
         ):
             with sessions.track(call.principal, lambda *_: patience.reschedule(0)):
-                while _is_empty(answer):
-                    request = msgspec.structs.replace(request, since=_cursor_of(answer))
-                    rung.clear()
-                    answer = await call.memory.changes(call, request)
-                    if _is_empty(answer):
-                        await rung.wait()
-    return answer
-
-
-def _is_empty(answer: bytes) -> bool:
-    return answer.startswith(b'{"changes":[],')
-
-
-class _Page(msgspec.Struct):
-    cursor: str
-
-
-_decode_page = msgspec.json.Decoder(_Page).decode
-
-
-def _cursor_of(answer: bytes) -> str:
-    return _decode_page(answer).cursor
+                while not page.changes:
+                    request = msgspec.structs.replace(request, since=page.cursor)
+                    # Cleared before the read: a change that comes during it sets the event again.
+                    changed.clear()
+                    page = await call.memory.changes(call, request)
+                    if not page.changes:
+                        await changed.wait()
+    return page
