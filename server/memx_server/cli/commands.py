@@ -12,11 +12,11 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from memx_sdk.cli import doctor, keys
+from memx_sdk.cli import doctor, keys, schema
 from memx_sdk.cli.checks import Finding
 from memx_sdk.cli.exits import ExitCode
 from memx_sdk.cli.values import printable
-from memx_server.cli import api_keys
+from memx_server.cli import api_keys, stored_schemas
 
 if TYPE_CHECKING:
     from memx_server.settings import Settings
@@ -38,6 +38,7 @@ def commands(app: typer.Typer) -> None:
     for command in (dev, serve, demo):
         app.command(rich_help_panel=_PANEL)(command)
     api_keys.add_to(keys.app)
+    stored_schemas.add_to(schema.app)
     doctor.LOCAL_CHECKS.append(_check_acl_file)
 
 
