@@ -1,6 +1,6 @@
 """The parts of a running server: made once by ``create_app``, the same for every request.
 
-The store is none of them: what the routes want of it, they ask a domain object for.
+The store is none of them: the routes reach it through domain objects alone.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class Services:
         durable: How far subscribers of a name have got.
         tickets: Credentials for one connection of a browser.
         health: Whether the store can serve.
-        feed: Tells subscribers of changes.
+        feed: Sends changes to subscribers.
         sessions: The connections that are open.
-        presence: Notes who is active, and tells.
-        presence_feed: Shows it to those who ask.
-        rates: Turns away who asks too often; None where everybody may.
+        presence: Notes who is active.
+        presence_feed: Lists who is active, and sends changes of it to subscribers.
+        rates: Refuses requests of an API key that come too often; None for no limit.
         requests: Counts them.
     """
 

@@ -58,7 +58,7 @@ async def _warm() -> Journal:
     return journal
 
 
-async def test_straight_writes_of_different_keys_are_run_together() -> None:
+async def test_overlapping_writes_of_different_keys_share_a_batch() -> None:
     journal = await _warm()
     journal.add("set a", "set b", "set c")
     await journal.settle()
@@ -120,7 +120,7 @@ async def test_writes_of_one_key_that_are_sent_once_do_not_wait() -> None:
         await journal.end(name)
 
 
-async def test_a_write_that_is_not_straight_has_the_socket_to_itself() -> None:
+async def test_a_write_without_an_overlap_has_the_socket_to_itself() -> None:
     journal = await _warm()
     journal.add("set a", "alone", "set b", "set c")
     await journal.settle()

@@ -64,7 +64,7 @@ def test_an_expired_key_opens_nothing(served: Served) -> None:
     assert answer.status_code == 403
 
 
-def test_forbidden_looks_the_same_whether_or_not_the_key_exists(space: Space) -> None:
+def test_forbidden_is_the_same_whether_or_not_the_key_exists(space: Space) -> None:
     with space.with_scopes(read=("mine:*",), write=("mine:*",)) as api:
         calls: list[Callable[[str], Any]] = [
             lambda key: api.get("/get", 403, key=key),

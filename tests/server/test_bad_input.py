@@ -174,7 +174,7 @@ def test_a_bad_query_is_refused_and_named(
     assert (refused["error"], refused["field"]) == (error, field)
 
 
-def test_a_word_that_is_none_is_told_which_there_are(api: Api) -> None:
+def test_an_unknown_word_is_answered_with_the_known_ones(api: Api) -> None:
     refused = api.call("GET", "/changes?event=everything", 400)
     assert refused["detail"].endswith("; there are all, schema, value")
     refused = api.post("/txn", {"then": [{"op": "swap", "key": "a"}]}, 400)

@@ -205,7 +205,7 @@ def test_changes_come_in_pages_that_lose_nothing(api: Api) -> None:
     assert seen == [1, 3, 5, 7, 9, 11]
 
 
-def test_schema_changes_show_only_when_asked_for(api: Api) -> None:
+def test_schema_changes_show_only_on_request(api: Api) -> None:
     api.post("/schema", {"key": "a*", "schema": True})
     api.set("a", 1)
     actions = {

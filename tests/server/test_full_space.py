@@ -1,4 +1,4 @@
-"""What a client is told by a space that has no room for more keys."""
+"""Responses of a space that has no room for more keys."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_transaction_may_swap_keys_but_not_add_any(small: Served) -> None:
         assert api.get("/keys")["keys"] == ["k1", "more"]
 
 
-def test_a_value_that_its_schema_refuses_is_told_of_that_first(small: Served) -> None:
+def test_a_value_that_its_schema_refuses_is_refused_for_that_first(small: Served) -> None:
     with client(small, small.fresh_key()) as api:
         fill(api)
         api.post("/schema", {"key": "more", "schema": {"type": "string"}})

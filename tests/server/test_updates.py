@@ -179,7 +179,7 @@ def test_touch_moves_only_the_expiry(api: Api) -> None:
     assert api.post("/update", {"key": "none", "touch": 5}, 404)["error"] == "not_found"
 
 
-def test_updates_keep_the_expiry_unless_told_otherwise(api: Api) -> None:
+def test_updates_keep_the_expiry_unless_they_bring_one(api: Api) -> None:
     expires_at = api.set("n", 1, ttl=60)["expires_at"]
     kept = api.post("/update", {"key": "n", "increment": 1})
     assert abs(kept["expires_at"] - expires_at) < 0.01

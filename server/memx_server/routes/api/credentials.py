@@ -1,4 +1,4 @@
-"""What a request's headers say about who makes it."""
+"""The headers by which a request names its caller, read and checked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ IDEMPOTENCY_KEY_LENGTH = 255
 
 
 class RequestCredentials(NamedTuple):
-    """What a request presents; None where it does not."""
+    """The headers of a request that memX understands; None for each that is not there."""
 
     credential: str | None
     agent: str | None
@@ -22,7 +22,7 @@ class RequestCredentials(NamedTuple):
 
 
 def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> RequestCredentials:
-    """Read what memX understands; header names are in lower case.
+    """Read the headers that memX understands; their names are in lower case.
 
     Raises:
         ProtocolError: ``invalid_request`` for a malformed agent or idempotency key.

@@ -1,4 +1,4 @@
-"""From bytes to request structs, whether they come over HTTP or a socket."""
+"""Decoding of request structs from bodies and queries, and the words for what is wrong with them."""
 
 from __future__ import annotations
 
@@ -83,11 +83,11 @@ def _unquote(text: bytes) -> bytes:
 
 
 def explain(error: msgspec.ValidationError, request: Any = None) -> ProtocolError:
-    """Say what msgspec found wrong in the API's words, naming the field.
+    """Return msgspec's error in the words of the API, with the field at fault.
 
     Args:
         error: What it found.
-        request: What was to be read, to tell which words it takes where one was none of them.
+        request: The struct that was to be read; for the words that a field takes, where it got another one.
     """
     text = str(error)
     path = _PATH.search(text)
@@ -113,7 +113,7 @@ def _words(request: Any, steps: list[str]) -> list[str]:
     kind = msgspec.inspect.type_info(request)
     for step in steps:
         name, *indexes = step.split("[")
-        if isinstance(kind, msgspec.inspect.UnionType):  # of structs, which the name tells apart
+        if isinstance(kind, msgspec.inspect.UnionType):  # of structs, each with a tag of its own
             return [str(each.tag) for each in kind.types if hasattr(each, "tag")]
         fields = getattr(kind, "fields", ())
         kind = _bare(next((each.type for each in fields if each.encode_name == name), kind))

@@ -64,7 +64,7 @@ DURABLE: tuple[Operation, ...] = (
         durable.ClaimRequest,
         durable.Acknowledged,
         _on_durable(Durable.release),
-        "Leave a durable subscription to whoever comes next",
+        "Leave a durable subscription to the next holder",
         example=_HOLDER,
     ),
     Operation(

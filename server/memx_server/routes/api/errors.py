@@ -1,4 +1,4 @@
-"""The one shape of errors, whoever raises them."""
+"""Errors as responses: one form for all of them, and the handlers that give it to FastAPI's own."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def error_headers(error: ProtocolError) -> Headers:
 
 
 def unexpected(error: BaseException) -> ProtocolError:
-    """Log what nobody expected, and make the error that tells a client where to find it."""
+    """Log an exception that nobody expected, and return the error that names its entry in the log."""
     mark = secrets.token_hex(6)
     _log.error("unexpected error %s", mark, exc_info=error)
     return ProtocolError(
-        "internal", f"the server failed; its log tells why under the id {mark}", id=mark
+        "internal", f"the server failed; its log says why under the id {mark}", id=mark
     )
 
 
@@ -57,7 +57,7 @@ def method_not_allowed(method: str, allowed: list[str]) -> ProtocolError:
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Give what FastAPI itself refuses the one shape of errors."""
+    """Give the errors of FastAPI itself the one form of errors."""
     app.add_exception_handler(ProtocolError, _on_protocol_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)

@@ -68,8 +68,8 @@ class Gateway:
             identify: Returns the caller, or raises the ``ProtocolError`` that refuses all of the requests.
             work: Runs the first so many of the requests and returns the result or the error of each.
                 What it raises becomes the error of each.
-            turn: Held while the rate limit is asked. Batches that share one reach ``work`` in the order in which
-                they came, also where the rate limit is asked in the store.
+            turn: Held while the requests are counted against the rate limit. Batches that share one reach ``work``
+                in the order in which they came, although the count is kept in the store.
 
         Returns:
             The result or the error of each request, in order.

@@ -1,4 +1,4 @@
-"""What an operation is, and what runs it."""
+"""The form of an operation in the table, and the call that runs it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from memx_server.services import Services
 
 
 class Call(Caller, kw_only=True):
-    """One request by a caller, and what serves it."""
+    """One request by a caller, with the services that answer it."""
 
     services: Services
 
@@ -26,7 +26,7 @@ class Call(Caller, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One thing that a client can ask for.
+    """One thing that a client can request.
 
     Attributes:
         name: What ``op`` says on a socket.
@@ -34,12 +34,12 @@ class Operation:
         path: The HTTP path.
         request: The struct that its parameters become: the query of a GET, the body of a POST,
             either of a DELETE.
-        answer: The type that describes the answer.
-        run: Does it; returns the answer's JSON text.
+        answer: The type of the response, as response_schemas describes it.
+        run: Runs the operation and returns the response's JSON text.
         summary: One line for the documentation.
         example: Parameters that work as shown when the examples run in the table's order.
-        errors: The codes it may answer, beside those that any request may get.
-        member: Where a socket's answer holds an answer that need not be an object.
+        errors: The codes of the errors that it may raise, beside those that any request may get.
+        member: The member of a socket's frame that holds a response which need not be an object.
         writes: Whether an ``Idempotency-Key`` makes it happen once.
     """
 
@@ -59,7 +59,7 @@ class Operation:
 def on_memory(
     method: Callable[[Memory, Caller, Any], Awaitable[bytes]],
 ) -> Callable[[Call, Any], Awaitable[bytes]]:
-    """Make an operation's ``run`` of a method of the memory."""
+    """Make an operation's ``run`` from a method of the memory."""
 
     def run(call: Call, request: msgspec.Struct) -> Awaitable[bytes]:
         return method(call.services.memory, call, request)

@@ -235,7 +235,7 @@ OPERATIONS: tuple[Operation, ...] = (
         requests.EmptyRequest,
         response_schemas.WhoamiResponse,
         _whoami,
-        "Tell who you are, what you may do and what the limits are",
+        "Show who you are, what you may do and what the limits are",
     ),
     Operation(
         "presence",
@@ -244,7 +244,7 @@ OPERATIONS: tuple[Operation, ...] = (
         requests.EmptyRequest,
         response_schemas.PresenceResponse,
         _presence,
-        "Tell who listens, or was active lately",
+        "Show who listens, or was active lately",
     ),
     TICKET,
     *DURABLE,

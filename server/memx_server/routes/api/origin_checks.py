@@ -1,4 +1,4 @@
-"""Which pages of a browser may connect.
+"""The checks of ``Origin`` and ``Host``: which pages of a browser may connect.
 
 A browser names the page that connects in ``Origin``, with every WebSocket handshake and every request
 across origins (RFC 6454; RFC 6455, section 10.2). Programs send none and are not concerned.
@@ -16,7 +16,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def check_origin(scope: Scope, hosts: Sequence[str], origins: Sequence[str]) -> None:
-    """Let in programs, the server's own pages, and pages that the operator names.
+    """Refuse pages other than the server's own and those that the operator names; programs send no ``Origin``.
 
     The name under which the server's own page was reached must be one of its names: a foreign name that was
     made to point here (DNS rebinding) is refused.
@@ -44,10 +44,10 @@ def check_origin(scope: Scope, hosts: Sequence[str], origins: Sequence[str]) -> 
 
 
 def calls_by_name(scope: Scope, hosts: Sequence[str]) -> bool:
-    """Tell whether a request calls this server by one of its names.
+    """Return whether a request calls this server by one of its names.
 
-    That of a page which made its own name point here (DNS rebinding) does not, though to the browser this server is
-    the page's own.
+    The request of a page that made its own name point here (DNS rebinding) does not, though to the browser this
+    server is the page's own.
 
     Args:
         scope: The request.
@@ -58,7 +58,7 @@ def calls_by_name(scope: Scope, hosts: Sequence[str]) -> bool:
 
 
 def check_host(scope: Scope, hosts: Sequence[str]) -> None:
-    """Let in who ``calls_by_name``.
+    """Refuse a request unless ``calls_by_name``.
 
     Raises:
         ProtocolError: ``forbidden``.

@@ -1,4 +1,4 @@
-"""What answers look like: the documentation is made from these, and tests hold the server to them."""
+"""The schemas of responses: the documentation is made from them, and tests hold the server to them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Value = Annotated[Any, Meta(description="Any JSON value, byte for byte as it was
 
 
 class ResponseSchema(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Base of all answers."""
+    """Base of all responses."""
 
 
 class EntryResponse(ResponseSchema, kw_only=True):
@@ -233,7 +233,7 @@ class PresenceResponse(ResponseSchema):
 
 
 class ErrorResponse(msgspec.Struct):
-    """What went wrong and what to do next; further members tell the place."""
+    """What went wrong and what to do next; further members name the place."""
 
     error: str
     detail: str

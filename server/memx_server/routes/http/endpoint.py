@@ -90,7 +90,7 @@ class _HttpRequest:
     async def run(self, call: Call, _count: int) -> tuple[bytes]:
         """Read the parameters, and run the operation.
 
-        The body is read only now: whoever is refused by then has sent the server no more than a head.
+        The body is read only now: the server holds nothing but the head of a request that it refuses before.
         """
         operation = self._operation
         if operation.method == "GET":

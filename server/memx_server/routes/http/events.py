@@ -26,11 +26,12 @@ from memx_server.routes.streaming.subscribe_request import SubscribeRequest
 PATH = "/changes"
 
 PATIENCE = 30.0
-"""Seconds that a client may let an event wait unread."""
+"""Seconds that a client may leave an event unread before its stream ends."""
 COMMENT_EVERY = 15.0
 """Seconds of silence after which a comment shows that the stream lives."""
 _RETRY_MS = 1000
-_LAST_WORDS = 1.0
+_LAST_EVENT_WITHIN = 1.0
+"""Seconds that the last event may take to be sent."""
 
 _HEADERS = [
     (b"content-type", b"text/event-stream"),
@@ -87,17 +88,17 @@ class EventStream:
         self.send_queue = SendQueue(queue_bytes, self._wake)
         self._send = send
         self._writer: TaskWriter | None = None
-        self._ending = Cancellation()
-        self._last: Event | None = None
+        self._cancellation = Cancellation()
+        self._last_event: Event | None = None
 
     def end(self, _code: int, _reason: str) -> None:
-        """Let the response end; the client connects again, and is judged anew."""
-        self._ending.cancel()
+        """Let the response end; the client connects again, and its API key is looked up anew."""
+        self._cancellation.cancel()
 
     def fail(self, error: ProtocolError) -> None:
-        """Tell the client that the stream cannot go on, and end it."""
-        self._last = Event("end", b'{"event":"end",%b' % error_body(error)[1:])
-        self._ending.cancel()
+        """End the stream with an event that says why it cannot go on."""
+        self._last_event = Event("end", b'{"event":"end",%b' % error_body(error)[1:])
+        self._cancellation.cancel()
 
     async def run(self, receive: Receive, stream: Stream) -> None:
         """Send events until the client leaves or the stream ends."""
@@ -107,26 +108,27 @@ class EventStream:
             self.send_queue,
             self._send_packet,
             patience=PATIENCE,
-            given_up=self._ending.cancel,
+            given_up=self._cancellation.cancel,
             idle=self._comment,
             idle_after=COMMENT_EVERY,
         )
         try:
-            async with self._ending.awaited():
+            async with self._cancellation.awaited():
                 stream.start()
+                # The response ends with the connection, or with the cancellation.
                 while (await receive())["type"] != "http.disconnect":
                     pass
         except asyncio.CancelledError:
-            pass  # the server ends, and the response with it
+            pass  # the server ends: the last event is still sent, and uvicorn gives it time for that
         finally:
             await self._writer.close()
             await self._finish()
 
     async def _finish(self) -> None:
         with suppress(OSError, TimeoutError):
-            async with asyncio.timeout(_LAST_WORDS):
-                if self._last is not None:
-                    await self._write(_rendered(self._last, self._last.data))
+            async with asyncio.timeout(_LAST_EVENT_WITHIN):
+                if self._last_event is not None:
+                    await self._write(_rendered(self._last_event, self._last_event.data))
                 await self._send({"type": "http.response.body", "body": b""})
 
     def _wake(self) -> None:
@@ -134,8 +136,13 @@ class EventStream:
             self._writer.wake()
 
     async def _send_packet(self, lane: Lane, packet: Packet) -> None:
-        messages = packet.messages(lane.label)
-        parts = [_rendered(e, m.text) for e, m in zip(packet.events, messages, strict=True)]
+        # A client that reconnects goes on from the last id that it has seen. So of a transaction's changes
+        # only the last has an id: a client that saw half of them gets them all again.
+        last = next((event for event in reversed(packet.events) if event.change), None)
+        parts = [
+            _rendered(event, message.text, with_id=event is last or not event.change)
+            for event, message in zip(packet.events, packet.messages(lane.label), strict=True)
+        ]
         await self._write(b"".join(parts))
 
     async def _comment(self) -> None:
@@ -146,7 +153,9 @@ class EventStream:
 
 
 def read_events_request(scope: Scope) -> SubscribeRequest:
-    """Read what a stream is to carry; a reconnecting client's last id goes before ``since``.
+    """Read what a stream is to carry.
+
+    A client that reconnects sends ``Last-Event-ID`` (WHATWG HTML, section 9.2.3); it goes before ``since``.
 
     Raises:
         ProtocolError: ``invalid_request`` with the ``field`` at fault.
@@ -168,11 +177,10 @@ def _wants_events(scope: Scope) -> bool:
     )
 
 
-def _rendered(event: Event, text: bytes) -> bytes:
-    """Write one event; an id moves the client on, so only a complete transaction has one."""
-    complete = event.cursor and not text.endswith(b',"more":true}')
+def _rendered(event: Event, text: bytes, *, with_id: bool = True) -> bytes:
+    """Write one event in the format of event streams."""
     return b"%bevent: %b\ndata: %b\n\n" % (
-        b"id: %b\n" % event.cursor.encode() if complete else b"",
+        b"id: %b\n" % event.cursor.encode() if with_id and event.cursor else b"",
         event.kind.encode(),
         _LINE_END.sub(b"\ndata: ", text),
     )

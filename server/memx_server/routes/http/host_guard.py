@@ -11,12 +11,13 @@ from memx_server.routes.asgi import Endpoint, Receive, Scope, Send, send_json
 
 
 class HostGuard:
-    """Answers only who calls this server by one of its names, whatever is asked.
+    """Refuses every HTTP request that does not call this server by one of its names.
 
-    The API key of a developer's server is known to everybody; this keeps the pages that they visit from using it.
+    The API key of a developer's server is known to everybody. This keeps it from the pages that the developer visits:
+    one of them can make its own name point here (DNS rebinding), but not change the name that the browser sends.
 
     Args:
-        app: What answers those.
+        app: The application behind the guard.
         hosts: The server's names; ``*`` for any.
     """
 
@@ -25,7 +26,7 @@ class HostGuard:
         self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or refuse."""
+        """Hand a request on, or refuse it."""
         try:
             if scope["type"] == "http":  # a WebSocket of a page names its origin, which is checked
                 check_host(scope, self._hosts)

@@ -34,8 +34,8 @@ router = APIRouter(tags=["operation"])
 
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"description": "Prometheus's text format", "content": {"text/plain": {}}},
-    403: {"description": "`forbidden`: this server tells them on its own machine only"},
-    404: {"description": "`not_found`: this server tells none"},
+    403: {"description": "`forbidden`: this server shows them on its own machine only"},
+    404: {"description": "`not_found`: this server shows none"},
 }
 
 
@@ -46,7 +46,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
     responses=_ANSWERS,
 )
 async def metrics(request: Request) -> Response:
-    """Tell what this process has done and holds; `MEMX_METRICS` says who may ask."""
+    """Show what this process has done and holds; `MEMX_METRICS` says who may see it."""
     services: Services = request.app.state.services
     _check_reader(request.scope, services)
     figures = _Figures(services, await services.health.answers())
@@ -64,13 +64,13 @@ def _check_reader(scope: Scope, services: Services) -> None:
     if settings.metrics == "local" and not is_local:
         raise ProtocolError(
             "forbidden",
-            "this server's figures are told on its own machine only; its operator tells them to everybody "
+            "this server shows its figures on its own machine only; its operator shows them to everybody "
             "who can reach it with MEMX_METRICS=open",
         )
 
 
 def _is_local(peer: tuple[str, int] | None) -> bool:
-    """Tell whether a caller is on this machine; one without an address came by a socket file."""
+    """Return whether a caller is on this machine; one without an address came by a socket file."""
     if peer is None:
         return True
     try:
@@ -80,7 +80,7 @@ def _is_local(peer: tuple[str, int] | None) -> bool:
 
 
 class _Figures(Collector):
-    """The figures at the moment they are asked for."""
+    """The figures at the moment of a scrape."""
 
     def __init__(self, services: Services, store_is_up: bool) -> None:
         self._services = services

@@ -1,4 +1,4 @@
-"""One WebSocket from handshake to close, with a bounded send queue."""
+"""One WebSocket, from handshake to close, with its bounded send queue."""
 
 from __future__ import annotations
 
@@ -21,17 +21,22 @@ from memx_server.routes.streaming.socket_writers import (
 from memx_server.routes.ws.protocol import EXTENSION, WireProtocol
 
 PATIENCE = 30.0
-"""Seconds that a peer may let a frame wait, under servers that cannot drop it by its pings."""
-_GOODBYE = 1.0
+"""Seconds that a peer may leave a frame unread, under servers without ``memx.wire``, which drops it by its pings."""
+_CLOSE_WITHIN = 1.0
 """Seconds that a peer gets to take the close frame."""
 
 _REASON_BYTES = 123
+"""What a close frame holds beside its code (RFC 6455, sections 5.5 and 5.5.1)."""
 
 
 class WebSocketConnection:
     """One WebSocket.
 
     Args:
+        scope: The handshake.
+        receive: ASGI's.
+        send: ASGI's.
+        pump: Writes to the sockets of the process.
         queue_bytes: What may wait to be sent.
     """
 
@@ -45,23 +50,23 @@ class WebSocketConnection:
         self._denial = "websocket.http.response" in extensions
         self._wire: WireProtocol | None = extensions.get(EXTENSION, {}).get("wire")
         self._writer: SocketWriter | None = None
-        self._ending = Cancellation()
-        self._goodbye: tuple[int, str] | None = None
+        self._cancellation = Cancellation()
+        self._close_frame: tuple[int, str] | None = None
         self.send_queue = SendQueue(queue_bytes, self._wake)
 
     async def requested(self) -> None:
-        """Take the peer's request for a handshake."""
+        """Take the peer's request for a handshake; it comes before everything else."""
         await self._receive()
 
     def fail(self, error: ProtocolError) -> None:
-        """Close it for an error that the peer cannot be told otherwise."""
+        """Close the connection for an error that no frame can carry."""
         self.close(1013 if error.code == "unavailable" else 4400, str(error))
 
     def close(self, code: int, reason: str) -> None:
         """Let ``serving`` end, and the socket with it."""
-        if self._goodbye is None:
-            self._goodbye = code, reason
-            self._ending.cancel()
+        if self._close_frame is None:
+            self._close_frame = code, reason
+            self._cancellation.cancel()
 
     async def refuse(self, error: ProtocolError) -> None:
         """Answer the handshake with an HTTP error."""
@@ -78,11 +83,12 @@ class WebSocketConnection:
         )
         await self._send({"type": "websocket.http.response.body", "body": error_body(error)})
         if self._wire is not None:
-            self._wire.handshake_complete = True  # uvicorn would complain that nothing came of it
+            # uvicorn marks only accepted handshakes as complete, and logs an error for all others.
+            self._wire.handshake_complete = True
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
-        """Accept, and close at the end; ``close`` ends what runs inside."""
+        """Accept the handshake, and close the socket at the end; ``close`` ends what runs inside."""
         await self._send({"type": "websocket.accept"})
         if self._wire is not None:
             self._writer = WireWriter(self._wire, self.send_queue, self._pump)
@@ -94,15 +100,15 @@ class WebSocketConnection:
                 given_up=lambda: self.close(1013, "the peer does not read"),
             )
         try:
-            async with self._ending.awaited():
+            async with self._cancellation.awaited():
                 yield
         finally:
             await self._writer.close()
-            if self._goodbye is not None:
-                await self._say_goodbye(*self._goodbye)
+            if self._close_frame is not None:
+                await self._send_close(*self._close_frame)
 
     async def frames(self) -> AsyncIterator[str | bytes]:
-        """What the peer sends, until it is gone."""
+        """Yield what the peer sends, until it is gone."""
         while True:
             message = await self._receive()
             if message["type"] == "websocket.disconnect":
@@ -118,16 +124,17 @@ class WebSocketConnection:
         for message in packet.messages(lane.label):
             await self._send({"type": "websocket.send", "text": message.text.decode()})
 
-    async def _say_goodbye(self, code: int, reason: str) -> None:
-        farewell = {"type": "websocket.close", "code": code, "reason": _shortened(reason)}
+    async def _send_close(self, code: int, reason: str) -> None:
+        closing = {"type": "websocket.close", "code": code, "reason": _shortened(reason)}
         with suppress(OSError, RuntimeError, TimeoutError):
-            async with asyncio.timeout(_GOODBYE):
-                await self._send(farewell)
+            async with asyncio.timeout(_CLOSE_WITHIN):
+                await self._send(closing)
                 return
+        # The peer reads nothing, not even the close frame.
         if self._wire is not None:
             self._wire.abort()
 
 
 def _shortened(reason: str) -> str:
-    """What fits into a close frame."""
+    """Cut a reason to what fits into a close frame."""
     return reason.encode()[:_REASON_BYTES].decode(errors="ignore")

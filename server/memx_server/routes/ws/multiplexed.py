@@ -35,8 +35,8 @@ IN_FLIGHT = 192
 """Requests of one socket that are worked on at the same time; more wait unread."""
 
 READS_SIDE_BY_SIDE = 48
-"""Of these, reads that each ask the store by themselves: what many large responses hold outgrows the
-processor's cache, and the store has enough to do with so many."""
+"""Of these, reads that each call the store: many large responses together outgrow the processor's cache,
+and so many keep the store busy."""
 
 _PACKET_BYTES = 32 * 1024
 """Up to this length responses that are ready together are queued as one."""
@@ -142,7 +142,7 @@ class MultiplexedSocket:
             operation = frames.BY_NAME.get(head.op)
             if operation is not None:
                 write_or_read = self._socket_request(head.id, operation, request)
-        except Exception as error:  # noqa: BLE001 - the gateway tells errors apart, and logs what nobody expected
+        except Exception as error:  # noqa: BLE001 - the gateway knows the kinds of errors, and logs what nobody expected
             await self._refuse(head, error)
             return
         if operation is not None:
@@ -202,7 +202,7 @@ class MultiplexedSocket:
         await self._respond(reads, _run_reads)
 
     async def _write(self, writes: Sequence[SocketRequest]) -> bool:
-        """Run the writes of a batch and answer them; tell whether the store answered."""
+        """Run the writes of a batch and answer them; return whether the store answered."""
         work = _run_alone if len(writes) == 1 else _run_writes
         errors = await self._respond(writes, work, self._write_turn)
         return _STORE_FAILED.isdisjoint(errors)
@@ -283,7 +283,7 @@ class MultiplexedSocket:
             self._send([frames.error_response(id, opened)])
             return
         number, stream = opened
-        # The response goes first: it tells the client the number that the events carry.
+        # The response goes first: the client learns from it the number that the events carry.
         self._send([frames.control_response(id, sub=number)])
         stream.start()
 

@@ -13,7 +13,7 @@ from memx_server.routes.ws.frames import SocketRequest
 
 
 class ReadBatch:
-    """Gathers the reads that arrive in one turn of the event loop, so that the store is asked once for all of them.
+    """Gathers the reads that arrive in one turn of the event loop, so that one read of the store serves them all.
 
     Args:
         run: Runs the reads of a batch and answers them.
@@ -27,7 +27,7 @@ class ReadBatch:
 
     @staticmethod
     def takes(request: msgspec.Struct) -> bool:
-        """Tell whether a request reads one entry as it is now."""
+        """Return whether a request reads one entry as it is now."""
         return isinstance(request, GetRequest) and request.at is None
 
     def add(self, read: SocketRequest) -> asyncio.Task[object] | None:

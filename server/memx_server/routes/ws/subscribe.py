@@ -21,7 +21,7 @@ from memx_server.routes.ws.connection import WebSocketConnection
 PREFIX = "/subscribe/"
 
 _EXTENSIONS = frozenset({"since", "snapshot", "conflate"})
-"""Whoever names one of these understands more than the original's frames."""
+"""A client that names one of these understands more than the original's frames."""
 
 
 class SubscribeEndpoint:

@@ -61,7 +61,7 @@ class WritePipeline(Generic[W]):
     2. *A cold store*: after a pause or a failure the first write may have to connect, load scripts or read schemas
        before it reaches the store, while a second one would find all that done. The first is run alone.
     3. *A repetition*: a write that may repeat can reach the store a second time, after later ones. A later write
-       waits for it only if they share a key; on different keys nobody can tell their order.
+       waits for it only if they share a key; on different keys nothing shows their order.
     4. *Changed schemas*: a write that was validated by outdated schemas is refused by the store, validated again
        and sent again. A write that is validated by the new schemas waits for all that were validated by others.
 
@@ -204,7 +204,7 @@ def overlap_of(write: SocketRequest) -> Overlap | None:
 
 
 def _needs_no_wait(write: Any, schemas: SchemaSet) -> bool:
-    """Tell whether a write reaches the store in the step in which it is begun."""
+    """Return whether a write reaches the store in the step in which it is begun."""
     if isinstance(write, DeleteRequest | DeleteOperation):
         return True
     if not isinstance(write, SetRequest | SetOperation) or write.ttl is not None:
