@@ -1,4 +1,4 @@
-"""Writes of one socket: side by side where that cannot be told from one after the other."""
+"""The order of one socket's writes: they overlap where nothing shows the difference."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from memx_server.routes.ws.write_pipeline import Overlap, WritePipeline
 
 
 class Journal:
-    """Writes that note when they begin and end, and end when they are told to.
+    """Writes that note when they begin and end, and end when the test lets them.
 
-    A name tells what a write is: ``set a`` is one that overlaps with others, of the key ``a`` that may be run with
-    others, ``txn a b`` one that overlaps and is no part of a batch, everything else runs alone. With an
-    exclamation mark it may be sent again.
+    The name of a write says how it may run: ``set a`` writes the key ``a`` and may share a batch, ``txn a b`` may overlap
+    but shares no batch, everything else runs alone. With an exclamation mark it may repeat.
     """
 
     def __init__(self) -> None:
