@@ -11,7 +11,8 @@ from memx_server.routes.ws.write_pipeline import Overlap, WritePipeline
 class Journal:
     """Writes that note when they begin and end, and end when the test lets them.
 
-    The name of a write says how it may run: ``set a`` writes the key ``a`` and may share a batch, ``txn a b`` may overlap
+    The name of a write says how it may run: ``set a`` writes the key ``a`` and may share a batch, ``txn a b`` may
+    overlap
     but shares no batch, everything else runs alone. With an exclamation mark it may repeat.
     """
 
