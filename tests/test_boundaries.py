@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+
+from tools import house
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {
@@ -21,6 +24,8 @@ PACKAGES = {
 }
 MAX_FILE_LINES = 500
 MAX_FUNCTION_LINES = 50
+MAX_MODULES = 15
+PRIVATE_WORDS = re.compile("told|said|wish|desk|judg|ledger|outbox", re.IGNORECASE)
 
 DATABASES = {"redis", "hiredis", "sqlite3"}
 CLIENTS = {"httpx", "websockets"}
@@ -168,6 +173,54 @@ def test_an_integration_imports_the_sdk_and_its_own_framework_only(package: str)
         if each.within(package)
         and (each.top in strangers or each.top in NETWORK - {"starlette", "uvicorn"})
     )
+
+
+def test_memory_and_feed_do_not_know_each_other() -> None:
+    memory, feed = "memx_server.domain.memory", "memx_server.domain.feed"
+    assert_none(
+        each
+        for each in imports()
+        if (each.within(memory) and each.names(feed)) or (each.within(feed) and each.names(memory))
+    )
+
+
+def test_routes_never_reach_the_store_by_an_attribute() -> None:
+    crossed = [
+        f"{module.name}:{node.lineno} reaches .{node.attr}"
+        for module in house.modules(ROOT)
+        if f"{module.name}.".startswith("memx_server.routes.")
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Attribute) and node.attr in {"store", "_store", "storage"}
+    ]
+    assert not crossed, "\n".join(["a wall is crossed:", *crossed])
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    circles = house.circles(house.modules(ROOT))
+    assert not circles, "\n".join(["modules in a circle:", *map(", ".join, circles)])
+
+
+def test_a_package_holds_few_modules() -> None:
+    large = {
+        name: count
+        for name, count in house.packages(house.modules(ROOT)).items()
+        if count > MAX_MODULES
+    }
+    assert not large, f"over {MAX_MODULES} modules; which ideas are in it? {large}"
+
+
+@pytest.mark.parametrize("distribution", house.DISTRIBUTIONS)
+def test_a_class_name_has_one_meaning(distribution: str) -> None:
+    homes = house.class_homes(house.modules(ROOT))[distribution]
+    several = {name: places for name, places in homes.items() if len(places) > 1}
+    assert not several
+
+
+@pytest.mark.parametrize("distribution", house.DISTRIBUTIONS)
+def test_class_names_are_the_fields_words(distribution: str) -> None:
+    homes = house.class_homes(house.modules(ROOT))[distribution]
+    private = {name for name in homes if PRIVATE_WORDS.search(name)}
+    assert not private, f"docs/glossary.md has the field's words for {private}"
 
 
 def test_folders_are_no_import_names() -> None:

@@ -1,0 +1,212 @@
+"""Subscribers on every road, which resume on any server and note what they see."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import websockets
+
+from memx_sdk.protocol.cursors import decode_cursor
+from tests.faults.clients import API_KEY
+from tests.faults.history import Observation
+
+_HEADERS = {"x-api-key": API_KEY}
+_SILENCE = 20.0
+"""Seconds without a message after which a stream counts as dead: servers send something every 15 seconds."""
+
+
+class BrokenStreamError(Exception):
+    """The stream broke; the next one resumes from the last cursor."""
+
+
+class Observer:
+    """Follows one pattern over one road, and keeps the cursor to resume from.
+
+    Args:
+        observation: Takes what is seen.
+        urls: The servers, of which chance names one at each start.
+        dice: Chance, seeded.
+        pace: Seconds that it takes over each message: above 0 for a slow reader.
+    """
+
+    def __init__(
+        self, observation: Observation, urls: Sequence[str], dice: random.Random, pace: float = 0.0
+    ) -> None:
+        self.observation = observation
+        self._cursor: str | None = None
+        self._moved = asyncio.Event()
+        self._urls = list(urls)
+        self._dice = dice
+        self._pace = pace
+        self._group: list[dict[str, Any]] = []
+        self._snapshot: list[dict[str, Any]] = []
+
+    @property
+    def cursor(self) -> str | None:
+        """Where the next stream goes on."""
+        return self._cursor
+
+    @cursor.setter
+    def cursor(self, cursor: str) -> None:
+        self._cursor = cursor
+        self._moved.set()
+
+    async def run(self) -> None:
+        """Follow until cancelled, over as many streams as it takes."""
+        roads = {"poll": self._poll, "sse": self._sse, "ws": self._ws, "subscribe": self._subscribe}
+        read = roads[self.observation.road]
+        while True:
+            self._group.clear()
+            self._snapshot.clear()
+            with suppress(
+                BrokenStreamError,
+                OSError,
+                TimeoutError,
+                httpx.HTTPError,
+                websockets.WebSocketException,
+            ):
+                await read(self._dice.choice(self._urls))
+            await asyncio.sleep(self._dice.uniform(0.02, 0.2))
+
+    async def reaches(self, revision: int) -> None:
+        """Wait until it knows of everything up to ``revision``."""
+        while self.cursor is None or decode_cursor(self.cursor).revision < revision:
+            self._moved.clear()
+            await self._moved.wait()
+
+    async def _take(self, message: dict[str, Any]) -> None:
+        """Note one message of a stream."""
+        kind, segment = message.get("event"), self.observation.segment
+        if self._pace:
+            await asyncio.sleep(self._pace)
+        if kind == "reset":
+            self._group.clear()
+            self.observation.reset(message["reason"])
+        elif message.get("snapshot"):
+            self._snapshot.append(message)
+        elif kind == "value":
+            self._group.append(message)
+            if "cursor" in message:
+                self._complete(message["cursor"])
+        elif kind in {"live", "mark", "schema"} and "cursor" in message:
+            if kind == "live":
+                segment.snapshot += self._snapshot
+                self._snapshot.clear()
+            self._complete(message["cursor"])
+        elif kind == "end":
+            raise BrokenStreamError
+
+    def _complete(self, cursor: str) -> None:
+        """Note that everything up to ``cursor`` has come: a group is kept whole or not at all."""
+        group, segment = self._group, self.observation.segment
+        # A conflated group leads from one state to another, over as many transactions as lie between.
+        if not self.observation.conflate and len({event["revision"] for event in group}) > 1:
+            self.observation.faults.append(f"a group of several transactions: {group}")
+        revision = decode_cursor(cursor).revision
+        if segment.begins_after is None:
+            segment.begins_after = min([revision, *(event["revision"] - 1 for event in group)])
+        if revision < segment.reached:
+            self.observation.faults.append(f"the cursor fell from {segment.reached} to {revision}")
+        segment.events += group
+        segment.reached = max(segment.reached, revision)
+        self.cursor = cursor
+        self._group = []
+
+    async def _poll(self, url: str) -> None:
+        async with httpx.AsyncClient(headers=_HEADERS, timeout=_SILENCE) as client:
+            while True:
+                await self._poll_once(client, url)
+
+    async def _poll_once(self, client: httpx.AsyncClient, url: str) -> None:
+        query = {"pattern": self.observation.pattern, "wait": "5", "limit": "200"}
+        if self.cursor is not None:
+            query["since"] = self.cursor
+        response = await client.get(f"{url}/changes", params=query)
+        body = response.json()
+        if response.status_code in {409, 410}:
+            # The answer brings a cursor to go on from; what lies before it is the present state.
+            self.observation.reset(body["error"])
+            self.cursor = body["cursor"]
+            self.observation.segment.begins_after = decode_cursor(body["cursor"]).revision
+            self.observation.segment.reached = decode_cursor(body["cursor"]).revision
+            return
+        if response.status_code != 200:
+            raise BrokenStreamError
+        segment = self.observation.segment
+        if segment.begins_after is None:
+            segment.begins_after = min(
+                [each["revision"] - 1 for each in body["changes"]], default=0
+            )
+        segment.events += [each for each in body["changes"] if each["event"] == "value"]
+        self.cursor = body["cursor"]
+        segment.reached = max(segment.reached, decode_cursor(body["cursor"]).revision)
+        if self._pace:
+            await asyncio.sleep(self._pace)
+
+    async def _sse(self, url: str) -> None:
+        query = {"pattern": self.observation.pattern, "since": self.cursor or "now"}
+        if self.observation.conflate:
+            query["conflate"] = "true"
+        headers = {**_HEADERS, "accept": "text/event-stream"}
+        async with (
+            httpx.AsyncClient(headers=headers, timeout=_SILENCE) as client,
+            client.stream("GET", f"{url}/changes", params=query) as response,
+        ):
+            if response.status_code != 200:
+                raise BrokenStreamError
+            async for line in response.aiter_lines():
+                if line.startswith("data:"):
+                    await self._take(json.loads(line[5:]))
+
+    async def _ws(self, url: str) -> None:
+        address = url.replace("http", "ws", 1) + "/ws"
+        async with websockets.connect(
+            address, additional_headers=_HEADERS, max_size=None
+        ) as socket:
+            request = {"id": 1, "op": "subscribe", "pattern": self.observation.pattern}
+            request |= {"since": self.cursor or "now", "conflate": self.observation.conflate}
+            await socket.send(json.dumps(request))
+            async for message in self._messages(socket):
+                if message.get("id") == 1 and not message["ok"]:
+                    raise BrokenStreamError
+                if "sub" in message and "event" in message:
+                    await self._take(message)
+
+    async def _subscribe(self, url: str) -> None:
+        address = url.replace("http", "ws", 1) + f"/subscribe/{quote(self.observation.pattern)}"
+        address += f"?since={self.cursor or 'now'}"
+        if self.observation.conflate:
+            address += "&conflate=true"
+        async with websockets.connect(
+            address, additional_headers=_HEADERS, max_size=None
+        ) as socket:
+            async for message in self._messages(socket):
+                await self._take(message)
+
+    async def _messages(self, socket: Any) -> AsyncIterator[dict[str, Any]]:
+        while True:
+            async with asyncio.timeout(_SILENCE):
+                yield json.loads(await socket.recv())
+
+
+def observers(
+    urls: Sequence[str], dice: random.Random, number: int, pace: Callable[[int], float]
+) -> list[Observer]:
+    """Make subscribers of every road, pattern and habit."""
+    roads = ("ws", "subscribe", "sse", "poll")
+    patterns = ("*", "plain:*", "pair:*", "counter:*", "brief:*")
+    made = []
+    for at in range(number):
+        road = roads[at % len(roads)]
+        conflate = road != "poll" and at % 5 == 4
+        pattern = patterns[at % len(patterns)]
+        seen = Observation(f"observer-{at}", road, pattern, conflate)
+        made.append(Observer(seen, urls, random.Random(dice.random()), pace(at)))
+    return made
