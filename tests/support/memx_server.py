@@ -30,7 +30,7 @@ from memx_server.storage.base import Store
 
 from tests.support.redis_server import free_port
 
-START_TIMEOUT = 20.0
+START_TIMEOUT = 60.0
 STOP_TIMEOUT = 10.0
 
 _MEMX = "import typer; from memx_server.cli import commands; app = typer.Typer(); commands.commands(app); app()"
