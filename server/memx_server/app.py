@@ -194,14 +194,16 @@ def open_store(url: str, max_keys: int = 0) -> Store:
 def _services(settings: Settings, store: Store, authenticator: Authenticator) -> Services:
     """Make the parts that the routes work with, each from those it stands on."""
     schemas = SchemaCache(store)
-    judges = EvaluationPool(settings.validation_deadline)
+    evaluation = EvaluationPool(settings.validation_deadline)
+    evaluator = Evaluator(evaluation, settings.limits)
     presence = Presence(store.state)
     return Services(
         settings=settings,
         authenticator=authenticator,
         schemas=schemas,
-        judges=judges,
-        memory=Memory(store, schemas, Evaluator(judges), settings),
+        evaluation=evaluation,
+        evaluator=evaluator,
+        memory=Memory(store, schemas, evaluator, settings),
         durable=Durable(store.state),
         tickets=Tickets(store.state),
         health=StoreHealth(store),

@@ -57,6 +57,8 @@ async def running(services: Services, store: Store) -> AsyncIterator[None]:
         if opening.done():
             opening.result()  # raises CannotOpen, which keeps the server from starting
         if services.settings.owns_process:
+            # The first value that has to be validated there would else wait for a process to start.
+            await services.evaluation.start()
             _settle_collector()
         # Streams that never end by themselves are ended as soon as a signal comes: a server lets its
         # open responses finish before it leaves this block.
@@ -70,7 +72,7 @@ async def running(services: Services, store: Store) -> AsyncIterator[None]:
         await services.feed.close()
         await services.presence.close()
         await store.close()
-        services.judges.close()
+        await services.evaluation.close()
 
 
 async def _open(store: Store) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from memx_server.auth.base import Authenticator
 from memx_server.domain.counters import RequestCounters
+from memx_server.domain.evaluator import Evaluator
 from memx_server.domain.feed.connections import OpenConnections
 from memx_server.domain.feed.durable import Durable
 from memx_server.domain.feed.feed import Feed
@@ -31,7 +32,8 @@ class Services:
         settings: What the operator has set.
         authenticator: Turns credentials into principals.
         schemas: The schemas of the spaces in use.
-        judges: Judge what would hold up the event loop.
+        evaluation: The processes that do what would hold up the event loop.
+        evaluator: Decides what they do, and does the rest itself.
         memory: Every operation on entries, schemas and the change log.
         durable: How far subscribers of a name have got.
         tickets: Credentials for one connection of a browser.
@@ -47,7 +49,8 @@ class Services:
     settings: Settings
     authenticator: Authenticator
     schemas: SchemaCache
-    judges: EvaluationPool
+    evaluation: EvaluationPool
+    evaluator: Evaluator
     memory: Memory
     durable: Durable
     tickets: Tickets

@@ -59,7 +59,8 @@ BODIES: list[tuple[bytes, str, str]] = [
     (b'{"key":"a","value":1,"if_revision":1.5}', "invalid_request", "if_revision"),
     (b'{"key":"a","value":1,"if_revision":true}', "invalid_request", "if_revision"),
     (b'{"key":"a","value":1,"if_revision":9007199254740992}', "invalid_request", "if_revision"),
-    (b'{"key":"a","value":1,"if_revision":' + b"9" * 400 + b"}", "invalid_request", "if_revision"),
+    (b'{"key":"a","value":1,"if_revision":' + b"9" * 300 + b"}", "invalid_request", "if_revision"),
+    (b'{"key":"a","value":' + b"9" * 400 + b"}", "invalid_json", "body"),  # no double is so large
     (b'{"key":"a","value":1,"ttl":0}', "invalid_request", "ttl"),
     (b'{"key":"a","value":1,"ttl":-5}', "invalid_request", "ttl"),
     (b'{"key":"a","value":1,"ttl":1e300}', "invalid_request", "ttl"),

@@ -31,19 +31,22 @@ class Elsewhere:
         self.asked = 0
         self._is_too_slow = is_too_slow
 
-    async def compute(self, operation: Computed, present: bytes | None, limits: Limits) -> bytes:
+    async def compute(
+        self, space: str, operation: Computed, present: bytes | None, limits: Limits
+    ) -> bytes:
         self.asked += 1
         if self._is_too_slow:
             raise EvaluationTimeout
         return compute(operation, present, limits)
 
-    async def same(self, one: bytes, other: bytes) -> bool:
+    async def same(self, space: str, one: bytes, other: bytes) -> bool:
         self.asked += 1
         return one == other
 
     async def check(self, *_: Any) -> None:
         raise AssertionError
 
+    read: Any = check
     violations: Any = check
 
 
@@ -102,14 +105,14 @@ async def test_the_number_of_parts_decides_where(
 ) -> None:
     slow = Elsewhere()
     with suppress(ProtocolError):
-        await Evaluator(slow).compute(operation, present, Limits())
+        await Evaluator(slow, Limits()).compute("space", operation, present)
     assert slow.asked == is_elsewhere
 
 
 async def test_what_takes_too_long_is_refused_with_the_limit() -> None:
     with pytest.raises(ProtocolError) as refused:
-        await Evaluator(Elsewhere(is_too_slow=True)).compute(
-            _append(_numbers(MANY)), None, Limits()
+        await Evaluator(Elsewhere(is_too_slow=True), Limits()).compute(
+            "space", _append(_numbers(MANY)), None
         )
     assert (refused.value.code, refused.value.extra["limit"]) == ("too_large", "update_deadline")
 
@@ -117,9 +120,9 @@ async def test_what_takes_too_long_is_refused_with_the_limit() -> None:
 async def test_equal_texts_are_the_same_without_a_look() -> None:
     slow = Elsewhere()
     large = _numbers(MANY)
-    assert await Evaluator(slow).same("k", large, large)
+    assert await Evaluator(slow, Limits()).same("space", "k", large, large)
     assert slow.asked == 0
-    assert not await Evaluator(slow).same("k", large, b"[]")
+    assert not await Evaluator(slow, Limits()).same("space", "k", large, b"[]")
     assert slow.asked == 1
 
 

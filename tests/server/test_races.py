@@ -73,7 +73,9 @@ async def store(tmp_path: Path) -> AsyncIterator[Interfered]:
 
 @pytest.fixture
 def memory(store: Interfered) -> Memory:
-    return Memory(store, SchemaCache(store), Evaluator(EvaluationPool(1.0)), Settings())
+    return Memory(
+        store, SchemaCache(store), Evaluator(EvaluationPool(1.0), Settings().limits), Settings()
+    )
 
 
 async def update(memory: Memory, **fields: Any) -> Any:
@@ -190,7 +192,9 @@ async def test_a_key_that_is_always_contended_ends_in_unavailable(
 
     store.before = interfere
     settings = Settings(write_deadline=0.2)
-    memory = Memory(store, SchemaCache(store), Evaluator(EvaluationPool(1.0)), settings)
+    memory = Memory(
+        store, SchemaCache(store), Evaluator(EvaluationPool(1.0), Settings().limits), settings
+    )
     with pytest.raises(ProtocolError) as refusal:
         await update(memory, key="n", increment=1)
     assert refusal.value.code == "unavailable"

@@ -80,7 +80,9 @@ async def store(tmp_path: Path) -> AsyncIterator[Shaky]:
 
 @pytest.fixture
 def memory(store: Shaky) -> Memory:
-    return Memory(store, SchemaCache(store), Evaluator(EvaluationPool(1.0)), Settings())
+    return Memory(
+        store, SchemaCache(store), Evaluator(EvaluationPool(1.0), Settings().limits), Settings()
+    )
 
 
 def _asked(numbers: Sequence[int], *, tagged: bool) -> list[tuple[Caller, SetRequest]]:
@@ -127,7 +129,9 @@ async def test_those_without_are_told_that_the_store_was_away(memory: Memory, st
 
 async def test_nothing_is_sent_again_beyond_the_deadline(store: Shaky) -> None:
     settings = replace(Settings(), write_deadline=0.2)
-    memory = Memory(store, SchemaCache(store), Evaluator(EvaluationPool(1.0)), settings)
+    memory = Memory(
+        store, SchemaCache(store), Evaluator(EvaluationPool(1.0), Settings().limits), settings
+    )
     store.away = lambda key: key == "k1"
     found = await memory.write_each(_asked(range(3), tagged=True))
 

@@ -1,4 +1,8 @@
-"""Judging values by schemas, and computing new ones, without holding anybody up."""
+"""The choice where a request's heavy work is done: on the event loop, or in the evaluation processes.
+
+Whatever is surely done within a few milliseconds stays on the loop. All else goes to processes that serve
+the spaces in turns and are killed when they take too long.
+"""
 
 from __future__ import annotations
 
@@ -9,74 +13,89 @@ from memx_sdk.protocol.errors import ProtocolError
 from memx_server.domain.memory.computing import compute, work_of
 from memx_server.domain.requests import Computed
 from memx_server.domain.schema.schema import Schema, Violation, check_registration, check_size
-from memx_server.domain.values import parts_of, same_json
+from memx_server.domain.values import check_exact, is_quick_to_read, parts_of, same_json
 from memx_server.settings import Limits
-
-_QUICK_CHECK = 8 * 1024
-"""Up to this length of a schema its check by the reference, in Python, takes little time."""
 
 _QUICK_WORK = 10_000
 """Up to this much work (see ``work_of``) a few milliseconds do."""
 
 
 class EvaluationTimeout(Exception):  # noqa: N818 - it names what happened
-    """What was asked did not end within its deadline, and was ended."""
+    """A task did not end within its deadline, and its process was killed."""
 
 
 class EvaluationProcesses(Protocol):
-    """Judges elsewhere what may take long, and ends it when it takes too long."""
+    """Validates and computes what may take long, in turns by space.
 
-    async def check(self, text: bytes, limits: Limits) -> None:
-        """Do as ``check_registration``.
+    Every method raises:
+        EvaluationTimeout: The work took longer than its deadline.
+        ProtocolError: ``unavailable`` where too much waits already; else as the function that it names.
+    """
 
-        Raises:
-            TooSlow: It took longer than the deadline.
-        """
+    async def read(self, space: str, text: bytes) -> None:
+        """Do as ``check_exact``."""
 
-    async def violations(self, schema: Schema, value: bytes) -> list[Violation]:
-        """Do as ``schema.violations``; one violation stands for all where those take too long.
+    async def check(self, space: str, text: bytes, limits: Limits) -> None:
+        """Do as ``check_registration``."""
 
-        Raises:
-            TooSlow: It took longer than the deadline.
-        """
+    async def violations(
+        self, space: str, key: str, schema: Schema, value: bytes
+    ) -> list[Violation]:
+        """Do as ``schema.violations``; one violation stands for all where those take too long."""
 
-    async def compute(self, operation: Computed, present: bytes | None, limits: Limits) -> bytes:
-        """Do as ``updates.compute``.
+    async def compute(
+        self, space: str, operation: Computed, present: bytes | None, limits: Limits
+    ) -> bytes:
+        """Do as ``computing.compute``."""
 
-        Raises:
-            TooSlow: It took longer than the deadline.
-        """
-
-    async def same(self, one: bytes, other: bytes) -> bool:
-        """Do as ``same_json``.
-
-        Raises:
-            TooSlow: It took longer than the deadline.
-        """
+    async def same(self, space: str, one: bytes, other: bytes) -> bool:
+        """Do as ``same_json``."""
 
 
 class Evaluator:
-    """Decides where a schema is checked, a value is judged and a new one is computed.
+    """Checks requests and schemas, validates values and computes new ones.
 
     Args:
-        slow: Takes what would hold up the event loop.
+        processes: Take what would hold up the event loop.
+        limits: Bounds on requests.
     """
 
-    def __init__(self, slow: EvaluationProcesses) -> None:
-        self._slow = slow
+    def __init__(self, processes: EvaluationProcesses, limits: Limits) -> None:
+        self._processes = processes
+        self._limits = limits
+        self._checking = asyncio.Lock()
 
-    async def check(self, key: str, text: bytes, limits: Limits) -> None:
+    async def read(self, space: str, text: bytes) -> None:
+        """Refuse a request's JSON text that readers could understand differently, or not at all.
+
+        Raises:
+            ProtocolError: ``invalid_json``; ``too_large`` where that takes too long.
+        """
+        if is_quick_to_read(text):
+            check_exact(text)
+            return
+        try:
+            await self._processes.read(space, text)
+        except EvaluationTimeout:
+            raise ProtocolError(
+                "too_large", "the request takes too long to read; send it in parts", field="body"
+            ) from None
+
+    async def check(self, space: str, text: bytes) -> None:
         """Refuse a schema that cannot be relied on.
 
         Raises:
             ProtocolError: ``invalid_schema`` or ``too_large``, with what to mend.
         """
-        check_size(text, limits)
-        if len(text) <= _QUICK_CHECK and Schema(key, text).is_light:
-            await asyncio.to_thread(check_registration, text, limits)
+        check_size(text, self._limits)
+        if Schema("", text).is_quick_to_check:
+            # The reference works in Python, in a thread. One at a time: several would share the
+            # interpreter with the event loop, which then gets one turn among many.
+            async with self._checking:
+                await asyncio.to_thread(check_registration, text, self._limits)
             return
         try:
-            await self._slow.check(text, limits)
+            await self._processes.check(space, text, self._limits)
         except EvaluationTimeout:
             raise ProtocolError(
                 "invalid_schema",
@@ -85,8 +104,10 @@ class Evaluator:
                 field="schema",
             ) from None
 
-    async def violations(self, key: str, schema: Schema, value: bytes) -> list[Violation]:
-        """Judge ``value``: the first few violations, none when it fits.
+    async def violations(
+        self, space: str, key: str, schema: Schema, value: bytes
+    ) -> list[Violation]:
+        """Validate ``value``: the first few violations, none when it fits.
 
         Raises:
             ProtocolError: ``too_large`` where that takes too long.
@@ -95,11 +116,11 @@ class Evaluator:
         if found is not None:
             return found
         try:
-            return await self._slow.violations(schema, value)
+            return await self._processes.violations(space, key, schema, value)
         except EvaluationTimeout:
             raise ProtocolError(
                 "too_large",
-                f"the schema of {schema.pattern!r} takes too long to judge this value of {key!r}; "
+                f"the schema of {schema.pattern!r} takes too long to validate this value of {key!r}; "
                 "make the value smaller, or the schema simpler (no nested choices that refer to "
                 "each other)",
                 key=key,
@@ -107,7 +128,7 @@ class Evaluator:
                 limit="validation_deadline",
             ) from None
 
-    async def compute(self, operation: Computed, present: bytes | None, limits: Limits) -> bytes:
+    async def compute(self, space: str, operation: Computed, present: bytes | None) -> bytes:
         """Return the value that ``operation`` makes of ``present`` (None: there is none).
 
         Raises:
@@ -115,13 +136,13 @@ class Evaluator:
                 where that takes too long.
         """
         if work_of(operation, present) <= _QUICK_WORK:
-            return compute(operation, present, limits)
+            return compute(operation, present, self._limits)
         try:
-            return await self._slow.compute(operation, present, limits)
+            return await self._processes.compute(space, operation, present, self._limits)
         except EvaluationTimeout:
             raise _too_much(operation.key) from None
 
-    async def same(self, key: str, one: bytes, other: bytes) -> bool:
+    async def same(self, space: str, key: str, one: bytes, other: bytes) -> bool:
         """Tell whether two values mean the same.
 
         Raises:
@@ -130,7 +151,7 @@ class Evaluator:
         if one == other or parts_of(one) + parts_of(other) <= _QUICK_WORK:
             return same_json(one, other)
         try:
-            return await self._slow.same(one, other)
+            return await self._processes.same(space, one, other)
         except EvaluationTimeout:
             raise _too_much(key) from None
 

@@ -1,40 +1,45 @@
-"""Which JSON can be kept exactly: bytes that every reader understands in the same way.
+"""The rules of exact JSON: bytes that every reader understands in the same way.
 
-Refused are bad UTF-8, lone surrogates, NaN, numbers beyond a double's range, and names that come
-twice in one object. What passes is kept as it was sent, byte for byte.
+Refused are bad UTF-8, lone surrogates, NaN, numbers beyond a double's range, and names that come twice in
+one object. What passes is kept as it was sent, byte for byte.
+
+Everything here takes time that grows with the length of the text and no faster; ``tests/access`` holds
+it to that.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
+from collections.abc import Iterable
 from decimal import Decimal
+from itertools import accumulate
 from typing import Any
 
 import msgspec
+import orjson
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.settings import Limits
 
+SHORT_JSON = 512
+"""Up to this length of a text no count of its parts is worth its time."""
 
-def _finite(text: str) -> float:
-    number = float(text)
-    if math.isinf(number):
-        raise ValueError("Number out of range")
-    return number
+_LOOP_PARTS = 100_000
+"""So many parts of a text are decoded within some 20 milliseconds."""
+_NAMED_BYTES = 256 * 1024
+"""In a longer text the name that comes twice is not looked for: that takes ten times as long as to decode it."""
 
-
-_decode = msgspec.json.Decoder().decode
-_decode_unusual = msgspec.json.Decoder(float_hook=_finite).decode
 _exact = msgspec.json.Decoder(float_hook=Decimal).decode
-_encode = msgspec.json.Encoder().encode
 
-_SHORT = 512
-# Two, since an expression that begins with one certain character is found far faster.
-_LARGE_EXPONENTS = (re.compile(rb"e[+-]?[0-9]{3}"), re.compile(rb"E[+-]?[0-9]{3}"))
 _ALL_SQUARE = bytes.maketrans(b"{}", b"[]")
-_NO_MARKS = bytes(set(range(256)) - set(b'[]{}"'))
+_BRACKETS = b"[]{}"
+_COLONS = b":"
+
+
+def is_quick_to_read(text: bytes) -> bool:
+    """Tell whether ``check_exact`` can be done on the event loop without holding others up for long."""
+    return len(text) <= _LOOP_PARTS or _count_parts(text) <= _LOOP_PARTS
 
 
 def check_exact(text: bytes) -> None:
@@ -46,13 +51,18 @@ def check_exact(text: bytes) -> None:
     Raises:
         ProtocolError: ``invalid_json``; names the place where it can.
     """
-    # msgspec takes fifty times longer for numbers of such a size; many of them would hold others up.
-    unusual = len(text) > _SHORT and any(each.search(text) for each in _LARGE_EXPONENTS)
+    # orjson refuses all that is refused here but repeated names, and reads numbers of every size in one
+    # pass; other decoders turn to arithmetic with thousands of digits where an exponent is large.
     try:
-        document = _decode_unusual(text) if unusual else _decode(text)
+        document = orjson.loads(text)
     except (ValueError, RecursionError) as error:
         raise _not_json(text, error) from None
-    if not _names_are_distinct(text, _encode(document)):
+    again = orjson.dumps(document)
+    # A name that comes twice is one member fewer in what was decoded, and so one colon fewer. Without
+    # escapes a string comes back as it was, and its own colons cancel out.
+    if again == text or (b"\\" not in text and again.count(b":") == text.count(b":")):
+        return
+    if len(_outside_strings(again, _COLONS)) != len(_outside_strings(text, _COLONS)):
         _refuse_repeated_names(text)
 
 
@@ -82,27 +92,44 @@ def nests_deeper_than(levels: int, text: bytes) -> bool:
     """Tell whether arrays and objects in ``text`` (valid JSON) lie more than ``levels`` deep."""
     if text.count(b"[") + text.count(b"{") <= levels:
         return False
-    brackets = _brackets(text)
-    for _ in range(levels):
-        if not brackets:
-            return False
-        brackets = brackets.replace(b"[]", b"")  # takes away the innermost level
+    brackets = _outside_strings(text.translate(_ALL_SQUARE), _BRACKETS)
+    for level in range(levels):
+        # Each round takes away the innermost level. It goes on while that makes the text much shorter,
+        # so that all rounds together read no more than a few times its length.
+        shorter = brackets.replace(b"[]", b"")
+        if len(shorter) * 4 > len(brackets) * 3:
+            return _deepest(shorter) > levels - level - 1
+        brackets = shorter
     return bool(brackets)
 
 
-def _brackets(text: bytes) -> bytes:
-    """Return the brackets of JSON text that lie outside its strings, all of them square."""
+def _deepest(brackets: bytes) -> int:
+    """Return how deep ``brackets`` nest, in steps over runs of equal ones, of which there are few here."""
+    steps = (len(run) if run[0] == 0x5B else -len(run) for run in _RUNS.findall(brackets))
+    return max(accumulate(steps), default=0)
+
+
+_RUNS = re.compile(rb"\[+|\]+")
+
+
+def _outside_strings(text: bytes, marks: bytes) -> bytes:
+    """Return those of ``marks`` in JSON text that lie outside its strings."""
     if b"\\" in text:
         text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
     # Two quotes side by side are an empty string, or end one and begin the next: both may go.
-    marks = text.translate(_ALL_SQUARE, _NO_MARKS).replace(b'""', b"")
-    return b"".join(marks.split(b'"')[::2])
+    kept = text.translate(None, _NO_MARKS[marks]).replace(b'""', b"")
+    return b"".join(kept.split(b'"')[::2])
+
+
+_NO_MARKS = {marks: bytes(set(range(256)) - {*marks, 0x22}) for marks in (_BRACKETS, _COLONS)}
 
 
 def parts_of(text: bytes) -> int:
     """Estimate of how many parts a value (JSON text) is made; texts with commas seem to have more."""
-    if len(text) <= _SHORT:
-        return 0
+    return 0 if len(text) <= SHORT_JSON else _count_parts(text)
+
+
+def _count_parts(text: bytes) -> int:
     return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
@@ -123,15 +150,13 @@ def _same(one: Any, other: Any) -> bool:
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
-def _names_are_distinct(text: bytes, again: bytes) -> bool:
-    """Tell by what decoding and encoding made of ``text`` that no name was lost; False: look closer.
-
-    Each member has a colon, and without escapes a string comes back as it was, colons and all.
-    """
-    return again == text or (b"\\" not in text and again.count(b":") == text.count(b":"))
-
-
 def _refuse_repeated_names(text: bytes) -> None:
+    if len(text) > _NAMED_BYTES:
+        raise ProtocolError(
+            "invalid_json",
+            "a name comes twice in one object, and readers would not agree which holds",
+            field="body",
+        )
     try:
         _decode_pairs(text.decode())
     except RecursionError as error:
@@ -141,8 +166,7 @@ def _refuse_repeated_names(text: bytes) -> None:
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = _first_repeated(name for name, _ in pairs)
         raise ProtocolError(
             "invalid_json",
             f"the name {twice!r} comes twice in one object, and readers would not agree which holds",
@@ -151,25 +175,44 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
+def _first_repeated(names: Iterable[str]) -> str:
+    """Return the first name that comes a second time, in one pass over them."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    raise AssertionError("no name comes twice")
+
+
 _decode_pairs = json.JSONDecoder(object_pairs_hook=_distinct).decode
 
 
 def _not_json(text: bytes, error: Exception) -> ProtocolError:
+    reason = str(error)
     if not text.strip():
         detail = "the body is empty; send a JSON object"
-    elif isinstance(error, RecursionError):
+    elif isinstance(error, RecursionError) or "depth limit" in reason:
         detail = "arrays and objects are nested far too deep"
-    elif isinstance(error, UnicodeDecodeError):
-        detail = f"the text is not UTF-8: byte 0x{error.object[error.start]:02x} cannot stand there"
-    elif "out of range" in str(error):
+    elif (broken := _broken_utf8(text)) is not None:
+        detail = f"the text is not UTF-8: byte 0x{broken:02x} cannot stand there"
+    elif "infinity" in reason:
         detail = "a number is beyond the range of a double (1.8e308); send it as a string"
     elif _SURROGATE.search(text):
         detail = "a lone surrogate (\\ud800 to \\udfff without its other half) is no Unicode text"
-    elif _NOT_A_NUMBER.search(text):
+    elif (b"NaN" in text or b"Infinity" in text) and _NOT_A_NUMBER.search(text):
         detail = "NaN and Infinity are no JSON; send null or a string"
     else:
-        detail = f"this is no valid JSON: {error}"
+        detail = f"this is no valid JSON: {reason}"
     return ProtocolError("invalid_json", detail, field="body")
+
+
+def _broken_utf8(text: bytes) -> int | None:
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        return text[error.start]
+    return None
 
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")

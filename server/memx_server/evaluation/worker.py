@@ -1,11 +1,14 @@
-"""The process that judges and computes what may take long: ``python -m memx_server.evaluation.worker``.
+"""The worker that validates and computes what may take long: ``python -m memx_server.evaluation.worker``.
 
 It takes tasks on standard input and answers on standard output, one after the other, and is killed
-when it takes too long. Each message is its length in four bytes, and that many bytes.
+when it takes too long. Each message is its length in four bytes, and that many bytes; the first one, an
+empty one, says that the worker is ready.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from functools import lru_cache
 from typing import IO, Literal
@@ -17,29 +20,33 @@ from memx_server.domain.memory.computing import compute
 from memx_server.domain.requests import Computed
 from memx_server.domain.responses import boolean, to_json
 from memx_server.domain.schema.schema import Schema, check_registration
-from memx_server.domain.values import same_json
+from memx_server.domain.values import check_exact, same_json
 from memx_server.settings import Limits
 
 _MEMORY = 2 * 1024**3
-"""Bytes of address space; a judgement that needs more fails."""
+"""Bytes of address space; a task that needs more fails."""
+_NICENESS = 5
+"""The event loop goes first where processors are scarce."""
+_LONGEST_TASK = 60
+"""Seconds after which a worker ends even if the server that should have killed it is gone."""
 
 
 class EvaluationTask(msgspec.Struct, array_like=True):
     """One task.
 
     Attributes:
-        kind: Check a schema, judge a value by it, compute an update of it, or compare it.
+        kind: Read a request, check a schema, validate a value, compute an update of it, or compare it.
         pattern: The pattern of the schema.
-        text: The schema, the operation or the other value, as JSON text.
+        text: The request, the schema, the operation or the other value, as JSON text.
         value: The value, as JSON text; empty where there is none.
-        limits: The server's limits.
+        limits: The server's limits, where they are needed.
     """
 
-    kind: Literal["check", "judge", "compute", "compare"]
-    pattern: str
-    text: bytes
-    value: bytes
-    limits: dict[str, int]
+    kind: Literal["read", "check", "validate", "compute", "compare"]
+    pattern: str = ""
+    text: bytes = b""
+    value: bytes = b""
+    limits: dict[str, int] = {}
 
 
 class EvaluationResult(msgspec.Struct, array_like=True):
@@ -79,33 +86,40 @@ def receive(stream: IO[bytes]) -> bytes | None:
 
 def main() -> None:
     """Work until the standard input ends."""
-    _limit_memory()
+    _limit()
     tasks, answers = sys.stdin.buffer, sys.stdout.buffer
+    send(answers, b"")
     while (message := receive(tasks)) is not None:
         task = decode_task(message)
-        if task.kind == "judge":
-            _judge(task, answers)
-        else:
-            send(answers, encode(_answer(task)))
+        _set_alarm(_LONGEST_TASK)
+        try:
+            if task.kind == "validate":
+                _validate(task, answers)
+            else:
+                send(answers, encode(_answer(task)))
+        except ProtocolError as refusal:
+            text = to_json(refusal.as_dict())
+            send(answers, encode(EvaluationResult(is_final=True, refusal=text)))
+        _set_alarm(0)
 
 
 def _answer(task: EvaluationTask) -> EvaluationResult:
-    limits = Limits(**task.limits)
-    try:
-        match task.kind:
-            case "compute":
-                operation = _decode_operation(task.text)
-                return EvaluationResult(True, compute(operation, task.value or None, limits))
-            case "compare":
-                return EvaluationResult(True, boolean(same_json(task.value, task.text)))
-            case _:
-                check_registration(task.text, limits)
-    except ProtocolError as refusal:
-        return EvaluationResult(is_final=True, refusal=to_json(refusal.as_dict()))
-    return EvaluationResult(is_final=True)
+    result = b"[]"
+    match task.kind:
+        case "read":
+            check_exact(task.text)
+        case "check":
+            check_registration(task.text, Limits(**task.limits))
+        case "compare":
+            result = boolean(same_json(task.value, task.text))
+        case _:
+            operation, limits = _decode_operation(task.text), Limits(**task.limits)
+            result = compute(operation, task.value or None, limits)
+    return EvaluationResult(True, result)
 
 
-def _judge(task: EvaluationTask, answers: IO[bytes]) -> None:
+def _validate(task: EvaluationTask, answers: IO[bytes]) -> None:
+    """Send the first violation as soon as it is known: to collect them all may take too long."""
     schema = _schema(task.pattern, task.text)
     first = schema.first_violation(task.value)
     send(answers, encode(EvaluationResult(is_final=not first, result=to_json(first))))
@@ -119,12 +133,21 @@ def _schema(pattern: str, text: bytes) -> Schema:
     return Schema(pattern, text)
 
 
-def _limit_memory() -> None:
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit
+def _limit() -> None:
+    if sys.platform == "win32":  # it has none of these
         return
+    import resource
+
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    os.nice(_NICENESS)
+    # A signal for the whole group, such as Ctrl-C, is the server's to answer.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _set_alarm(seconds: int) -> None:
+    """End the process when so many seconds have passed; 0: after all not."""
+    if sys.platform != "win32":
+        signal.alarm(seconds)
 
 
 if __name__ == "__main__":

@@ -166,7 +166,7 @@ class Committer:
 
     async def _check(self, schemas: SchemaSet, draft: TransactionDraft) -> _CheckedDraft:
         """Make the transaction of a draft, by these schemas."""
-        refusal = await self._refusal(schemas, draft.writes)
+        refusal = await self._refusal(schemas, draft.caller.space, draft.writes)
         writes, compares = draft.writes, draft.compares
         if refusal is not None:
             # The store still has to say that these are the schemas and that it is no repetition.
@@ -175,7 +175,9 @@ class Committer:
         transaction = Transaction(writer, writes, compares, revision, draft.idempotency)
         return _CheckedDraft(transaction, refusal)
 
-    async def _refusal(self, schemas: SchemaSet, writes: Sequence[Write]) -> ProtocolError | None:
+    async def _refusal(
+        self, schemas: SchemaSet, space: str, writes: Sequence[Write]
+    ) -> ProtocolError | None:
         """Why one of the values cannot be written; None where all can."""
         for write in writes:
             if not isinstance(write, Put):
@@ -185,7 +187,7 @@ class Committer:
                 schema = schemas.winner(write.key)
                 if schema is None:
                     continue
-                violations = await self._evaluator.violations(write.key, schema, write.value)
+                violations = await self._evaluator.violations(space, write.key, schema, write.value)
             except ProtocolError as refusal:
                 return refusal
             if violations:

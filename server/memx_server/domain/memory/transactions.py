@@ -148,7 +148,7 @@ class Transactions:
         note = _Note("then", [])
         try:
             check_work(request, present, self._limits)
-            plan = await self._plan(request, present)
+            plan = await self._plan(caller.space, request, present)
             note = plan.note
             outcome = await self._commits.try_commit(
                 TransactionDraft(caller, plan.writes, _compares(present), _noted(idempotency, note))
@@ -164,23 +164,28 @@ class Transactions:
             note = _decode_note(outcome.replayed_note)
         return _answer(caller, request, note, outcome)
 
-    async def _plan(self, request: TxnRequest, present: Present) -> _Plan:
+    async def _plan(self, space: str, request: TxnRequest, present: Present) -> _Plan:
         branch: Literal["then", "else"] = "then"
         for compare in request.if_:
-            if not await holds(compare, present[compare.key], self._evaluator):
+            if not await holds(space, compare, present[compare.key], self._evaluator):
                 branch = "else"
                 break
         plan = _Plan([], _Note(branch, []))
         for index, operation in enumerate(_operations(request, branch)):
             try:
-                await self._add(plan, operation, present, request.reason)
+                await self._add(space, plan, operation, present, request.reason)
             except ProtocolError as refusal:
                 refusal.extra |= {"branch": branch, "operation": index, "key": operation.key}
                 raise
         return plan
 
     async def _add(
-        self, plan: _Plan, operation: AnyOperation, present: Present, reason: str | None
+        self,
+        space: str,
+        plan: _Plan,
+        operation: AnyOperation,
+        present: Present,
+        reason: str | None,
     ) -> None:
         key = operation.key
         result: bytes | None = None
@@ -198,7 +203,7 @@ class Transactions:
             case _:
                 entry = present[key]
                 held = None if entry is None else bytes(decode_entry(entry).value)
-                result = await self._evaluator.compute(operation, held, self._limits)
+                result = await self._evaluator.compute(space, operation, held)
                 plan.writes.append(computed_put(operation, result, reason))
         plan.note.values.append([] if result is None else [msgspec.Raw(result)])
 
@@ -373,7 +378,9 @@ def check_work(request: TxnRequest, present: Mapping[str, bytes | None], limits:
                 )
 
 
-async def holds(compare: CompareRequest, present: bytes | None, evaluator: Evaluator) -> bool:
+async def holds(
+    space: str, compare: CompareRequest, present: bytes | None, evaluator: Evaluator
+) -> bool:
     """Tell whether ``compare`` is true of the entry that is present (JSON text, or None)."""
     entry = None if present is None else decode_entry(present)
     if not isinstance(compare.revision, UnsetType):
@@ -384,5 +391,5 @@ async def holds(compare: CompareRequest, present: bytes | None, evaluator: Evalu
         return compare.exists == (entry is not None)
     assert not isinstance(compare.value, UnsetType)
     return entry is not None and await evaluator.same(
-        compare.key, bytes(entry.value), bytes(compare.value)
+        space, compare.key, bytes(entry.value), bytes(compare.value)
     )

@@ -148,7 +148,7 @@ class Updates:
         if request.if_revision not in (None, revision):
             raise responses.conflict(caller, request.key, present)
         held = None if entry is None else bytes(entry.value)
-        value = await self._evaluator.compute(operation, held, self._limits)
+        value = await self._evaluator.compute(caller.space, operation, held)
         return computed_put(operation, value, request.reason), Compare(request.key, revision)
 
     async def _updated(

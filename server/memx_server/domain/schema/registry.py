@@ -47,7 +47,11 @@ class SchemaRegistry:
         value = bytes(request.value)
         check_value(value, self._limits)
         schema = (await self._schemas.fresh(caller.space)).winner(key)
-        errors = [] if schema is None else await self._evaluator.violations(key, schema, value)
+        errors = (
+            []
+            if schema is None
+            else await self._evaluator.violations(caller.space, key, schema, value)
+        )
         return b'{"ok":true,"valid":%b,"schema":%b,"errors":%b}' % (
             b"false" if errors else b"true",
             responses.NULL if schema is None else quote(schema.pattern),
@@ -59,7 +63,7 @@ class SchemaRegistry:
         key = _validate(request.key)
         caller.principal.require_schema_admin(key)
         text = bytes(request.schema)
-        await self._evaluator.check(key, text, self._limits)
+        await self._evaluator.check(caller.space, text)
         idempotency = idempotency_of(caller, "set_schema", request)
         committed = await self._commits.commit(
             TransactionDraft(caller, (PutSchema(key, text),), idempotency=idempotency)

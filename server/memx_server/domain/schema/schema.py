@@ -1,4 +1,4 @@
-"""One registered schema: how it judges a value, and how a refusal reads."""
+"""One compiled JSON Schema: what may be registered, how a value is validated, and how a refusal reads."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import msgspec
 from jsonschema.validators import validator_for
 
 from memx_sdk.protocol.errors import ProtocolError
-from memx_server.domain.schema.cost import weigh
-from memx_server.domain.values import nests_deeper_than
+from memx_server.domain.schema.cost import Cost, cost_of
+from memx_server.domain.values import SHORT_JSON, nests_deeper_than
 from memx_server.settings import Limits
 
 Violation = dict[str, Any]
@@ -25,25 +25,53 @@ Violation = dict[str, Any]
 _SHOWN_ERRORS = 5
 _SHOWN_BYTES = 200
 
-_QUICK_WORK = 16 * 1024 * 1024
-_QUICK_BYTES = 32 * 1024
-_QUICK_WEIGHT = 128 * 1024
-"""Up to here a value is judged within milliseconds, whatever it and its schema hold."""
+_LOOP_SIZE = 1000
+"""Keywords that are compiled on the event loop at the most, within some milliseconds."""
+_LOOP_WORK = 10_000.0
+"""Units of work (see ``cost.py``) that a validation may take on the event loop: about two milliseconds."""
+_LOOP_ERRORS = 500.0
+"""A bound on the errors that are collected on the event loop; each takes some ten microseconds."""
+_LOOP_CHECK_BYTES = 1024
+_LOOP_CHECK_SIZE = 40
+"""A schema of so many keywords is checked by the reference, in Python, within some milliseconds."""
+_PART_WORK = 2.0
+"""Units that it takes to hand one part of a value over to the validator."""
+_BYTES_PER_UNIT = 2000
+_DIGITS = 400
+_EXPONENT = 400
+"""Arithmetic with numbers of more digits, or with larger exponents, is not done on the event loop."""
 
-_QUICK_EXPLANATION = 2048
-"""Up to this length of a value its violations are collected within milliseconds."""
+_ALL_DIGITS = bytes.maketrans(b"123456789", b"0" * 9)
+_LONG_NUMBER = b"0" * _DIGITS
+
+
+class _UnusualNumberError(Exception):
+    """A number is so long, so large or so small that exact arithmetic with it takes long."""
 
 
 def _exact_number(text: str) -> float | Decimal:
+    """Keep a number as a float where that is exact, and as a decimal elsewhere."""
     number = float(text)
     return number if repr(number) == text else Decimal(text)
 
 
+def _usual_number(text: str) -> float | Decimal:
+    number = _exact_number(text)
+    # Read as a float, 1e-999999999 is 0.0: only the decimal tells how small it is.
+    if isinstance(number, Decimal) and abs(number.adjusted()) > _EXPONENT:
+        raise _UnusualNumberError
+    return number
+
+
 _parse = msgspec.json.Decoder(float_hook=_exact_number).decode
+_parse_usual = msgspec.json.Decoder(float_hook=_usual_number).decode
 
 
 class Schema:
-    """A registered schema; compiled when it first judges.
+    """A registered schema; it is weighed and compiled when it is first needed.
+
+    A store may hold schemas that were registered under other rules, so nothing is taken on trust from
+    their registration: each is weighed again by the process that uses it.
 
     Attributes:
         pattern: The key or pattern that it is registered for.
@@ -55,39 +83,48 @@ class Schema:
         self.text = text
 
     @cached_property
-    def _weight(self) -> int:
-        return weigh(self.text)
+    def _cost(self) -> Cost | None:
+        """What it takes on the event loop; None where it must not be used there."""
+        cost = cost_of(self.text)
+        return None if cost is None or cost.size > _LOOP_SIZE else cost
 
     @cached_property
     def _validator(self) -> jsonschema_rs.Validator:
         return compile_schema(self.text)
 
     @property
-    def is_light(self) -> bool:
-        """Whether it can be compiled and checked without holding others up."""
-        return self._weight <= _QUICK_WEIGHT
+    def is_quick_to_check(self) -> bool:
+        """Whether its registration can be checked without holding others up for long."""
+        return (
+            len(self.text) <= _LOOP_CHECK_BYTES
+            and self._cost is not None
+            and self._cost.size <= _LOOP_CHECK_SIZE
+        )
 
-    def is_quick_with(self, length: int) -> bool:
-        """Tell whether a value of ``length`` bytes that fits is judged without holding others up."""
-        return length <= _QUICK_BYTES and self.is_light and self._weight * length <= _QUICK_WORK
+    def is_quick_with(self, value: bytes) -> bool:
+        """Tell whether a value that fits is validated without holding others up."""
+        cost = self._cost
+        return cost is not None and _work(cost, value) <= _LOOP_WORK
 
     def violations_at_once(self, value: bytes) -> list[Violation] | None:
-        """Judge ``value`` like ``violations``; None where that may take longer than others can wait."""
-        length = len(value)
-        if not self.is_quick_with(length):
+        """Validate ``value`` like ``violations``; None where that may take longer than others can wait."""
+        if not self.is_quick_with(value):
             return None
-        instance = _parse(value)
+        try:
+            instance = _parse_usual(value)
+        except _UnusualNumberError:
+            return None
         if self._validator.is_valid(instance):
             return []
-        return self._explain(instance) if length <= _QUICK_EXPLANATION else None
+        return self._explain(instance) if self._is_quick_to_explain(value) else None
 
     def violations(self, value: bytes) -> list[Violation]:
-        """Judge ``value`` (JSON text): the first few violations, none when it fits."""
+        """Validate ``value`` (JSON text): the first few violations, none when it fits."""
         instance = _parse(value)
         return [] if self._validator.is_valid(instance) else self._explain(instance)
 
     def first_violation(self, value: bytes) -> list[Violation]:
-        """Judge ``value``: one violation, found much sooner than several, or none."""
+        """Validate ``value``: one violation, found much sooner than several, or none."""
         try:
             self._validator.validate(_parse(value))
         except jsonschema_rs.ValidationError as error:
@@ -98,6 +135,28 @@ class Schema:
         return [
             _describe(each) for each in islice(self._validator.iter_errors(instance), _SHOWN_ERRORS)
         ]
+
+    def _is_quick_to_explain(self, value: bytes) -> bool:
+        """Tell whether all errors that there may be, each with a copy of its place, are soon collected."""
+        assert self._cost is not None
+        parts = _count_parts(value)
+        return self._cost.per_part * parts * (1 + parts / 50 + len(value) / 2000) <= _LOOP_ERRORS
+
+
+def _work(cost: Cost, value: bytes) -> float:
+    """Bound the units of work of one validation."""
+    length = len(value)
+    if length > SHORT_JSON and _LONG_NUMBER in value.translate(_ALL_DIGITS):
+        return float("inf")
+    return (
+        (_PART_WORK + cost.per_part) * _count_parts(value)
+        + cost.per_kb * length / 1000
+        + length / _BYTES_PER_UNIT
+    )
+
+
+def _count_parts(value: bytes) -> int:
+    return 1 + value.count(b",") + value.count(b"[") + value.count(b"{")
 
 
 def violation_error(key: str, pattern: str, violations: list[Violation]) -> ProtocolError:
@@ -116,7 +175,7 @@ def violation_error(key: str, pattern: str, violations: list[Violation]) -> Prot
 
 def _describe(error: jsonschema_rs.ValidationError) -> dict[str, Any]:
     members = error.kind.as_dict()
-    # Of members that may not be there the library tells which those are; the message says that too.
+    # Where members are not permitted, the library names them in place of the rule's value, which is False.
     expected = False if "unexpected" in members else next(iter(members.values()), None)
     return {
         "path": pointer(error.instance_path),
@@ -144,12 +203,8 @@ def _shortened(instance: Any) -> Any:
 
 
 _LINEAR_TIME = jsonschema_rs.RegexOptions()
-_SHOWN_BYTES = 200
 _MASK = "this value"
 """Stands in messages for the value, which the error shows beside."""
-
-_UNKNOWN_DRAFT = jsonschema.Draft3Validator
-"""Stands for every draft that no validator here knows, being one of them."""
 
 _DRAFTS: dict[type[Any], type[jsonschema_rs.Validator]] = {
     jsonschema.Draft4Validator: jsonschema_rs.Draft4Validator,
@@ -158,6 +213,11 @@ _DRAFTS: dict[type[Any], type[jsonschema_rs.Validator]] = {
     jsonschema.Draft201909Validator: jsonschema_rs.Draft201909Validator,
     jsonschema.Draft202012Validator: jsonschema_rs.Draft202012Validator,
 }
+"""The drafts that can be registered: the reference's class for each, and the one that validates values."""
+
+_NO_DRAFT = jsonschema.Draft3Validator
+"""What ``validator_for`` is told to return for a ``$schema`` that it does not know: a draft that is not in
+``_DRAFTS``, so that such a schema is refused as draft 3 is."""
 
 
 def check_registration(text: bytes, limits: Limits) -> None:
@@ -206,10 +266,9 @@ def _reference_class(schema: dict[str, Any] | bool) -> type[Any]:
     declared = schema.get("$schema") if isinstance(schema, dict) else None
     if declared is None:
         return jsonschema.Draft202012Validator
+    known: type[Any] = _NO_DRAFT
     if isinstance(declared, str):
-        known: type[Any] = validator_for(schema, default=_UNKNOWN_DRAFT)
-    else:
-        known = _UNKNOWN_DRAFT
+        known = validator_for(schema, default=_NO_DRAFT)
     if known not in _DRAFTS:
         raise _invalid(
             f"its $schema is {declared!r}; known are drafts 4, 6, 7, 2019-09 and 2020-12 "
@@ -220,7 +279,7 @@ def _reference_class(schema: dict[str, Any] | bool) -> type[Any]:
 
 
 def compile_schema(text: bytes) -> jsonschema_rs.Validator:
-    """Make what judges values by a schema.
+    """Make the validator of a schema.
 
     Raises:
         ProtocolError: ``invalid_schema``.

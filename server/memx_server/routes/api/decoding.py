@@ -11,7 +11,6 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from memx_sdk.protocol.errors import ProtocolError
-from memx_server.domain.values import check_exact
 from memx_server.routes.api.operation import Operation
 
 _PATH = re.compile(r" - at `\$([^`]*)`")
@@ -25,12 +24,11 @@ def _decoder(request: type[msgspec.Struct]) -> Callable[[bytes], Any]:
 
 
 def decode_body(operation: Operation, body: bytes) -> Any:
-    """Read the request in a body.
+    """Read the request in a body that is exact JSON (see ``Evaluator.read``).
 
     Raises:
-        ProtocolError: ``invalid_json``, or ``invalid_request`` with the ``field`` at fault.
+        ProtocolError: ``invalid_request`` with the ``field`` at fault.
     """
-    check_exact(body)
     try:
         return _decoder(operation.request)(body)
     except msgspec.ValidationError as error:

@@ -97,10 +97,10 @@ class _HttpRequest:
             parameters = decode_query(operation, self._scope["query_string"])
         else:
             limit = call.services.settings.limits.body_bytes
-            parameters = await self._read_parameters(limit)
+            parameters = await self._read_parameters(call, limit)
         return (await operation.run(call, parameters),)
 
-    async def _read_parameters(self, limit: int) -> Any:
+    async def _read_parameters(self, call: Call, limit: int) -> Any:
         """Read the parameters of a POST from its body, those of a DELETE from its body or else its query."""
         presented, query = self._presented, self._scope["query_string"]
         if int(presented.content_length or 0) > limit:
@@ -115,6 +115,7 @@ class _HttpRequest:
                 "this call takes its parameters in the body, none in the query",
                 field="query",
             )
+        await call.services.evaluator.read(call.space, body)
         return decode_body(self._operation, body)
 
 

@@ -100,7 +100,7 @@ def read_head(text: bytes) -> Frame:
 
 
 def read_request(head: Frame, text: bytes) -> Any:
-    """Read the request of a frame.
+    """Read the request of a frame whose text is exact JSON (see ``Evaluator.read``).
 
     Raises:
         ProtocolError: ``invalid_json``, or ``invalid_request`` with the ``field`` at fault.
@@ -112,7 +112,6 @@ def read_request(head: Frame, text: bytes) -> Any:
             f"there is no op {head.op!r}; there are {', '.join(sorted(_decoders))}",
             field="op",
         )
-    check_exact(text)
     try:
         return decode(text)
     except msgspec.ValidationError as error:

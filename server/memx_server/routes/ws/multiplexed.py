@@ -138,6 +138,7 @@ class MultiplexedSocket:
         try:
             self._check_size(text)
             head = frames.read_head(text)
+            await self._call.services.evaluator.read(self._call.space, text)
             request = frames.read_request(head, text)
             operation = frames.BY_NAME.get(head.op)
             if operation is not None:

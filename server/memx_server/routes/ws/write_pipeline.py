@@ -210,4 +210,4 @@ def _needs_no_wait(write: Any, schemas: SchemaSet) -> bool:
     if not isinstance(write, SetRequest | SetOperation) or write.ttl is not None:
         return False
     schema = schemas.winner(write.key)
-    return schema is None or schema.is_quick_with(len(bytes(write.value)))
+    return schema is None or schema.is_quick_with(bytes(write.value))
