@@ -99,7 +99,7 @@ _HOME = {
     "Subscription": "memx_sdk._sync.feed.subscription",
     "memxContext": "memx_sdk._sync.client",
 }
-"""What is imported at first use: HTTP takes a while to load, and the server needs none of it."""
+"""Names that are imported at first use: HTTP takes a while to load, and the server needs none of it."""
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Lets threads use an asynchronous transport: it runs on an event loop in a thread of its own."""
+"""The bridge by which threads use an asynchronous transport, on an event loop in a thread of its own."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class BridgedTransport:
     def __init__(self, factory: TransportFactory, options: TransportOptions) -> None:
         self._factory = factory
         self._options = options
-        self._lock = threading.RLock()  # the garbage collector may call close within run
+        # Reentrant: the garbage collector may run `close` inside `run`, in the same thread.
+        self._lock = threading.RLock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._transport: AsyncTransport | None = None
@@ -53,9 +54,8 @@ class BridgedTransport:
         if closed or self._loop is None or self._thread is None:
             return
         closing = asyncio.run_coroutine_threadsafe(self._shut(), self._loop)
-        if (
-            threading.current_thread() is not self._thread
-        ):  # the garbage collector may call from there
+        # The garbage collector may call this in the loop's own thread, which must not wait for itself.
+        if threading.current_thread() is not self._thread:
             closing.result()
             self._thread.join()
 
@@ -65,6 +65,8 @@ class BridgedTransport:
         Raises:
             MemxClosedError: The transport was closed.
         """
+        # Under the lock, so that `close` comes before this work or after it is on the loop. In the
+        # second case `_serve` cancels what still runs.
         with self._lock:
             if self._closed:
                 work.close()
@@ -142,7 +144,7 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
 
 
 async def _cancel_all() -> None:
-    """Cancel whatever still runs, so that whoever waits for it in a thread is told."""
+    """Cancel whatever still runs, so that the threads that wait for it go on."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()

@@ -1,4 +1,4 @@
-"""Where the first memX's SDK had its client; ``from memx_sdk.client import memxContext`` goes on."""
+"""The import path of the first memX's client: ``from memx_sdk.client import memxContext``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a context's settings come from: its arguments, then the environment, then the defaults."""
+"""The settings of a context: its arguments, else the environment, else the defaults."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 from memx_sdk.core.transport import TransportOptions
 
 DEFAULT_BASE_URL: Final = "http://127.0.0.1:8000"
-"""Where ``memx dev`` and ``memx serve`` listen."""
+"""The address at which ``memx dev`` and ``memx serve`` listen."""
 
 _LONGEST_AGENT_NAME: Final = 64
 
@@ -65,14 +65,14 @@ def _checked_key(api_key: str | None) -> str | None:
 def _checked_url(base_url: str) -> str:
     url = base_url.strip().rstrip("/")
     parts = urlsplit(url)
-    if not parts.scheme or (parts.scheme in _NETWORK_SCHEMES and not _names_a_place(parts)):
+    if not parts.scheme or (parts.scheme in _NETWORK_SCHEMES and not _has_host(parts)):
         raise ValueError(
             f"base_url must be like {DEFAULT_BASE_URL} or embedded:/path, not {shown_url(url)!r}"
         )
     return url
 
 
-def _names_a_place(parts: SplitResult) -> bool:
+def _has_host(parts: SplitResult) -> bool:
     try:
         return bool(parts.hostname) and parts.port != 0
     except ValueError:  # the port is no number, or one that no computer has

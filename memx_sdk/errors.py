@@ -1,4 +1,4 @@
-"""Everything that memX raises, in one tree.
+"""The exceptions of memX, in one tree.
 
 ::
 

@@ -1,4 +1,4 @@
-"""What the calls return: dicts as they came over the wire, with their members as attributes too.
+"""The results of the calls: dicts as they came over the wire, with their members as attributes too.
 
 Being dicts they print, compare and serialise as before, so that code written for the first memX
 reads them unchanged: ``ctx.get(key)["value"]`` and ``ctx.get(key).value`` are the same.
@@ -83,7 +83,7 @@ class Change(dict[str, Any]):
         version: The entry's version after the change; 0 when it is gone.
         ts: Unix seconds, by the store's clock.
         writer: ``principal/agent``; empty for an expiry.
-        reason: Why the writer did it, if it said so.
+        reason: Why the writer did it, if it gave a reason.
         expires_at: Unix seconds, or None.
         cursor: The position after it; None in a snapshot and before the end of a transaction.
         snapshot: True for an entry of a snapshot, which is state and not a change.

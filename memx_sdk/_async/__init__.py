@@ -1,1 +1,1 @@
-"""The asynchronous half of the SDK, from which tools/unasync.py writes the other one."""
+"""The asynchronous half of the SDK's client."""

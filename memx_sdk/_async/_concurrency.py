@@ -1,4 +1,4 @@
-"""What waits and runs beside, for coroutines; its twin in ``_sync`` is for threads."""
+"""Waiting and background work for coroutines; the twin in ``_sync`` is for threads."""
 
 from __future__ import annotations
 

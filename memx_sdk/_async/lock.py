@@ -1,4 +1,4 @@
-"""A lock that agents on different machines share: a lease on a key."""
+"""The lock that agents on different machines share: a lease on a key."""
 
 from __future__ import annotations
 
@@ -116,6 +116,7 @@ class AsyncLock:
         if self._heart is not None:
             raise RuntimeError(f"the lock {self.key!r} is held by this very object already")
         deadline = None if timeout is None else time.monotonic() + timeout
+        # The common case costs one write and no subscription.
         await self._give_way()
         if not await self._try():
             await self._take_turns(deadline)
@@ -130,6 +131,8 @@ class AsyncLock:
         token, heart = self._token, self._heart
         if token is None or heart is None:
             return
+        # The heartbeat ends first: a touch that came after the delete would only find a conflict,
+        # and take it for a lock that was lost.
         self._stopping.set()
         await heart.join()
         lost = self.lost
@@ -160,7 +163,7 @@ class AsyncLock:
                 raise
 
     async def _give_way(self) -> None:
-        """Let those who wait go first, who are told of a release later than its maker."""
+        """Let those who wait go first: the news of a release reaches them later than its maker."""
         released = self._released.pop(self.key, 0.0)
         pause = released + _COURTESY - time.monotonic()
         if pause > 0:
@@ -187,6 +190,8 @@ class AsyncLock:
 
     async def _take_turns(self, deadline: float | None) -> None:
         """Take the lock when its holder has let go of it, along with others who wait."""
+        # Subscribed before the next attempt: a release between that attempt and the subscription
+        # would be seen by nobody, and the wait would never end.
         async with self._subscribe(self.key) as changes:
             await self._next(changes.ready, deadline)
             missed = 1

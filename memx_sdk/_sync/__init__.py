@@ -1,2 +1,2 @@
 # Generated from memx_sdk/_async/__init__.py by tools/unasync.py; change that file, not this one.
-"""The synchronous half of the SDK, from which tools/unasync.py writes the other one."""
+"""The synchronous half of the SDK's client."""

@@ -1,4 +1,4 @@
-"""What waits and runs beside, for threads; its twin in ``_async`` is for coroutines."""
+"""Waiting and background work for threads; the twin in ``_async`` is for coroutines."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # Generated from memx_sdk/_async/lock.py by tools/unasync.py; change that file, not this one.
-"""A lock that agents on different machines share: a lease on a key."""
+"""The lock that agents on different machines share: a lease on a key."""
 
 from __future__ import annotations
 
@@ -117,6 +117,7 @@ class Lock:
         if self._heart is not None:
             raise RuntimeError(f"the lock {self.key!r} is held by this very object already")
         deadline = None if timeout is None else time.monotonic() + timeout
+        # The common case costs one write and no subscription.
         self._give_way()
         if not self._try():
             self._take_turns(deadline)
@@ -131,6 +132,8 @@ class Lock:
         token, heart = self._token, self._heart
         if token is None or heart is None:
             return
+        # The heartbeat ends first: a touch that came after the delete would only find a conflict,
+        # and take it for a lock that was lost.
         self._stopping.set()
         heart.join()
         lost = self.lost
@@ -161,7 +164,7 @@ class Lock:
                 raise
 
     def _give_way(self) -> None:
-        """Let those who wait go first, who are told of a release later than its maker."""
+        """Let those who wait go first: the news of a release reaches them later than its maker."""
         released = self._released.pop(self.key, 0.0)
         pause = released + _COURTESY - time.monotonic()
         if pause > 0:
@@ -188,6 +191,8 @@ class Lock:
 
     def _take_turns(self, deadline: float | None) -> None:
         """Take the lock when its holder has let go of it, along with others who wait."""
+        # Subscribed before the next attempt: a release between that attempt and the subscription
+        # would be seen by nobody, and the wait would never end.
         with self._subscribe(self.key) as changes:
             self._next(changes.ready, deadline)
             missed = 1

@@ -55,8 +55,8 @@ def _add_data_commands(app: typer.Typer) -> None:
     app.command(rich_help_panel="Setup")(doctor.doctor)
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"memX {version('memx-sdk')}")
         raise typer.Exit
 

@@ -1,4 +1,4 @@
-"""What ``memx doctor`` looks at that is plain network, without a key and without the SDK."""
+"""The checks of ``memx doctor`` that need no API key: URL, network, clock and version."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Answer:
     Attributes:
         status: The HTTP status.
         body: The JSON object, empty where it was none.
-        skew: Seconds by which this clock is ahead of the server's; None where it told no time.
+        skew: Seconds by which this clock is ahead of the server's; None where the answer had no date.
     """
 
     status: int
@@ -103,7 +103,7 @@ def over_http(url: str) -> str:
 
 
 def check_clock(skew: float | None) -> Finding | None:
-    """Judge how far this clock and the server's are apart."""
+    """Compare this clock with the server's; None where the server named no time."""
     if skew is None:
         return None
     if abs(skew) <= MOST_SKEW:

@@ -83,7 +83,7 @@ async def _server_findings(url: str, timeout: float) -> AsyncIterator[Finding]:
     if isinstance(answer, Finding):
         yield answer
         return
-    health = _judge_health(answer, url)
+    health = _health_finding(answer, url)
     yield health
     if health.state == "problem":
         return
@@ -93,7 +93,7 @@ async def _server_findings(url: str, timeout: float) -> AsyncIterator[Finding]:
         yield finding
 
 
-def _judge_health(answer: Answer, url: str) -> Finding:
+def _health_finding(answer: Answer, url: str) -> Finding:
     if answer.status == 200 and answer.body.get("ok"):
         return Finding("server", "ok", f"a memX server answers at {url}")
     return Finding(
@@ -134,8 +134,8 @@ async def _key_findings(connection: Connection, *, with_push: bool) -> AsyncIter
             yield Finding("key", "problem", printable(error.detail))
             return
         yield check_version(version("memx-sdk"), me.get("server", {}).get("version"))
-        yield _judge_key(me)
-        yield _judge_scopes(me["scopes"])
+        yield _key_finding(me)
+        yield _scopes_finding(me["scopes"])
         if with_push and me["scopes"]["read"]:
             yield await _push_finding(memory, me["scopes"]["read"][0], connection.timeout)
 
@@ -146,7 +146,7 @@ def _key_remedy(error: MemxError) -> str:
     return "check MEMX_API_KEY against the server's ACL file or its api_keys table"
 
 
-def _judge_key(me: dict[str, Any]) -> Finding:
+def _key_finding(me: dict[str, Any]) -> Finding:
     who = f"accepted: {printable(me['principal'])} in space {printable(me['space'])}"
     left = None if me.get("expires_at") is None else me["expires_at"] - time.time()
     if left is not None and left < _SOON:
@@ -156,11 +156,11 @@ def _judge_key(me: dict[str, Any]) -> Finding:
     return Finding("key", "ok", who)
 
 
-def _judge_scopes(scopes: dict[str, list[str]]) -> Finding:
-    told = ", ".join(f"{verb} {printable(' '.join(scopes[verb])) or 'nothing'}" for verb in scopes)
+def _scopes_finding(scopes: dict[str, list[str]]) -> Finding:
+    held = ", ".join(f"{verb} {printable(' '.join(scopes[verb])) or 'nothing'}" for verb in scopes)
     if scopes["read"] and scopes["write"]:
-        return Finding("scopes", "ok", told)
-    return Finding("scopes", "warning", told, "a key that only reads or writes may be meant so")
+        return Finding("scopes", "ok", held)
+    return Finding("scopes", "warning", held, "a key that only reads or writes may be meant so")
 
 
 async def _push_finding(memory: AsyncMemxContext, pattern: str, timeout: float) -> Finding:

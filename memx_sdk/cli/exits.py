@@ -1,4 +1,4 @@
-"""What the ``memx`` command's exit codes mean."""
+"""The exit codes of the ``memx`` command."""
 
 from __future__ import annotations
 

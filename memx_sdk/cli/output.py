@@ -1,4 +1,4 @@
-"""What commands print: one JSON document per line for scripts, or text for people."""
+"""The output of commands: one JSON document per line for scripts, or text for people."""
 
 from __future__ import annotations
 

@@ -74,16 +74,16 @@ async def check(
     string: Annotated[bool, typer.Option("--string", help="VALUE is a text, not JSON.")] = False,
 ) -> None:
     """Try a value without writing it. Exit code 5 where the key's schema refuses it."""
-    verdict = await session.memory.validate(key, read_value(value, as_string=string))
+    validation = await session.memory.validate(key, read_value(value, as_string=string))
     if session.output.as_json:
-        session.output.document(verdict)
-    elif verdict["valid"]:
-        governed = verdict["schema"]
+        session.output.document(validation)
+    elif validation["valid"]:
+        governed = validation["schema"]
         by = f"by the schema of {printable(governed)}" if governed else "(no schema governs it)"
         session.output.note(f"valid {by}")
     else:
-        session.output.note(f"the schema of {printable(verdict['schema'])} refuses it", "red")
-        for fault in verdict["errors"]:
+        session.output.note(f"the schema of {printable(validation['schema'])} refuses it", "red")
+        for fault in validation["errors"]:
             session.output.fault(fault)
-    if not verdict["valid"]:
+    if not validation["valid"]:
         raise typer.Exit(ExitCode.REFUSED)

@@ -1,4 +1,4 @@
-"""What every command that talks to a server shares: its options, the connection, the exit codes."""
+"""The options, the connection and the exit codes that all commands with a server share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The operations behind durable subscriptions: whose turn it is, and how far they have got."""
+"""The operations of durable subscriptions: their holder and their acknowledged position."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def claim(name: str, holder: str) -> Call[str | None]:
 
 
 def acknowledge(name: str, holder: str, cursor: str | None) -> Call[dict[str, Any]]:
-    """Say that everything up to ``cursor`` is done; None only asks whether one still holds."""
+    """Acknowledge everything up to ``cursor``; None only checks that ``holder`` still holds the name."""
     return Call(_post("ack", name=name, holder=holder, cursor=cursor), decode_object)
 
 

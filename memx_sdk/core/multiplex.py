@@ -13,7 +13,7 @@ from memx_sdk.protocol.errors import STATUS_BY_CODE
 _TRUE: Final = msgspec.Raw(b"true")
 
 _MEMBER_BY_OP: Final[Mapping[str, str]] = {"get": "entry"}
-"""Where an answer that need not be an object is in its frame."""
+"""The member of its frame that holds an answer which need not be an object."""
 
 _WITHOUT_OK: Final = frozenset({"whoami", "get_schema", "presence", "changes"})
 """Operations that answer without an ``ok`` over HTTP, whose answers users see whole."""

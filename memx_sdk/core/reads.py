@@ -15,7 +15,7 @@ from memx_sdk.models import Change, ChangePage, Entry, Validation
 
 KEYS_PER_PAGE: Final = 1000
 ENTRIES_PER_PAGE: Final = 100
-"""How many to ask for at a time; entries may be large."""
+"""Entries of one page: fewer than keys, since they may be large."""
 
 
 class Page(NamedTuple):

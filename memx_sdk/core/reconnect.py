@@ -1,4 +1,4 @@
-"""When to open a broken stream again, and when not. Pure decisions; who asks does the waiting."""
+"""The decisions about a broken stream: whether to open it again, and how soon. The caller waits."""
 
 from __future__ import annotations
 
@@ -34,10 +34,13 @@ def refusal(error: MemxError, *, established: bool) -> MemxError | None:
             otherwise the address is wrong.
     """
     error = _as_refusal(error)
+    # A refusal by its class, and yet only a matter of time.
     if isinstance(error, RateLimitedError):
         return None
     if isinstance(error, RequestError | MemxClosedError):
         return error
+    # The first answer decides: from a stranger it means a wrong address. Later it is a proxy's page
+    # while the server restarts.
     if isinstance(error, BadAnswerError) and not established:
         return error
     return None
@@ -49,8 +52,10 @@ def _as_refusal(error: MemxError) -> MemxError:
     if close_code not in _REFUSING_CLOSE_CODES:
         return error
     code, _, detail = error.detail.partition(": ")
-    told = {"error": code, "detail": detail} if code in STATUS_BY_CODE else {"detail": error.detail}
-    return error_from({**told, "close_code": close_code}, status=close_code - 4000)
+    answer = (
+        {"error": code, "detail": detail} if code in STATUS_BY_CODE else {"detail": error.detail}
+    )
+    return error_from({**answer, "close_code": close_code}, status=close_code - 4000)
 
 
 class Backoff:
@@ -66,9 +71,11 @@ class Backoff:
 
     def next(self, error: MemxError) -> float:
         """Return the seconds to wait before the next attempt, as the server asks or longer."""
+        # The server's delay is bounded: a feed has no end to its attempts, so a wrong one must not
+        # silence it for hours.
         self.attempts += 1
-        asked = float(error.extra.get("retry_after") or 0.0)
-        return min(asked, self._policy.longest_patience) + self._policy.jitter(self.attempts)
+        server_delay = float(error.extra.get("retry_after") or 0.0)
+        return min(server_delay, self._policy.longest_patience) + self._policy.jitter(self.attempts)
 
     def reset(self) -> None:
         """Start anew after a stream that worked."""

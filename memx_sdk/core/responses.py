@@ -1,4 +1,4 @@
-"""What an answer means: JSON text to go on with, or the exception that it stands for."""
+"""The meaning of a response: JSON text to go on with, or the exception that it stands for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from memx_sdk.errors import BadAnswerError, MemxError, UnavailableError, error_f
 _GATEWAY_FAILURES: Final = frozenset({502, 503, 504})
 """Statuses by which a proxy says that the server behind it is away."""
 
-_TELLING_STATUSES: Final = frozenset({401, 403, 413, 429})
+_PLAIN_STATUSES: Final = frozenset({401, 403, 413, 429})
 """Statuses that mean the same from a proxy as from memX."""
 
 
@@ -73,7 +73,7 @@ def _failure(response: Response) -> MemxError:
     answer = _error_object(response)
     if answer is not None:
         return error_from({**answer, **_retry_after(response.headers)}, status=response.status)
-    if response.status in _GATEWAY_FAILURES or response.status in _TELLING_STATUSES:
+    if response.status in _GATEWAY_FAILURES or response.status in _PLAIN_STATUSES:
         text = f"a proxy on the way to memX answered {response.status}"
         extra = _retry_after(response.headers)
         return error_from({"detail": text, **extra}, status=response.status)

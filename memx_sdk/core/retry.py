@@ -1,4 +1,4 @@
-"""When to send a request again, and how long to wait before."""
+"""The policy by which requests are repeated: when, how often, after how long."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class RetryPolicy:
         max_retries: How many times at the most; 0 for never.
         first_delay: The longest first wait, in seconds; the bound doubles with each repetition.
         longest_delay: Seconds that no wait exceeds, unless the server asks for more.
-        longest_patience: A server that asks to wait for more seconds than this is not asked again.
+        longest_patience: A request is not repeated where the server wants a longer wait, in seconds.
         chance: A source of numbers from 0 up to 1.
     """
 
@@ -47,17 +47,19 @@ class RetryPolicy:
         """Return the seconds to wait before repeating a request, or None to give up.
 
         Args:
-            attempt: How many repetitions there were, counting the one asked about; from 1.
+            attempt: How many repetitions there were, counting this one; from 1.
             error: What the last attempt ended with.
         """
         if attempt > self.max_retries or not isinstance(error, _WORTH_REPEATING):
             return None
+        # A socket that the server closed with a code was closed for a reason, which the caller of
+        # the transport knows how to read.
         if error.extra.get("close_code") is not None:
             return None
-        asked = getattr(error, "retry_after", None) or 0.0
-        if asked > self.longest_patience:
+        server_delay = getattr(error, "retry_after", None) or 0.0
+        if server_delay > self.longest_patience:
             return None
-        return asked + self.jitter(attempt)
+        return server_delay + self.jitter(attempt)
 
     def jitter(self, attempt: int) -> float:
         """Draw the seconds to wait before repetition ``attempt``, so that a crowd scatters."""

@@ -1,12 +1,11 @@
-"""What the messages of a subscription mean, without a socket.
+"""The state of one subscription over all of its streams, without a socket.
 
-``FeedState`` turns messages into what the user gets and remembers where a broken stream is to be
-taken up. It is told of messages and of disconnections, is asked for the next request, and never
-waits.
+``FeedState`` turns messages into what the user gets, and remembers where a broken stream is to be
+resumed. It takes messages and disconnections, gives the query of the next stream, and never waits.
 
-What it keeps true: every change is handed on once and in order; a transaction's changes only
-together (those before a cut are asked for again); and before state replaces history, a ``Reset``
-says so.
+Its invariants: every change is handed on once and in order; the changes of a transaction are handed
+on together (those before a broken stream are read again); and a ``Reset`` comes before state
+replaces history.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ from typing import Any, Final, Literal
 from memx_sdk.models import Change, Reset
 
 EventName = Literal["value", "schema", "all", "presence"]
-"""Which kinds of change a subscription is about."""
+"""The kinds of change that a subscription can be about."""
 
 NOW: Final = "now"
-"""In place of a cursor: from the moment of subscribing, with a cursor told at once."""
+"""Stands for a cursor: begin at the moment of subscribing, and send the cursor of that at once."""
 
 _WIRE_MEMBERS: Final = ("sub", "more")
 
@@ -76,7 +75,7 @@ class FeedState:
         self._group: list[Change] = []
 
     def query(self) -> dict[str, str]:
-        """What to ask of the next stream so that nothing is missed or told twice."""
+        """The query of the next stream, by which nothing is missed and nothing comes twice."""
         query = {"event": self._request.event}
         if self._snapshot_due:
             query["snapshot"] = "true"
@@ -88,7 +87,11 @@ class FeedState:
 
     def disconnected(self) -> None:
         """Forget what the next stream will send again."""
+        # The next stream begins at ``cursor``, which is before the whole transaction. What came of it
+        # is dropped, or it would be handed on twice.
         self._group.clear()
+        # A snapshot has no position in its middle, so it comes again whole; what was handed on of it
+        # may hold keys that are gone by then. Hence a `Reset` before the second one.
         self._interrupted = self._interrupted or self._snapshot_begun
         self._snapshot_begun = False
 
@@ -122,6 +125,8 @@ class FeedState:
         self._group.append(change)
         if more:
             return []
+        # Only behind the last change of a transaction is there a position to resume at. The parts
+        # before it carry the position before the transaction.
         group, self._group = self._group, []
         before, self.cursor = self.cursor, change.cursor or self.cursor
         return [*(Received(part, before) for part in group[:-1]), Received(change, self.cursor)]

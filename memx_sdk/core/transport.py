@@ -1,4 +1,4 @@
-"""What a transport takes and returns: requests, responses, streams, and the protocols of both halves."""
+"""The types of a transport: requests, responses, streams, and the protocols of both halves."""
 
 from __future__ import annotations
 
@@ -161,4 +161,4 @@ class Transport(Protocol):
 
 
 TransportFactory = Callable[[TransportOptions], AsyncTransport]
-"""What an entry point of the group names."""
+"""The type of an entry point of the group."""

@@ -13,11 +13,11 @@ import msgspec
 from memx_sdk.errors import InvalidRequestError, ModelError
 
 _MAY_BE_NO_NUMBER: Final = (b"null", b"NaN", b"Infinity")
-"""What the encoder writes for a number that JSON does not have."""
+"""The words that the encoder writes for a number that JSON does not have."""
 
 
 keep_digits: ContextVar[bool] = ContextVar("keep_digits", default=False)
-"""Whether `decode` remembers how numbers were written, for who shows them and does not compute."""
+"""Whether `decode` remembers how numbers were written, for a program that shows them and does not compute."""
 
 
 class WrittenNumber(float):

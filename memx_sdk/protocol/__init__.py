@@ -1,1 +1,1 @@
-"""What client and server agree on: key rules, cursors, error codes. Pure: no I/O, no dependency."""
+"""The rules that client and server share: keys, cursors, error codes. Pure: no I/O, no dependency."""

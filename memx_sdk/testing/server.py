@@ -33,7 +33,7 @@ class LocalServer:
         self.api_key = "local_dev_key"
         self._folder = folder
         self._output: list[str] = []
-        self._told = threading.Event()
+        self._url_known = threading.Event()
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
@@ -50,7 +50,7 @@ class LocalServer:
         threading.Thread(
             target=self._listen, args=(self._process.stdout,), name="memx-server", daemon=True
         ).start()
-        self._told.wait(_START_SECONDS)
+        self._url_known.wait(_START_SECONDS)
         if not self.url:
             self._stop()
             raise RuntimeError("memx dev did not start:\n" + "".join(self._output))
@@ -69,8 +69,8 @@ class LocalServer:
             self._output.append(line)
             if not self.url and (match := _URL.search(line)):
                 self.url = match[0]
-                self._told.set()
-        self._told.set()
+                self._url_known.set()
+        self._url_known.set()
 
     def _stop(self) -> None:
         process, self._process = self._process, None

@@ -1,4 +1,4 @@
-"""What a model passes to each tool. Descriptions are written for the model that reads them."""
+"""The arguments of the tools. Descriptions are written for the model that reads them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a tool call came to."""
+"""The outcome of a tool call: a result or an error."""
 
 from __future__ import annotations
 

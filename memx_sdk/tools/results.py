@@ -1,4 +1,4 @@
-"""What each tool returns: one typed object, so that a framework can publish its schema."""
+"""The results of the tools: one type each, so that a framework can publish its schema."""
 
 from __future__ import annotations
 

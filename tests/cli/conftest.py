@@ -1,4 +1,4 @@
-"""Runs the real ``memx`` command."""
+"""Fixtures that run the real ``memx`` command."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def iter_until(stream: IO[str], last: str) -> Iterator[str]:
 
 
 def end(process: subprocess.Popen[str]) -> str:
-    """Stop a process, whatever state it is in; return what it said on its standard error."""
+    """Stop a process, whatever state it is in; return its standard error."""
     if process.poll() is None:
         process.terminate()
     try:

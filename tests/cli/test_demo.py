@@ -64,7 +64,7 @@ def test_a_long_question_is_answered_and_an_endless_or_empty_one_refused(memx: M
         assert "--question" in refused.err
 
 
-def test_a_question_that_the_library_cannot_answer_is_told_so(memx: Memx) -> None:
+def test_a_question_that_the_library_cannot_answer_is_answered_so(memx: Memx) -> None:
     shown = memx("demo", "--question", "¿Quantum chromodynamics? \x1b[2J")
 
     assert shown.code == 0

@@ -27,70 +27,70 @@ from tests.cli.test_serving import serving
 from tests.support.redis_server import RedisServer, free_port, newest_redis
 
 
-def states(told: Result) -> dict[str, str]:
+def states(result: Result) -> dict[str, str]:
     """State by check, from ``memx doctor --json``."""
-    return {finding["check"]: finding["state"] for finding in told.documents}
+    return {finding["check"]: finding["state"] for finding in result.documents}
 
 
 def test_a_good_setup_is_called_good(online: Memx) -> None:
-    told = online("doctor")
-    assert told.code == 0
-    assert "all is well" in told.err
+    result = online("doctor")
+    assert result.code == 0
+    assert "all is well" in result.err
     assert set(states(online("doctor", "--json")).values()) == {"ok"}
 
 
 def test_nothing_listens(memx: Memx) -> None:
     port = free_port()
-    told = memx("doctor", "--url", f"http://127.0.0.1:{port}")
-    assert told.code == 1
-    assert f"nothing listens at 127.0.0.1:{port}" in told.out
-    assert "memx dev" in told.out
+    result = memx("doctor", "--url", f"http://127.0.0.1:{port}")
+    assert result.code == 1
+    assert f"nothing listens at 127.0.0.1:{port}" in result.out
+    assert "memx dev" in result.out
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://host", "http://", "nonsense"])
 def test_a_url_that_is_none(memx: Memx, url: str) -> None:
-    told = memx("doctor", "--url", url, "--json")
-    assert told.code == 1
-    assert states(told) == {"url": "problem"}
+    result = memx("doctor", "--url", url, "--json")
+    assert result.code == 1
+    assert states(result) == {"url": "problem"}
 
 
 def test_a_host_that_has_no_address(memx: Memx) -> None:
-    told = memx("doctor", "--url", "https://no-such-host.invalid")
-    assert told.code == 1
-    assert "cannot be resolved" in told.out
+    result = memx("doctor", "--url", "https://no-such-host.invalid")
+    assert result.code == 1
+    assert "cannot be resolved" in result.out
 
 
 def test_a_server_that_is_none_of_ours(memx: Memx) -> None:
     with web_server() as url:
-        told = memx("doctor", "--url", url)
-    assert told.code == 1
-    assert "no memX server" in told.out
+        result = memx("doctor", "--url", url)
+    assert result.code == 1
+    assert "no memX server" in result.out
 
 
 def test_https_where_there_is_no_tls(memx: Memx) -> None:
     with web_server() as url:
-        told = memx("doctor", "--url", url.replace("http:", "https:"))
-    assert told.code == 1
-    assert "does not speak TLS" in told.out
+        result = memx("doctor", "--url", url.replace("http:", "https:"))
+    assert result.code == 1
+    assert "does not speak TLS" in result.out
 
 
 def test_a_certificate_that_nobody_signed(memx: Memx, tmp_path: Path) -> None:
     with web_server(tls=self_signed(tmp_path)) as url:
-        told = memx("doctor", "--url", url)
-    assert told.code == 1
-    assert "certificate" in told.out
-    assert "SSL_CERT_FILE" in told.out
+        result = memx("doctor", "--url", url)
+    assert result.code == 1
+    assert "certificate" in result.out
+    assert "SSL_CERT_FILE" in result.out
 
 
 def test_a_memory_with_no_server(memx: Memx) -> None:
-    told = memx("doctor", "--url", f"embedded:{memx.folder}", "--json")
-    assert told.code == 0
-    assert set(states(told).values()) == {"ok"}
+    result = memx("doctor", "--url", f"embedded:{memx.folder}", "--json")
+    assert result.code == 0
+    assert set(states(result).values()) == {"ok"}
 
 
 def test_a_url_for_websockets(online: Memx) -> None:
-    told = online("doctor", "--url", online.environ["MEMX_BASE_URL"].replace("http", "ws"))
-    assert told.code == 0
+    result = online("doctor", "--url", online.environ["MEMX_BASE_URL"].replace("http", "ws"))
+    assert result.code == 0
 
 
 def test_a_missing_and_a_wrong_key(online: Memx) -> None:
@@ -105,50 +105,50 @@ def test_a_missing_and_a_wrong_key(online: Memx) -> None:
 def test_an_acl_file_with_a_mistake(online: Memx) -> None:
     acl = online.folder / "acl.json"
     acl.write_text('{"key": ["[a"]}')
-    told = online("doctor", MEMX_ACL_FILE=str(acl))
-    assert told.code == 1
-    assert str(acl) in told.out.replace("\n", "")
-    assert "unbalanced" in told.out
+    result = online("doctor", MEMX_ACL_FILE=str(acl))
+    assert result.code == 1
+    assert str(acl) in result.out.replace("\n", "")
+    assert "unbalanced" in result.out
 
 
 def test_a_redis_that_may_lose_memory_is_a_warning(memx: Memx) -> None:
     settings = {"maxmemory": "100mb", "maxmemory-policy": "allkeys-lru", "appendonly": "no"}
     with RedisServer(newest_redis(), settings) as redis, serving(memx, redis.url) as (url, _):
-        told = memx("doctor", "--url", url, MEMX_API_KEY="local_dev_key")
-    assert told.code == 0
-    assert "appendonly yes" in told.out
-    assert "noeviction" in told.out
-    assert "with warnings" in told.err
+        result = memx("doctor", "--url", url, MEMX_API_KEY="local_dev_key")
+    assert result.code == 0
+    assert "appendonly yes" in result.out
+    assert "noeviction" in result.out
+    assert "with warnings" in result.err
 
 
 def test_a_well_kept_redis_is_no_warning(memx: Memx) -> None:
     settings = {"maxmemory-policy": "noeviction", "appendonly": "yes"}
     with RedisServer(newest_redis(), settings) as redis, serving(memx, redis.url) as (url, _):
-        told = memx("doctor", "--url", url, "--json", MEMX_API_KEY="local_dev_key")
-    assert states(told)["store"] == "ok"
+        result = memx("doctor", "--url", url, "--json", MEMX_API_KEY="local_dev_key")
+    assert states(result)["store"] == "ok"
 
 
 def test_a_redis_that_is_away(memx: Memx) -> None:
     with serving(memx, f"redis://127.0.0.1:{free_port()}/0") as (url, _):
-        told = memx("doctor", "--url", url, MEMX_API_KEY="local_dev_key")
-    assert told.code == 1
-    assert "cannot reach its store" in told.out
-    assert "REDIS_URL" in told.out
-    assert "proxy" not in told.out, "no proxy is to blame for that"
+        result = memx("doctor", "--url", url, MEMX_API_KEY="local_dev_key")
+    assert result.code == 1
+    assert "cannot reach its store" in result.out
+    assert "REDIS_URL" in result.out
+    assert "proxy" not in result.out, "no proxy is to blame for that"
 
 
 def test_a_redis_that_is_full(memx: Memx) -> None:
     settings = {"maxmemory-policy": "noeviction", "maxmemory": "1kb"}
     with RedisServer(newest_redis(), settings) as redis, serving(memx, redis.url) as (url, _):
-        told = memx("doctor", "--url", url, MEMX_API_KEY="local_dev_key")
-    assert "memory is full" in told.out
-    assert "raise maxmemory" in told.out
+        result = memx("doctor", "--url", url, MEMX_API_KEY="local_dev_key")
+    assert "memory is full" in result.out
+    assert "raise maxmemory" in result.out
 
 
 def test_a_clock_that_is_off(memx: Memx) -> None:
     with web_server({"ok": True}, behind=120) as url:
-        told = memx("doctor", "--url", url)
-    assert re.search(r"1[12]\d s ahead of the server", told.out)
+        result = memx("doctor", "--url", url)
+    assert re.search(r"1[12]\d s ahead of the server", result.out)
 
 
 def test_judging_clocks_versions_and_urls() -> None:

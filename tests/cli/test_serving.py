@@ -198,9 +198,9 @@ def test_workers_end_with_a_supervisor_that_was_killed(memx: Memx, redis_any: Re
 
 def test_what_is_under_way_is_cut_short_without_a_traceback(memx: Memx) -> None:
     with dev_server(memx) as server, requests_open(server.url):
-        code, said = ended(server.process, signal.SIGTERM)
+        code, stderr = ended(server.process, signal.SIGTERM)
     assert code == 0
-    assert "Traceback" not in said
+    assert "Traceback" not in stderr
 
 
 def test_serve_with_workers_shares_one_memory(memx: Memx, redis_any: RedisServer) -> None:
@@ -232,9 +232,9 @@ def test_serve_starts_without_redis_says_so_and_recovers(memx: Memx) -> None:
                 while not ready(url) and time.monotonic() < deadline:
                     time.sleep(0.05)
                 assert memory.set("k", 1).updated
-            said = end(process)
-        assert f"127.0.0.1:{redis.port}" in said
-        assert "Traceback" not in said
+            stderr = end(process)
+        assert f"127.0.0.1:{redis.port}" in stderr
+        assert "Traceback" not in stderr
     finally:
         redis.close()
 
@@ -310,11 +310,11 @@ def requests_open(url: str) -> Iterator[None]:
 
 
 def ended(process: subprocess.Popen[str], how: signal.Signals) -> tuple[int, str]:
-    """Send a signal; return the exit code and what was said on the standard error."""
+    """Send a signal; return the exit code and the standard error."""
     process.send_signal(how)
     try:
-        _, said = process.communicate(timeout=ENDS_WITHIN)
+        _, stderr = process.communicate(timeout=ENDS_WITHIN)
     except subprocess.TimeoutExpired:
         process.kill()
         raise
-    return process.returncode, said
+    return process.returncode, stderr

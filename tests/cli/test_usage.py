@@ -1,4 +1,4 @@
-"""What the command says before it ever meets a server."""
+"""Help, usage errors and plug-ins of the command: all that needs no server."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ SERVER_COMMANDS = ("dev", "serve", "demo")
 
 
 def test_help_lists_every_command(memx: Memx) -> None:
-    told = memx("--help")
+    result = memx("--help")
 
-    assert told.code == 0
+    assert result.code == 0
     for command in COMMANDS + SERVER_COMMANDS:
-        assert f" {command} " in told.out, command
+        assert f" {command} " in result.out, command
 
 
 @pytest.mark.parametrize("command", COMMANDS[:5] + SERVER_COMMANDS)
 def test_each_command_explains_itself(memx: Memx, command: str) -> None:
-    told = memx(command, "--help")
+    result = memx(command, "--help")
 
-    assert told.code == 0
-    assert "Usage: memx" in told.out
-    assert told.err == ""
+    assert result.code == 0
+    assert "Usage: memx" in result.out
+    assert result.err == ""
 
 
 def test_help_never_shows_the_api_key(memx: Memx) -> None:
-    told = memx("get", "--help", MEMX_API_KEY="my-secret-key")
+    result = memx("get", "--help", MEMX_API_KEY="my-secret-key")
 
-    assert "MEMX_API_KEY" in told.out
-    assert "my-secret-key" not in told.out + told.err
+    assert "MEMX_API_KEY" in result.out
+    assert "my-secret-key" not in result.out + result.err
 
 
 def test_version(memx: Memx) -> None:
@@ -73,9 +73,9 @@ def test_a_value_that_is_no_json_says_how_to_give_a_text(memx: Memx, text: str) 
     refused = memx("set", "k", text)
 
     assert refused.code == 2
-    said = " ".join(refused.err.replace("│", " ").split())
-    assert "is not JSON" in said or "is not UTF-8" in said
-    assert "--string" in said
+    shown = " ".join(refused.err.replace("│", " ").split())
+    assert "is not JSON" in shown or "is not UTF-8" in shown
+    assert "--string" in shown
 
 
 def test_a_file_that_cannot_be_read_is_named(memx: Memx) -> None:
@@ -136,11 +136,11 @@ def test_a_broken_plug_in_leaves_the_other_commands_alone(memx: Memx) -> None:
     (memx.folder / "broken-1.dist-info/entry_points.txt").write_text(
         "[memx_sdk.commands]\nbroken = no_such_module:commands\n"
     )
-    told = memx("--help", PYTHONPATH=str(memx.folder))
+    result = memx("--help", PYTHONPATH=str(memx.folder))
 
-    assert told.code == 0
-    assert "no_such_module" in told.err
-    assert " get " in told.out
+    assert result.code == 0
+    assert "no_such_module" in result.err
+    assert " get " in result.out
 
 
 def unused_port() -> int:

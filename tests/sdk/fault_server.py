@@ -1,4 +1,4 @@
-"""A TCP proxy before a real server that breaks requests and replies as it is told."""
+"""A TCP proxy before a real server that breaks requests and replies on demand."""
 
 from __future__ import annotations
 

@@ -136,13 +136,13 @@ class FeedServer:
                 self._grown.notify_all()
 
     async def _frames(self, query: dict[str, str]) -> AsyncIterator[Frame]:
-        told = self.space.head
+        sent = self.space.head
         for frame in self.space.opening(query):
             yield frame
         while True:
             async with self._grown:
-                while self.space.head == told:
+                while self.space.head == sent:
                     await self._grown.wait()
-            told += 1
-            for frame in self.space.frames(told):
+            sent += 1
+            for frame in self.space.frames(sent):
                 yield frame

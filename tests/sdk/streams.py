@@ -31,17 +31,17 @@ class Recorder:
     def __init__(self) -> None:
         self.items: list[Any] = []
         self._loop = asyncio.get_running_loop()
-        self._news = asyncio.Event()
+        self._arrived = asyncio.Event()
 
     def __call__(self, item: Any) -> None:
         self.items.append(item)
-        self._loop.call_soon_threadsafe(self._news.set)
+        self._loop.call_soon_threadsafe(self._arrived.set)
 
     async def holds(self, count: int) -> list[Any]:
         async with asyncio.timeout(DEADLINE):
             while len(self.items) < count:
-                self._news.clear()
-                await self._news.wait()
+                self._arrived.clear()
+                await self._arrived.wait()
         return self.items
 
 

@@ -24,7 +24,7 @@ class TcpProxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
-        self._news = asyncio.Condition()
+        self._changed = asyncio.Condition()
         self.accepting = True
         self.connections = 0
 
@@ -58,8 +58,8 @@ class TcpProxy:
 
     async def reached(self, connections: int) -> None:
         """Wait until there have been so many connections."""
-        async with asyncio.timeout(10), self._news:
-            await self._news.wait_for(lambda: self.connections >= connections)
+        async with asyncio.timeout(10), self._changed:
+            await self._changed.wait_for(lambda: self.connections >= connections)
 
     def freeze(self) -> None:
         """Let nothing through, and tell nobody: connections are half open from now on."""
@@ -77,9 +77,9 @@ class TcpProxy:
         if not self.accepting:
             writer.transport.abort()
             return
-        async with self._news:
+        async with self._changed:
             self.connections += 1
-            self._news.notify_all()
+            self._changed.notify_all()
         there, thither = await asyncio.open_connection(*self._upstream)
         self._writers |= {writer, thither}
         try:

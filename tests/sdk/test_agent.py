@@ -190,7 +190,7 @@ async def test_handlers_are_registered_before_the_start(ctx: Any, prefix: str) -
         AgentHarness(ctx, concurrency=0)
 
 
-async def test_a_gap_is_told_when_what_came_before_is_handled(
+async def test_a_gap_is_reported_when_what_came_before_is_handled(
     half: Half, feed_server: FeedServer
 ) -> None:
     started, events = Recorder(), Recorder()
@@ -212,10 +212,10 @@ async def test_a_gap_is_told_when_what_came_before_is_handled(
             feed_server.space.commit("kept")
             feed_server.abort_all()
             await feed_server.reached(2)
-            await asyncio.sleep(0.1)  # the gap is known by now, and must not be told yet
+            await asyncio.sleep(0.1)  # the gap is known by now, and must not be reported yet
             assert events.items == []
             release.set()
-            told = await events.holds(5)
+            reported = await events.holds(5)
 
-    assert told[:2] == ["before", "compacted"]
-    assert sorted(told[2:]) == ["before", "kept", "missed"]
+    assert reported[:2] == ["before", "compacted"]
+    assert sorted(reported[2:]) == ["before", "kept", "missed"]

@@ -120,7 +120,7 @@ async def test_a_callback_that_returned_has_acknowledged(ctx: Any, prefix: str) 
     assert record["held"] is False
 
 
-async def test_the_newcomer_takes_over_and_the_old_one_is_told(
+async def test_the_newcomer_takes_over_and_the_old_one_is_ended(
     ctx: Any, link: Link, prefix: str
 ) -> None:
     async with subscribe(ctx, f"{prefix}:*", durable=prefix) as old:
@@ -134,9 +134,9 @@ async def test_the_newcomer_takes_over_and_the_old_one_is_told(
             await newcomer.ready(timeout=DEADLINE)
             assert (await newcomer.next(timeout=DEADLINE)).key == f"{prefix}:a"
 
-            with pytest.raises(TakenOverError) as told:  # it waits, and has nothing to say
+            with pytest.raises(TakenOverError) as taken_over:  # it waits, and has nothing to say
                 await old.next(timeout=DEADLINE)
-            assert told.value.extra["agent"] == "two"
+            assert taken_over.value.extra["agent"] == "two"
             with pytest.raises(TakenOverError):
                 await old.next(timeout=DEADLINE)
             await ctx.set(f"{prefix}:b", 2)
@@ -158,7 +158,7 @@ async def test_an_acknowledgement_after_the_takeover_is_refused(ctx: Any, prefix
         assert (await record_of(ctx, prefix))["cursor"] != change.cursor
 
 
-async def test_the_error_hook_of_a_callback_is_told_of_the_takeover(ctx: Any, prefix: str) -> None:
+async def test_the_error_hook_of_a_callback_gets_the_takeover(ctx: Any, prefix: str) -> None:
     errors = Recorder()
     async with subscribe(ctx, prefix, Recorder(), durable=prefix, on_error=errors) as old:
         await old.ready(timeout=DEADLINE)

@@ -1,4 +1,4 @@
-"""What the server answers to those who hold durable subscriptions, on each store."""
+"""The server's answers to holders of durable subscriptions, on each store."""
 
 from __future__ import annotations
 

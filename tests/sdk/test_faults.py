@@ -91,7 +91,7 @@ async def test_a_delete_tells_what_the_first_one_did(
     assert [change.action for change in await http_ctx.history(prefix)] == ["delete", "set"]
 
 
-async def test_a_conflict_is_told_though_its_first_reply_was_lost(
+async def test_a_conflict_is_raised_though_its_first_reply_was_lost(
     http_ctx: Any, shaky: Any, proxy: FaultProxy, prefix: str
 ) -> None:
     await http_ctx.set(prefix, "theirs")
@@ -188,7 +188,7 @@ NONSENSE = {
 
 
 @pytest.mark.parametrize("answer", NONSENSE.values(), ids=NONSENSE.keys())
-async def test_a_stranger_s_answer_is_told_apart(half: Half, answer: bytes) -> None:
+async def test_a_stranger_s_answer_is_recognised(half: Half, answer: bytes) -> None:
     async def stranger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(answer)

@@ -12,7 +12,7 @@ from memx_sdk._sync.transports.http_pools import HttpPools
 
 
 class Client:
-    """Stands for an httpx client whose server answers when it is told to."""
+    """Stands for an httpx client whose server answers on demand."""
 
     def __init__(self, answering: asyncio.Event) -> None:
         self.under_way = self.most = self.sent = 0

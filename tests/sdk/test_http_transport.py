@@ -141,7 +141,7 @@ async def test_a_passing_fault_is_not_seen(half: Half, fault: Any) -> None:
         (failing(503, "unavailable"), errors.UnavailableError, httpx.HTTPStatusError),
     ],
 )
-async def test_a_lasting_fault_is_told_in_both_languages(
+async def test_a_lasting_fault_is_raised_in_both_languages(
     half: Half, fault: Any, kind: type[errors.MemxError], foreign: type[Exception]
 ) -> None:
     record = Recorder(fault)
@@ -214,12 +214,12 @@ async def test_the_api_key_is_never_shown(half: Half, caplog: pytest.LogCaptureF
         async with ctx:
             with pytest.raises(errors.MemxError) as caught:
                 await ctx.set("k", 1)
-        told: Any = caught.value
-        shown = [repr(ctx), repr(told), str(told), str(told.args), repr(told.extra)]
-        if hasattr(told, "request"):
-            shown += [repr(told.request), repr(told.request.headers)]
-        if hasattr(told, "response"):
-            shown += [repr(told.response), repr(told.response.request.headers)]
+        raised: Any = caught.value
+        shown = [repr(ctx), repr(raised), str(raised), str(raised.args), repr(raised.extra)]
+        if hasattr(raised, "request"):
+            shown += [repr(raised.request), repr(raised.request.headers)]
+        if hasattr(raised, "response"):
+            shown += [repr(raised.response), repr(raised.response.request.headers)]
         assert SECRET not in "".join(shown)
     assert SECRET not in caplog.text
 
@@ -244,14 +244,14 @@ async def test_a_missing_key_is_none_and_a_stored_null_is_an_entry(half: Half) -
     assert (entry["value"], entry["ts"], entry.key) == (None, 1.5, "k")
 
 
-async def test_lists_are_read_page_by_page_as_far_as_asked(half: Half) -> None:
+async def test_lists_are_read_page_by_page_as_far_as_queries(half: Half) -> None:
     pages = [ok({"keys": ["a", "b"], "next": "p2"}), ok({"keys": ["c"], "next": None})]
     record = Recorder(*pages)
     async with context(half, record) as ctx:
         assert await ctx.keys("x:*") == ["a", "b", "c"]
-    asked = [dict(request.url.params) for request in record.requests]
-    assert [page.get("cursor") for page in asked] == [None, "p2"]
-    assert {page["pattern"] for page in asked} == {"x:*"}
+    queries = [dict(request.url.params) for request in record.requests]
+    assert [page.get("cursor") for page in queries] == [None, "p2"]
+    assert {page["pattern"] for page in queries} == {"x:*"}
 
     record = Recorder(ok({"keys": ["a", "b"], "next": "p2"}))
     async with context(half, record) as ctx:

@@ -137,8 +137,8 @@ async def test_schemas(ctx: Any, prefix: str) -> None:
         await ctx.set(f"{prefix}:a", {"n": "x"})
     assert caught.value.schema == pattern
     assert caught.value.errors[0]["path"] == "/n"
-    verdict = await ctx.validate(f"{prefix}:a", {})
-    assert (verdict.valid, verdict.schema) == (False, pattern)
+    validation = await ctx.validate(f"{prefix}:a", {})
+    assert (validation.valid, validation.schema) == (False, pattern)
     assert (await ctx.validate(f"{prefix}:a", {"n": 1})).valid is True
     await ctx.delete_schema(pattern)
     for call in (ctx.get_schema(pattern), ctx.delete_schema(pattern)):
@@ -159,10 +159,10 @@ async def test_a_model_may_be_the_schema(ctx: Any, prefix: str) -> None:
 
 
 async def test_who_am_i(ctx: Any) -> None:
-    told = await ctx.whoami()
-    assert (told["principal"], told["agent"], told["writer"]) == ("tester", "one", "tester/one")
-    assert told["scopes"]["read"] == ["*"]
-    assert told["server"]["limits"]["value_bytes"] == 1024 * 1024
+    me = await ctx.whoami()
+    assert (me["principal"], me["agent"], me["writer"]) == ("tester", "one", "tester/one")
+    assert me["scopes"]["read"] == ["*"]
+    assert me["server"]["limits"]["value_bytes"] == 1024 * 1024
 
 
 async def test_who_is_active(ctx: Any, prefix: str) -> None:

@@ -1,4 +1,4 @@
-"""When a broken stream is opened again, and how soon."""
+"""The decisions about a broken stream: whether it is opened again, and how soon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an answer means, whoever gave it."""
+"""The meaning of responses, of a memX server and of strangers."""
 
 from __future__ import annotations
 

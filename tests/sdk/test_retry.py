@@ -1,4 +1,4 @@
-"""What is repeated, how often, and after how long."""
+"""The retry policy: what is repeated, how often, and after how long."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ async def test_a_restarting_server_is_returned_to(half: Half, feed_server: FeedS
         assert await taken(subscription, 1) == [("a", 1)]
 
 
-async def test_a_reset_is_told_before_the_snapshot(half: Half, feed_server: FeedServer) -> None:
+async def test_a_reset_comes_before_the_snapshot(half: Half, feed_server: FeedServer) -> None:
     await feed_server.commit("a")
     await feed_server.commit("b")
     feed_server.space.floor = 2

@@ -86,7 +86,7 @@ async def test_callbacks_iterators_and_agents_outlive_a_server() -> None:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_who_was_away_for_too_long_is_told_and_shown_the_present(
+async def test_who_was_away_for_too_long_gets_a_reset_and_the_present(
     half: Half, transport: str, tmp_path: Path
 ) -> None:
     with serve_store(SqliteStore(tmp_path / "memx.db", log_max_records=5)) as served:

@@ -1,4 +1,4 @@
-"""What a subscriber sees is the log, wherever its streams break. No sockets here."""
+"""The state of a subscription: the log in order, wherever its streams break. No sockets here."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_subscription_from_now_asks_for_a_cursor_at_once() -> None:
     assert state.query() == {"event": "value", "since": NOW}
 
 
-def test_it_resumes_from_the_position_told_even_before_the_first_change() -> None:
+def test_it_resumes_from_the_first_position_even_before_the_first_change() -> None:
     state = started()
 
     state.disconnected()

@@ -1,4 +1,4 @@
-"""Which transport a context takes, and how threads use an asynchronous one."""
+"""The choice of a transport, and the bridge by which threads use an asynchronous one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WAIT = 5.0
 
 
 class Stream:
-    """A stream that tells what it was asked for and then waits until it is closed."""
+    """A stream that sends its own query back and then waits until it is closed."""
 
     def __init__(self, greeting: str) -> None:
         self._greeting: str | None = greeting

@@ -42,7 +42,7 @@ def test_a_subscription_is_asked_for_as_over_http() -> None:
     assert json.loads(unsubscribe_frame(4, 9)) == {"id": 4, "op": "unsubscribe", "sub": 9}
 
 
-def test_frames_are_told_apart_without_reading_them_whole() -> None:
+def test_frames_are_sorted_without_reading_them_whole() -> None:
     event = read_frame(b'{"sub":7,"event":"value","key":"k","value":{"id":1}}')
     assert (event.id, event.sub, event.event) == (None, 7, "value")
     answer = read_frame(b'{"id":2,"ok":true,"sub":7}')

@@ -1,4 +1,4 @@
-"""Everything over one socket, which breaks; in both halves."""
+"""All operations and subscriptions over one socket, which breaks; in both halves."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ async def test_hundreds_of_subscriptions(ctx: Any, proxy: TcpProxy, prefix: str)
     handles = [subscribe(ctx, f"{prefix}:{number}") for number in range(300)]
     for handle in handles:
         await handle.ready(timeout=DEADLINE)
-    assert threading.active_count() < 60, "who is asked for changes needs no thread of its own"
+    assert threading.active_count() < 60, "an iterator needs no thread of its own"
     for number in range(300):
         await ctx.set(f"{prefix}:{number}", number)
     for number, handle in enumerate(handles):
@@ -173,7 +173,7 @@ async def test_a_large_snapshot_is_let_in_whole(ctx: Any, prefix: str) -> None:
     assert keys == [f"{prefix}:{number:02}" for number in range(15)]
 
 
-async def test_what_is_closed_makes_room(half: Half, small_server: Served) -> None:
+async def test_what_is_closed_frees_its_place(half: Half, small_server: Served) -> None:
     async with over_socket(half, small_server.api_key, small_server.url) as ctx:
         for _ in range(25):
             async with subscribe(ctx, "a") as changes:

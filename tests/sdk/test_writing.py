@@ -175,7 +175,7 @@ async def test_modify_loses_nothing(ctx: Any, prefix: str) -> None:
     assert default == []
 
 
-async def test_modify_keeps_the_expiry_unless_told(ctx: Any, prefix: str) -> None:
+async def test_modify_keeps_the_expiry_unless_it_is_given(ctx: Any, prefix: str) -> None:
     written = await ctx.set(prefix, 1, ttl=1000)
     kept = await ctx.modify(prefix, lambda number: number + 1, reason="up")
     assert (kept.value, kept.expires_at) == (2, written.expires_at)

@@ -1,4 +1,4 @@
-"""What a user's type checker makes of the SDK; `test_typing.py` runs one over this file."""
+"""User code for a type checker, which `test_typing.py` runs over this file."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from memx_sdk.errors import MemxClosedError, MemxError, TakenOverError
 log = logging.getLogger("memx_sdk")
 
 _CHECK_SECONDS: Final = 3.0
-"""How often a holder that acknowledges nothing makes sure that it still holds the name."""
+"""Seconds after which a holder that acknowledged nothing makes sure that it still holds the name."""
 
 _PAUSE: Final = 0.05
 """Seconds between two acknowledgements in the background; what comes meanwhile goes as one."""

@@ -1,4 +1,4 @@
-"""Follows one feed over as many streams as it takes."""
+"""The reader of one feed, over as many streams as it takes."""
 
 from __future__ import annotations
 
@@ -29,8 +29,11 @@ _STEADY: Final = 10.0
 class AsyncReader:
     """Hands on a feed's steps; reconnects, and resumes where it was.
 
-    It has no task of its own: who asks for the next step does the waiting. Several may ask at the
-    same time; one of them reads for all.
+    It has no task of its own: the caller of `next` does the waiting. Several callers may wait at the
+    same time; one of them reads the stream for all, and wakes the others after each message.
+
+    It is in one of these states: *connected* (``_stream`` is set), *broken* (no stream; the next
+    caller opens one, not before ``_not_before``), or *ended* (``_ended`` is set, for good).
 
     Args:
         transport: Opens the streams.
@@ -67,8 +70,11 @@ class AsyncReader:
         """
         deadline = _deadline(timeout)
         while True:
+            # After `end` nothing more is handed on. After a refusal (``_ended`` alone) what arrived
+            # before it still is, and `_pull` raises when that is used up.
             if self._ended is not None and self._closing.is_set():
                 raise self._ended
+            # No look before the pop: in threads another caller may take the last step in between.
             try:
                 return self._steps.popleft()
             except IndexError:
@@ -103,6 +109,8 @@ class AsyncReader:
 
     async def _pull(self, deadline: float | None) -> None:
         """Take one message, or wait while another caller does."""
+        # ``_turn`` is the event of the caller that reads. The lock only decides who that is, and is
+        # never held while waiting, so that every caller keeps its own deadline.
         async with self._lock:
             theirs = self._turn
             mine = Event() if theirs is None else None
@@ -113,26 +121,28 @@ class AsyncReader:
             try:
                 await self._advance(deadline)
             finally:
+                # In this order: a waiter that wakes must find the turn free, or it would wait for
+                # an event that is set already, again and again.
                 self._turn = None
                 mine.set()
 
     async def _advance(self, deadline: float | None) -> None:
         if self._ended is not None:
             raise self._ended
-        stream = self._stream
+        stream = self._stream  # `end`, in another thread, may take it away from here on
         if stream is None:
             await self._connect(deadline)
             return
         try:
             message = decode(await stream.receive(_remaining(deadline)))
         except MemxTimeout:
-            raise
+            raise  # the stream stays usable
         except MemxError as error:
             await self._lost(error)
         except ValueError:
             await self._lost(MemxConnectionError("connection", "a message was no JSON"))
         else:
-            if message.get("event") == "end":
+            if message.get("event") == "end":  # the server's reason, before it closes the stream
                 await self._lost(error_from(message))
             else:
                 self._take(self._state.receive(message))
@@ -154,6 +164,9 @@ class AsyncReader:
             return
         self._stream, self._broken = stream, None
         self._opened_at, self._opened_with = time.monotonic(), self._state.cursor
+        # `end` may have run while the stream was being opened, and found none to close. It sets the
+        # flag before it looks for the stream, and here the stream is set before the flag is read:
+        # one of the two closes it.
         if self._closing.is_set():
             await stream.close()
 
@@ -162,17 +175,19 @@ class AsyncReader:
         return await self._transport.connect(path, self._state.query())
 
     async def _lost(self, error: MemxError) -> None:
-        """Settle when to try again; raise where that would not help."""
+        """Decide when to try again; raise where that would not help."""
         stream, self._stream = self._stream, None
         self._state.disconnected()
         if stream is not None:
             await stream.close()
         self._broken = error
-        if self._ended is not None:
+        if self._ended is not None:  # the stream broke because `end` closed it
             raise self._ended from error
         if (refused := refusal(error, established=self._live)) is not None:
             self._ended = refused
             raise refused from error
+        # A stream that was accepted and dropped at once proves nothing: if it reset the delays, a
+        # server in trouble would be connected to without a pause.
         if self._worked(stream):
             self._backoff.reset()
         delay = self._backoff.next(error)
@@ -189,7 +204,7 @@ class AsyncReader:
     async def _pause(self, seconds: float, deadline: float | None) -> None:
         remaining = _remaining(deadline)
         if remaining is not None and remaining < seconds:
-            await self._closing.wait(remaining)
+            await self._closing.wait(remaining)  # `end` must not have to wait for the deadline
             raise self._timeout()
         await self._closing.wait(seconds)
 

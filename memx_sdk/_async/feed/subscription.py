@@ -17,7 +17,7 @@ from memx_sdk.models import Change, Reset
 log = logging.getLogger("memx_sdk")
 
 _CLOSING_SECONDS: Final = 1.0
-"""How long ``close`` waits for a callback that is running."""
+"""Seconds that ``close`` waits for a callback that is running."""
 
 
 class AsyncSubscription:

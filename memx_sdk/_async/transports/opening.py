@@ -1,4 +1,4 @@
-"""Which transport a context uses."""
+"""The choice of a transport: built in, installed, or ready made."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from memx_sdk.models import Change, Reset
 log = logging.getLogger("memx_sdk")
 
 _READ_AHEAD: Final = 256
-"""How many changes are read ahead of the workers."""
+"""Changes that are read ahead of the workers."""
 
 _RETRY_POLICY: Final = RetryPolicy(first_delay=0.2, longest_delay=10.0)
 

@@ -1,5 +1,5 @@
 # Generated from memx_sdk/_async/feed/reader.py by tools/unasync.py; change that file, not this one.
-"""Follows one feed over as many streams as it takes."""
+"""The reader of one feed, over as many streams as it takes."""
 
 from __future__ import annotations
 
@@ -30,8 +30,11 @@ _STEADY: Final = 10.0
 class Reader:
     """Hands on a feed's steps; reconnects, and resumes where it was.
 
-    It has no task of its own: who asks for the next step does the waiting. Several may ask at the
-    same time; one of them reads for all.
+    It has no task of its own: the caller of `next` does the waiting. Several callers may wait at the
+    same time; one of them reads the stream for all, and wakes the others after each message.
+
+    It is in one of these states: *connected* (``_stream`` is set), *broken* (no stream; the next
+    caller opens one, not before ``_not_before``), or *ended* (``_ended`` is set, for good).
 
     Args:
         transport: Opens the streams.
@@ -68,8 +71,11 @@ class Reader:
         """
         deadline = _deadline(timeout)
         while True:
+            # After `end` nothing more is handed on. After a refusal (``_ended`` alone) what arrived
+            # before it still is, and `_pull` raises when that is used up.
             if self._ended is not None and self._closing.is_set():
                 raise self._ended
+            # No look before the pop: in threads another caller may take the last step in between.
             try:
                 return self._steps.popleft()
             except IndexError:
@@ -104,6 +110,8 @@ class Reader:
 
     def _pull(self, deadline: float | None) -> None:
         """Take one message, or wait while another caller does."""
+        # ``_turn`` is the event of the caller that reads. The lock only decides who that is, and is
+        # never held while waiting, so that every caller keeps its own deadline.
         with self._lock:
             theirs = self._turn
             mine = Event() if theirs is None else None
@@ -114,26 +122,28 @@ class Reader:
             try:
                 self._advance(deadline)
             finally:
+                # In this order: a waiter that wakes must find the turn free, or it would wait for
+                # an event that is set already, again and again.
                 self._turn = None
                 mine.set()
 
     def _advance(self, deadline: float | None) -> None:
         if self._ended is not None:
             raise self._ended
-        stream = self._stream
+        stream = self._stream  # `end`, in another thread, may take it away from here on
         if stream is None:
             self._connect(deadline)
             return
         try:
             message = decode(stream.receive(_remaining(deadline)))
         except MemxTimeout:
-            raise
+            raise  # the stream stays usable
         except MemxError as error:
             self._lost(error)
         except ValueError:
             self._lost(MemxConnectionError("connection", "a message was no JSON"))
         else:
-            if message.get("event") == "end":
+            if message.get("event") == "end":  # the server's reason, before it closes the stream
                 self._lost(error_from(message))
             else:
                 self._take(self._state.receive(message))
@@ -155,6 +165,9 @@ class Reader:
             return
         self._stream, self._broken = stream, None
         self._opened_at, self._opened_with = time.monotonic(), self._state.cursor
+        # `end` may have run while the stream was being opened, and found none to close. It sets the
+        # flag before it looks for the stream, and here the stream is set before the flag is read:
+        # one of the two closes it.
         if self._closing.is_set():
             stream.close()
 
@@ -163,17 +176,19 @@ class Reader:
         return self._transport.connect(path, self._state.query())
 
     def _lost(self, error: MemxError) -> None:
-        """Settle when to try again; raise where that would not help."""
+        """Decide when to try again; raise where that would not help."""
         stream, self._stream = self._stream, None
         self._state.disconnected()
         if stream is not None:
             stream.close()
         self._broken = error
-        if self._ended is not None:
+        if self._ended is not None:  # the stream broke because `end` closed it
             raise self._ended from error
         if (refused := refusal(error, established=self._live)) is not None:
             self._ended = refused
             raise refused from error
+        # A stream that was accepted and dropped at once proves nothing: if it reset the delays, a
+        # server in trouble would be connected to without a pause.
         if self._worked(stream):
             self._backoff.reset()
         delay = self._backoff.next(error)
@@ -190,7 +205,7 @@ class Reader:
     def _pause(self, seconds: float, deadline: float | None) -> None:
         remaining = _remaining(deadline)
         if remaining is not None and remaining < seconds:
-            self._closing.wait(remaining)
+            self._closing.wait(remaining)  # `end` must not have to wait for the deadline
             raise self._timeout()
         self._closing.wait(seconds)
 

@@ -48,7 +48,7 @@ class HttpTransport:
             answer = self._pools_here().send(self._http_request(request))
         except (httpx.TransportError, httpx.DecodingError) as error:
             raise self._failure(error) from error
-        except RuntimeError as error:
+        except RuntimeError as error:  # httpx's way to say that the client is closed
             if not self._pools.first.is_closed:
                 raise
             raise MemxClosedError("closed", "the context was closed meanwhile") from error
@@ -91,6 +91,8 @@ class HttpTransport:
 
     def _pools_here(self) -> HttpPools:
         """Return the pools; new ones where another event loop runs than before."""
+        # Connections belong to the loop that opened them. Those of a loop that has ended can be
+        # neither used nor closed by this one, so they are dropped.
         loop = current_loop()
         if self._loop is not None and self._loop is not loop and not self._pools.first.is_closed:
             self._pools = HttpPools(self._open_client)

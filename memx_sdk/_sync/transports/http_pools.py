@@ -10,7 +10,7 @@ import httpx
 
 _POOLS: Final = 8
 _UNDER_WAY: Final = 8
-"""How many requests are under way in a pool before there is another one."""
+"""Requests under way in a pool before another one is opened."""
 
 LIMITS: Final = httpx.Limits(
     max_connections=2 * _UNDER_WAY,
@@ -20,14 +20,18 @@ LIMITS: Final = httpx.Limits(
 
 
 class _AsyncPool:
-    """One client; ``under_way`` has an item for each request (threads add and take it at once)."""
+    """One client and a count of its requests under way.
+
+    The count is the length of a list: unlike ``+= 1``, ``append`` and ``pop`` are one step each
+    for threads, so no update is lost without a lock.
+    """
 
     def __init__(self, client: httpx.Client) -> None:
         self.client = client
         self.under_way: list[None] = []
 
     @property
-    def has_room(self) -> bool:
+    def has_capacity(self) -> bool:
         return len(self.under_way) < _UNDER_WAY
 
 
@@ -67,10 +71,12 @@ class HttpPools:
             pool.client.close()
 
     def _choose(self) -> _AsyncPool:
+        # No lock: two threads may choose the same pool, which then has a request more than it
+        # should, or open one pool too many. Neither does harm.
         pools = self._pools
         for _ in pools:
             self._turn = (self._turn + 1) % len(pools)
-            if pools[self._turn].has_room:
+            if pools[self._turn].has_capacity:
                 return pools[self._turn]
         if len(pools) < _POOLS:
             pools.append(_AsyncPool(self._open_client()))

@@ -1,5 +1,5 @@
 # Generated from memx_sdk/_async/transports/opening.py by tools/unasync.py; change that file, not this one.
-"""Which transport a context uses."""
+"""The choice of a transport: built in, installed, or ready made."""
 
 from __future__ import annotations
 

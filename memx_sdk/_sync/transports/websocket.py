@@ -27,7 +27,7 @@ from memx_sdk.errors import MemxClosedError, MemxConnectionError, MemxError, Mem
 
 _PATH: Final = "/ws"
 _SUBSCRIBE: Final = "/subscribe/"
-_GOODBYE_SECONDS: Final = 2.0
+_CLOSING_SECONDS: Final = 2.0
 
 
 class WebSocketTransport:
@@ -65,24 +65,27 @@ class WebSocketTransport:
 
     def _session_here(self) -> _AsyncSession:
         """Return a working session; it belongs to the event loop that runs."""
+        # The usual case takes no lock. A session that breaks right after this look fails its request
+        # with a connection error, which the caller repeats.
         session, loop = self._session, current_loop()
         if session is not None and session.broken is None and self._loop is loop:
             return session
         with self._opening:
-            session = self._session
+            session = self._session  # another caller may have opened one while this one waited
             if session is None or session.broken is not None or self._loop is not loop:
                 if self._closed:
                     raise MemxClosedError("closed", "the context was closed")
                 socket = connect_websocket(self._options, _PATH, {})
                 session = _AsyncSession(socket, self._options.timeout)
                 self._session, self._loop = session, loop
-        if self._closed:  # while it was being opened
+        # `close` may have run while the socket was being opened, and found none.
+        if self._closed:
             self.close()
         return session
 
 
 class _Reply:
-    """What a request waits for."""
+    """The place where the answer to a request arrives: its text, and an event once it is there."""
 
     def __init__(self) -> None:
         self.text: bytes | None = None
@@ -90,7 +93,11 @@ class _Reply:
 
 
 class _AsyncSession:
-    """One socket's life: who waits for which frame.
+    """One socket: the requests and the subscriptions that wait for its frames.
+
+    A single task or thread reads the socket and hands each frame on by the number that it carries;
+    callers only send and wait. Numbers are drawn once and never reused, so that an answer that
+    comes after its caller gave up meets nobody.
 
     Attributes:
         broken: Why nothing can be sent any more; None while it works.
@@ -112,6 +119,8 @@ class _AsyncSession:
 
     def ask(self, number: int, frame: bytes, patience: float = 0.0) -> bytes:
         """Send a request, and return the frame that answers it."""
+        # Registered before the look at ``broken``: `_break` sets that first and wakes the replies
+        # afterwards, so a request either sees the break or is woken by it.
         reply = self._replies[number] = _Reply()
         try:
             if self.broken is None:
@@ -127,6 +136,8 @@ class _AsyncSession:
     def subscribe(self, pattern: str, query: Mapping[str, str]) -> MultiplexedStream:
         """Open a subscription; its first message may come right behind the answer."""
         number = self.number()
+        # The stream exists before the request leaves: the reader must know where to put an event
+        # that arrives right behind the answer, before the caller here has seen the answer.
         stream = self._opening[number] = MultiplexedStream(snapshot="snapshot" in query)
         try:
             answer = self.ask(number, subscribe_frame(number, pattern, query))
@@ -140,7 +151,7 @@ class _AsyncSession:
         """Close the socket and wait for its reader to end."""
         self._socket.close()
         if not self._reader.is_current():
-            self._reader.join(_GOODBYE_SECONDS)
+            self._reader.join(_CLOSING_SECONDS)
 
     def _send(self, frame: bytes) -> None:
         try:
@@ -171,6 +182,8 @@ class _AsyncSession:
         number = frame.id or 0
         stream = self._opening.pop(number, None)
         if stream is not None and frame.ok and frame.sub is not None:
+            # In this order: `opened` leaves at once where the caller has given up meanwhile, and
+            # `_leave` finds the stream by its number.
             self._streams[frame.sub] = stream
             stream.opened(partial(self._leave, frame.sub))
         if reply := self._replies.get(number):
@@ -178,7 +191,8 @@ class _AsyncSession:
             reply.arrived.set()
 
     def _leave(self, sub: int) -> None:
-        """Tell the server without waiting, since the caller may be the one who reads the socket."""
+        """Unsubscribe without waiting, since the caller may be the task that reads the socket."""
+        # Whoever pops the stream sends the frame, once, however often this is called.
         if self._streams.pop(sub, None) is not None and self.broken is None:
             spawn("memx-unsubscribe", self._send_quietly, unsubscribe_frame(self.number(), sub))
 
@@ -187,8 +201,8 @@ class _AsyncSession:
             self._socket.send(frame)
 
     def _break(self, error: MemxError) -> None:
-        """Tell everyone who waits."""
-        self.broken = self.broken or error
+        """Wake everyone who waits."""
+        self.broken = self.broken or error  # first: see `ask`
         for reply in list(self._replies.values()):
             reply.arrived.set()
         for stream in list(self._streams.values()):

@@ -19,10 +19,10 @@ from memx_sdk.core.transport import Response, TransportOptions
 from memx_sdk.errors import InvalidRequestError, MemxConnectionError, MemxError, MemxTimeout
 
 _QUEUED_MESSAGES: Final = 64
-"""How many messages wait for a slow reader before the server is held back."""
+"""Messages that wait for a slow reader before the server is held back."""
 
 _CLOSING_SECONDS: Final = 1.0
-"""How long the server may take to say goodbye."""
+"""Seconds that the server may take to answer a close frame."""
 
 
 _CREDENTIAL: Final = "x-api-key"
@@ -30,7 +30,7 @@ _CREDENTIAL: Final = "x-api-key"
 _HEADER_ENCODING: Final = (
     "utf-8" if Headers(x="é").serialize() == "x: é\r\n\r\n".encode() else "iso-8859-1"
 )
-"""How this version of the library writes headers; they are UTF-8 on the wire either way."""
+"""The encoding in which this version of the library writes headers; on the wire they are UTF-8."""
 
 
 def _hide_credential(record: logging.LogRecord) -> bool:
@@ -40,7 +40,7 @@ def _hide_credential(record: logging.LogRecord) -> bool:
 
 
 log = logging.getLogger("memx_sdk.websocket")
-log.addFilter(_hide_credential)  # at its lowest level the library tells every header
+log.addFilter(_hide_credential)  # at its lowest level the library logs every header
 
 
 class WebSocket:

@@ -12,7 +12,7 @@ from memx_sdk._sync._concurrency import Event
 from memx_sdk.errors import MemxConnectionError, MemxError, MemxTimeout
 
 MOST_WAITING_BYTES: Final = 4 * 1024 * 1024
-"""What may wait for a slow reader; past it the subscription ends, and its reader resumes it."""
+"""Bytes that may wait for a slow reader; past them the stream ends, and its reader resumes it."""
 
 
 class MultiplexedStream:
@@ -38,8 +38,10 @@ class MultiplexedStream:
             if self._ended is not None:
                 raise self._ended
             self._arrived.clear()
+            # A message that came between the look above and the clear has set the flag in vain:
+            # look again before waiting for it.
             if self._messages or self._ended is not None:
-                continue  # between the look and the clear
+                continue
             remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
             if not self._arrived.wait(remaining):
                 raise MemxTimeout("timeout", "no message came in time")
@@ -59,13 +61,14 @@ class MultiplexedStream:
             leave: Is called when the reader wants no more; must not wait, may be called twice.
         """
         self._leave = leave
-        if self._ended is not None:
+        if self._ended is not None:  # its reader closed it while the server was opening it
             leave()
 
     def put(self, event: str | None, message: bytes) -> None:
         """Let a message in; called by whoever reads the socket."""
         if self._ended is not None:
             return
+        # A snapshot follows a reset and ends with ``live``.
         if event == "reset":
             self._in_snapshot = True
         elif event == "live":

@@ -1,1 +1,1 @@
-"""What runs tools on a context, in the asynchronous form from which the other is written."""
+"""The asynchronous half of the tools: their runner and the briefing."""

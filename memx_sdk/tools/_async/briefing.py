@@ -1,4 +1,4 @@
-"""Reads what a briefing is written from."""
+"""The reading of what a briefing is written from."""
 
 from __future__ import annotations
 

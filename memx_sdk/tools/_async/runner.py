@@ -1,4 +1,4 @@
-"""Runs the tools of ``memx_sdk.tools`` on a context."""
+"""The runner of the tools of ``memx_sdk.tools`` on a context."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class AsyncToolRunner:
         """Select the tools of which the context's API key can make any use.
 
         Raises:
-            MemxError: The server cannot be asked, or does not know the API key.
+            MemxError: The server cannot be reached, or does not know the API key.
         """
         return permitted_tools((await self.context.whoami())["scopes"])
 
@@ -165,11 +165,11 @@ class AsyncToolRunner:
         return results.SchemaResult(key=given.key, exists=True, json_schema=found["schema"])
 
     async def _check(self, given: args.CheckArguments) -> results.CheckResult:
-        verdict = await self.context.validate(given.key, given.value)
+        validation = await self.context.validate(given.key, given.value)
         return results.CheckResult(
-            valid=verdict["valid"],
-            schema_key=verdict.get("schema"),
-            errors=verdict.get("errors", []),
+            valid=validation["valid"],
+            schema_key=validation.get("schema"),
+            errors=validation.get("errors", []),
         )
 
     async def _set_schema(self, given: args.SetSchemaArguments) -> results.SchemaResult:

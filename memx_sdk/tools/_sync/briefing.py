@@ -1,5 +1,5 @@
 # Generated from memx_sdk/tools/_async/briefing.py by tools/unasync.py; change that file, not this one.
-"""Reads what a briefing is written from."""
+"""The reading of what a briefing is written from."""
 
 from __future__ import annotations
 

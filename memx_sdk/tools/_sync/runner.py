@@ -1,5 +1,5 @@
 # Generated from memx_sdk/tools/_async/runner.py by tools/unasync.py; change that file, not this one.
-"""Runs the tools of ``memx_sdk.tools`` on a context."""
+"""The runner of the tools of ``memx_sdk.tools`` on a context."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ToolRunner:
         """Select the tools of which the context's API key can make any use.
 
         Raises:
-            MemxError: The server cannot be asked, or does not know the API key.
+            MemxError: The server cannot be reached, or does not know the API key.
         """
         return permitted_tools((self.context.whoami())["scopes"])
 
@@ -166,11 +166,11 @@ class ToolRunner:
         return results.SchemaResult(key=given.key, exists=True, json_schema=found["schema"])
 
     def _check(self, given: args.CheckArguments) -> results.CheckResult:
-        verdict = self.context.validate(given.key, given.value)
+        validation = self.context.validate(given.key, given.value)
         return results.CheckResult(
-            valid=verdict["valid"],
-            schema_key=verdict.get("schema"),
-            errors=verdict.get("errors", []),
+            valid=validation["valid"],
+            schema_key=validation.get("schema"),
+            errors=validation.get("errors", []),
         )
 
     def _set_schema(self, given: args.SetSchemaArguments) -> results.SchemaResult:
