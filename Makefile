@@ -52,6 +52,7 @@ bench-quick: environment ## Measure HTTP, the socket and fan-out beside their fl
 	@$(BIN)/python -m benchmarks --quick
 
 dev: ## Start the API and Redis in containers
+	@tools/compose.sh $(COMPOSE)
 	@$(COMPOSE) up --build --detach --wait
 	@echo "memX answers at http://127.0.0.1:8000 (API key: local_dev_key). Stop it with: make down"
 

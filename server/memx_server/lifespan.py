@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from memx_server.auth.revocation import watch_revocations
+from memx_server.exposure import warn_of_sample_keys
 from memx_server.services import Services
 from memx_server.signals import end_with_parent, on_shutdown_signal
 from memx_server.storage.base import Store, StoreUnavailable
@@ -45,6 +46,7 @@ async def running(services: Services, store: Store) -> AsyncIterator[None]:
         end_with_parent()
     opening = asyncio.create_task(_open(store))
     supabase = services.settings.supabase
+    warning = asyncio.create_task(_warn_if_exposed(services))
     watching = asyncio.create_task(
         watch_revocations(
             services.authenticator,
@@ -67,12 +69,19 @@ async def running(services: Services, store: Store) -> AsyncIterator[None]:
     finally:
         opening.cancel()
         watching.cancel()
-        await asyncio.gather(opening, watching, return_exceptions=True)
+        warning.cancel()
+        await asyncio.gather(opening, watching, warning, return_exceptions=True)
         # From the readers to what they read: the feed and the presence still use the store as they end.
         await services.feed.close()
         await services.presence.close()
         await store.close()
         await services.evaluation.close()
+
+
+async def _warn_if_exposed(services: Services) -> None:
+    # A server inside another program's process shares its sockets, which say nothing about the server.
+    if services.settings.owns_process:
+        await warn_of_sample_keys(services.authenticator, services.settings)
 
 
 async def _open(store: Store) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import ip_address
 from pathlib import Path
 
 from memx_sdk.protocol.keys import MAX_KEY_BYTES
@@ -142,6 +143,9 @@ class Settings:
         metrics: The callers that may read ``/metrics``: all (``open``), those on this machine (``local``),
             none (``off``).
         known_hosts_only: Whether every request must call the server by one of ``allowed_hosts``.
+        published_on_loopback: Whether the port is published on a loopback address of the host alone, as Compose does
+            it. A connection then counts as made to a loopback address, although it arrives from the container's
+            network.
         owns_process: Whether the process runs nothing but the server, so that its garbage collector may be tuned.
     """
 
@@ -157,6 +161,7 @@ class Settings:
     rate_limit: RateLimit | None = None
     metrics: str = "local"
     known_hosts_only: bool = False
+    published_on_loopback: bool = False
     owns_process: bool = False
 
     @classmethod
@@ -192,8 +197,25 @@ class Settings:
             rate_limit=RateLimit.from_env(environ),
             metrics=_one_of(environ, "MEMX_METRICS", ("local", "open", "off")),
             known_hosts_only=_flag(environ, "MEMX_KNOWN_HOSTS_ONLY"),
+            published_on_loopback=_published_on_loopback(environ),
             owns_process=True,
         )
+
+
+def _published_on_loopback(environ: Mapping[str, str]) -> bool:
+    """Read ``MEMX_PUBLISHED_ON_LOOPBACK``: 1, 0, or the address that the port is published on.
+
+    Compose cannot negate a variable, so its file passes on the address of ``MEMX_PUBLISH`` where there is one. An
+    address without a host, such as ``8000``, means every address of the host.
+    """
+    text = environ.get("MEMX_PUBLISHED_ON_LOOPBACK", "")
+    if text.lower() in _FLAGS:
+        return _FLAGS[text.lower()]
+    host = text.rpartition(":")[0].strip("[]").lower()
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _limits_from(environ: Mapping[str, str]) -> Limits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -32,7 +33,7 @@ class Machine:
         self.bin = folder / "bin"
         self.log = folder / "log"
         self.bin.mkdir(parents=True)
-        for name in ("Makefile", "constraints.txt", "tools/environment.sh"):
+        for name in ("Makefile", "constraints.txt", "tools/environment.sh", "tools/compose.sh"):
             self._copy(name)
         for path in FOLDERS.values():
             self._copy(str((path / "pyproject.toml").relative_to(ROOT)))
@@ -93,6 +94,46 @@ def test_help_needs_nothing_and_names_the_two_commands(machine: Machine) -> None
     assert done.returncode == 0
     assert "make demo" in done.stdout
     assert "make test" in done.stdout
+
+
+COMPOSE = """#!/bin/sh
+[ "$1 $2" = "compose version" ] || { echo "$*" >>"$LOG"; exit 0; }
+[ -n "{version}" ] && echo "{version}" || { echo "docker: 'compose' is not a docker command." >&2; exit 1; }
+"""
+
+
+def install_docker(machine: Machine, compose: str) -> None:
+    docker = machine.bin / "docker"
+    docker.write_text(COMPOSE.replace("{version}", compose))
+    docker.chmod(0o755)
+    for tool in ("grep", "head", "od", "rm", "sort", "tail", "tr"):
+        if not (machine.bin / tool).exists():
+            (machine.bin / tool).symlink_to(shutil.which(tool) or tool)
+
+
+@pytest.mark.parametrize("version", [None, "", "1.29.2", "2.17.3"])
+def test_dev_without_a_compose_that_can_says_so(machine: Machine, version: str | None) -> None:
+    install_docker(machine, version or "")
+    if version is None:
+        (machine.bin / "docker").unlink()
+    done = machine.make("dev")
+    assert done.returncode != 0
+    assert "Compose 2.24" in done.stderr
+    assert machine.done() == []
+    assert not (machine.checkout / ".env").exists()
+
+
+@pytest.mark.parametrize("version", ["2.24.0", "v2.40.3", "5.0.1"])
+def test_dev_makes_a_password_once_and_starts(machine: Machine, version: str) -> None:
+    install_docker(machine, version)
+    env = machine.checkout / ".env"
+    env.write_text("MEMX_LOG_LEVEL=info")
+    for _ in range(2):
+        assert machine.make("dev").returncode == 0
+        assert machine.done() == ["compose up --build --detach --wait"]
+        first, second = env.read_text().splitlines()
+        assert first == "MEMX_LOG_LEVEL=info"
+        assert re.fullmatch("MEMX_REDIS_PASSWORD=[0-9a-f]{48}", second)
 
 
 def test_without_a_python_it_says_what_to_install(machine: Machine) -> None:

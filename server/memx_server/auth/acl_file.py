@@ -20,6 +20,7 @@ from memx_sdk.protocol.errors import ProtocolError
 from memx_server.auth.base import missing_credential, unknown_credential
 from memx_server.auth.grants import Grant, digest_of, label_of
 from memx_server.auth.key_store import StoredKey
+from memx_server.auth.sample_keys import sample_keys_in
 from memx_server.domain.access import DEFAULT_SPACE, Principal
 from memx_server.domain.values import check_exact
 
@@ -91,6 +92,11 @@ class AclFile:
     async def current(self, credential: str) -> Principal | None:
         """Return the principal that the API key of this digest stands for now."""
         return self._find(bytes.fromhex(credential))
+
+    def count_sample_keys(self) -> int:
+        """Return how many keys of the file are sample keys."""
+        self._refresh()
+        return sample_keys_in(self._grants)
 
     def _find(self, digest: bytes) -> Principal | None:
         if time.monotonic() >= self._next_stat:

@@ -12,10 +12,8 @@ import platformdirs
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.auth.acl_file import read_grants
 from memx_server.auth.grants import digest_of
+from memx_server.auth.sample_keys import LOCAL_DEV_KEY
 from memx_server.settings import DEFAULT_ACL_FILE
-
-LOCAL_DEV_KEY = "local_dev_key"
-"""The API key that ``memx dev`` makes where there is none; good for this machine only."""
 
 _LOCAL_GRANT = {"agent": "local", "read": ["*"], "write": ["*"]}
 

@@ -1,7 +1,7 @@
 // The page: entering and leaving with an API key, the lists of keys and changes, and the handlers of its controls.
 
 import { Memory, number } from './memory.js';
-import { changeItem, historyItem, keyItem, personItem, pretty } from './view.js';
+import { changeItem, historyItem, keyItem, name, personItem, pretty, text } from './view.js';
 
 const SLOT = 'memx-api-key';
 const MOST_CHANGES = 300;
@@ -37,7 +37,7 @@ function leave(error) {
   $('where').textContent = '';
   $('enter').hidden = false;
   $('refusal').hidden = !error;
-  $('refusal').textContent = error ? `That did not work: ${error.message}` : '';
+  $('refusal').replaceChildren(...(error ? ['That did not work: ', text(error.message)] : []));
   if ($('detail').open) $('detail').close();
   $('key').focus();
 }
@@ -46,7 +46,7 @@ function show(me) {
   $('enter').hidden = true;
   $('memory').hidden = $('leave').hidden = false;
   $('key').value = '';
-  $('where').textContent = `space ${me.space} · as ${me.principal} · memX ${me.server.version}`;
+  $('where').replaceChildren('space ', name(me.space), ' · as ', name(me.principal), ` · memX ${me.server.version}`);
   $('feed').replaceChildren();
   page.seen = 0;
   page.held = [];
@@ -152,23 +152,23 @@ async function presence(memory) {
 
 async function open(key) {
   const entry = page.entries.get(key);
-  $('detail-key').textContent = key;
-  $('detail-value').textContent = entry ? pretty(entry.value) : 'There is no such key now.';
-  $('detail-facts').textContent = entry ? facts(entry) : '';
+  $('detail-key').replaceChildren(name(key));
+  $('detail-value').replaceChildren(...(entry ? pretty(entry.value) : ['There is no such key now.']));
+  $('detail-facts').replaceChildren(...(entry ? facts(entry) : []));
   $('detail-history').replaceChildren();
   if (!$('detail').open) $('detail').showModal();
   try {
     const { changes } = await page.memory.get('/history', { key, limit: 20 });
     $('detail-history').replaceChildren(...changes.map(historyItem));
   } catch (error) {
-    $('detail-history').textContent = error.message;
+    $('detail-history').replaceChildren(text(error.message));
   }
 }
 
 function facts(entry) {
-  const parts = [`revision ${entry.revision}`, `version ${entry.version}`, `by ${entry.writer}`];
-  if (entry.expires_at) parts.push(`expires ${new Date(number(entry.expires_at) * 1000).toLocaleString()}`);
-  return parts.join(' · ');
+  const parts = [`revision ${entry.revision} · version ${entry.version} · by `, name(entry.writer ?? '')];
+  if (entry.expires_at) parts.push(` · expires ${new Date(number(entry.expires_at) * 1000).toLocaleString()}`);
+  return parts;
 }
 
 function pause() {
