@@ -5,15 +5,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from memx_sdk.core import values
 from memx_sdk.core.transport import Request
 from memx_sdk.errors import InvalidRequestError
+from memx_sdk.protocol.idempotency import LONGEST_KEY, RETRY_PREFIX
 
 T = TypeVar("T")
-
-_LONGEST_IDEMPOTENCY_KEY: Final = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +50,17 @@ def writing(
 ) -> Request:
     """Make the request of a write, under an idempotency key of its own if it is given none.
 
+    A key that is made here serves the retries of this one request; its prefix says so, and a server
+    keeps the result under it for minutes and not for a day.
+
     Raises:
         InvalidRequestError: The idempotency key cannot be.
     """
-    key = uuid.uuid4().hex if idempotency_key is None else idempotency_key
-    if not (0 < len(key) <= _LONGEST_IDEMPOTENCY_KEY and key.isprintable()):
+    key = f"{RETRY_PREFIX}{uuid.uuid4().hex}" if idempotency_key is None else idempotency_key
+    if not (0 < len(key) <= LONGEST_KEY and key.isprintable()):
         raise InvalidRequestError(
             "invalid_request",
-            f"an idempotency key has 1 to {_LONGEST_IDEMPOTENCY_KEY} printable characters",
+            f"an idempotency key has 1 to {LONGEST_KEY} printable characters",
             {"field": "idempotency_key"},
         )
     return Request(op=op, method=method, path=path, fields=fields, idempotency_key=key)

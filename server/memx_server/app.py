@@ -36,8 +36,8 @@ from memx_server.routes.http.events import EventsEndpoint
 from memx_server.routes.http.host_guard import HostGuard
 from memx_server.routes.ws.endpoints import WebSockets
 from memx_server.services import Services
-from memx_server.settings import Settings
-from memx_server.storage.base import Store
+from memx_server.settings import Limits, Settings
+from memx_server.storage.base import NO_QUOTAS, SpaceQuotas, Store
 from memx_server.storage.redis import RedisStore
 from memx_server.storage.sqlite import SqliteStore
 
@@ -134,7 +134,7 @@ def create_app(
         ValueError: A setting cannot be used; the message names it.
     """
     settings = settings or Settings.from_env()
-    store = store or open_store(settings.store_url, settings.limits.space_keys)
+    store = store or open_store(settings.store_url, space_quotas(settings.limits))
     app = MemxApp(
         _services(settings, store, authenticator or open_authenticator(settings)),
         store,
@@ -170,12 +170,12 @@ def open_authenticator(settings: Settings) -> Authenticator:
     )
 
 
-def open_store(url: str, max_keys: int = 0) -> Store:
+def open_store(url: str, quotas: SpaceQuotas = NO_QUOTAS) -> Store:
     """Make the store that ``url`` names; it connects when it is opened.
 
     Args:
         url: ``redis://...``, ``rediss://...``, ``unix://...`` or ``sqlite:PATH``.
-        max_keys: Keys that a space may hold; 0 for as many as there is room for.
+        quotas: The most that a space may hold.
 
     Raises:
         ValueError: No store has such a URL.
@@ -185,10 +185,19 @@ def open_store(url: str, max_keys: int = 0) -> Store:
         if scheme == "sqlite":
             if not Path(path).name:
                 raise ValueError("name a file, as in sqlite:memory/memx.db")
-            return SqliteStore(path, max_keys=max_keys)
-        return RedisStore(url, max_keys=max_keys)
+            return SqliteStore(path, quotas=quotas)
+        return RedisStore(url, quotas=quotas)
     except ValueError as error:
         raise ValueError(f"REDIS_URL (or MEMX_STORE_URL) cannot be used: {error}") from None
+
+
+def space_quotas(limits: Limits) -> SpaceQuotas:
+    """Take from the limits those that the store keeps."""
+    return SpaceQuotas(
+        keys=limits.space_keys,
+        result_bytes=limits.space_result_bytes,
+        schema_bytes=limits.space_schema_bytes,
+    )
 
 
 def _services(settings: Settings, store: Store, authenticator: Authenticator) -> Services:

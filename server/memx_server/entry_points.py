@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from memx_sdk.transport import TransportOptions
-from memx_server.app import MemxApp, create_app
+from memx_server.app import MemxApp, create_app, space_quotas
 from memx_server.auth.folder_access import FolderAccess
 from memx_server.settings import Settings
 from memx_server.storage.sqlite import SqliteStore
@@ -33,9 +33,10 @@ def open_shared(options: TransportOptions) -> SharedTransport:
 
 def _folder_application(database: Path, lock: DatabaseLock) -> MemxApp:
     """Build the application of a folder."""
+    settings = Settings()
     return create_app(
-        Settings(),
-        store=SqliteStore(database, lock=lock),
+        settings,
+        store=SqliteStore(database, quotas=space_quotas(settings.limits), lock=lock),
         authenticator=FolderAccess(database.with_name(ACL_FILE)),
     )
 

@@ -36,6 +36,9 @@ class Limits:
         page: Items of one page of keys or changes.
         subscriptions: Subscriptions of one socket.
         space_keys: Keys that a space may hold; 0 for as many as the store can.
+        space_result_bytes: Bytes of results that a space keeps for idempotency keys; the default is
+            above what one SDK client leaves behind at 100 writes a second.
+        space_schema_bytes: Bytes of schemas that a space may hold.
     """
 
     value_bytes: int = 1024 * 1024
@@ -49,6 +52,8 @@ class Limits:
     page: int = 1000
     subscriptions: int = 1000
     space_keys: int = 0
+    space_result_bytes: int = 64 * 1024 * 1024
+    space_schema_bytes: int = 4 * 1024 * 1024
 
     def as_dict(self) -> dict[str, int]:
         """Return the limits by name, as ``whoami`` shows them."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from memx_server.settings import Limits, Settings
-from memx_server.storage.base import Store
+from memx_server.storage.base import SpaceQuotas, Store
 from memx_server.storage.redis import RedisStore
 from memx_server.storage.sqlite import SqliteStore
 
@@ -24,9 +24,11 @@ def small(
     request: pytest.FixtureRequest, tmp_path: Path, redis_any: RedisServer
 ) -> Iterator[Served]:
     """A server whose spaces hold two keys."""
-    store: Store = SqliteStore(tmp_path / "memx.db", max_keys=CAP)
+    store: Store = SqliteStore(tmp_path / "memx.db", quotas=SpaceQuotas(keys=CAP))
     if request.param == "redis":
-        store = RedisStore(redis_any.url, prefix=f"test-{secrets.token_hex(6)}", max_keys=CAP)
+        store = RedisStore(
+            redis_any.url, prefix=f"test-{secrets.token_hex(6)}", quotas=SpaceQuotas(keys=CAP)
+        )
     with serve_store(store, Settings(limits=Limits(space_keys=CAP))) as served:
         yield served
 

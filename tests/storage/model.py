@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from memx_server.storage.base import (
-    IDEMPOTENCY_KEPT_MS,
     Delete,
     DeleteSchema,
     Put,
@@ -79,13 +78,13 @@ class Model:
             if self.revision(compare.key) != compare.revision:
                 return Answer("Conflicted", compare.key)
         if not self._has_room(transaction.writes):
-            return Answer("SpaceFull")
+            return Answer("QuotaExceeded")
         changes: list[ModelChange] = []
         written = [self._apply(write, transaction.writer, changes) for write in transaction.writes]
         self._log(changes)
-        if token is not None:
+        if token is not None and transaction.writes:
             repeated = Answer("Committed", "", written, replayed=True, note=token.note)
-            until = self.now + IDEMPOTENCY_KEPT_MS
+            until = self.now + token.kept_ms
             self.answers[token.token] = token.digest, until, repeated
         return Answer("Committed", "", written)
 

@@ -14,7 +14,8 @@ from memx_server.storage.base import (
     Outcome,
     Put,
     PutSchema,
-    SpaceFull,
+    QuotaExceeded,
+    SpaceQuotas,
     Store,
     Touch,
     Transaction,
@@ -25,14 +26,14 @@ from tests.storage.conftest import OpenStore
 from tests.storage.helpers import SPACE, commit, commit_one, eventually, put, value, whole_log
 
 CAP = 3
-FULL = SpaceFull(CAP)
+FULL = QuotaExceeded("keys", CAP)
 SHORT_MS = 40
 
 
 @pytest.fixture
 async def capped(open_store: OpenStore) -> Store:
     """A store whose spaces hold three keys."""
-    return await open_store(max_keys=CAP)
+    return await open_store(quotas=SpaceQuotas(keys=CAP))
 
 
 async def attempt(store: Store, *writes: Write, compares: tuple[Compare, ...] = ()) -> Outcome:
@@ -99,7 +100,7 @@ async def test_a_space_over_a_lowered_cap_shrinks_by_what_its_owner_deletes(
     before = await open_store()
     await commit(before, *(Put(f"k{number}", b"1") for number in range(5)))
     await before.close()
-    store = await open_store(max_keys=CAP)
+    store = await open_store(quotas=SpaceQuotas(keys=CAP))
 
     await commit(store, Put("k0", b"2"))
     await commit(store, Put("new", b"1"), Delete("k1"))
@@ -126,7 +127,7 @@ async def test_expired_keys_do_not_count(capped: Store) -> None:
 
 async def test_more_expired_keys_than_one_commit_logs_do_not_count(open_store: OpenStore) -> None:
     many = 250
-    store = await open_store(max_keys=many)
+    store = await open_store(quotas=SpaceQuotas(keys=many))
     await commit(store, *(Put(f"k{number}", b"1", ttl_ms=SHORT_MS) for number in range(many)))
 
     async def all_are_gone() -> bool:
@@ -135,7 +136,7 @@ async def test_more_expired_keys_than_one_commit_logs_do_not_count(open_store: O
     await eventually(all_are_gone)
 
     await commit(store, *(Put(f"new{number}", b"1") for number in range(many)))
-    assert await attempt(store, Put("k0", b"1")) == SpaceFull(many)
+    assert await attempt(store, Put("k0", b"1")) == QuotaExceeded("keys", many)
 
 
 async def test_what_else_is_wrong_is_told_first_and_a_repetition_is_answered(
@@ -166,24 +167,24 @@ async def test_a_refusal_is_not_remembered_as_an_answer(capped: Store) -> None:
 
 async def test_writers_at_one_time_do_not_pass_the_cap_together(open_store: OpenStore) -> None:
     cap, writers = 10, 40
-    store = await open_store(max_keys=cap)
+    store = await open_store(quotas=SpaceQuotas(keys=cap))
 
     outcomes = await asyncio.gather(
         *(attempt(store, Put(f"{n}:1", b"1"), Put(f"{n}:2", b"1")) for n in range(writers))
     )
 
     assert sum(isinstance(outcome, Committed) for outcome in outcomes) == cap // 2
-    assert outcomes.count(SpaceFull(cap)) == writers - cap // 2
+    assert outcomes.count(QuotaExceeded("keys", cap)) == writers - cap // 2
     assert len(await keys_of(store)) == cap
 
 
 async def test_writers_that_swap_keys_in_a_full_space_keep_it_full(open_store: OpenStore) -> None:
     cap = 20
-    store = await open_store(max_keys=cap)
+    store = await open_store(quotas=SpaceQuotas(keys=cap))
     await commit(store, *(Put(f"old{number}", b"1") for number in range(cap)))
 
     async def swap(number: int) -> None:
-        assert await attempt(store, Put(f"extra{number}", b"1")) == SpaceFull(cap)
+        assert await attempt(store, Put(f"extra{number}", b"1")) == QuotaExceeded("keys", cap)
         await commit(store, Put(f"new{number}", b"1"), Delete(f"old{number}"))
 
     await asyncio.gather(*(swap(number) for number in range(cap)))

@@ -30,6 +30,7 @@ from memx_server.storage.base import (
     Put,
     PutSchema,
     SchemaMoved,
+    SpaceQuotas,
     Store,
     Touch,
     Transaction,
@@ -285,7 +286,9 @@ def test_a_store_behaves_like_the_model(backend: Backend) -> None:
     options: dict[str, Any] = {} if clock is None else {"clock": clock}
 
     with asyncio.Runner() as runner:
-        store = backend.store(log_max_records=LOG_MAX_RECORDS, max_keys=MAX_KEYS, **options)
+        store = backend.store(
+            log_max_records=LOG_MAX_RECORDS, quotas=SpaceQuotas(keys=MAX_KEYS), **options
+        )
         runner.run(store.open())
         machine = type(
             "Machine", (StoreMachine,), {"runner": runner, "store": store, "clock": clock}

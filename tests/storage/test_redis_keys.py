@@ -9,7 +9,8 @@ from memx_server.storage.base import (
     Delete,
     Put,
     PutSchema,
-    SpaceFull,
+    QuotaExceeded,
+    SpaceQuotas,
     Transaction,
 )
 from memx_server.storage.redis import RedisStore
@@ -199,12 +200,12 @@ async def test_the_cap_goes_by_what_redis_shows_and_not_by_a_clock_that_disagree
     redis_any: RedisServer, prefix: str
 ) -> None:
     # Not opened, so that no sweep comes in between.
-    store = RedisStore(redis_any.url, prefix=prefix, max_keys=2)
+    store = RedisStore(redis_any.url, prefix=prefix, quotas=SpaceQuotas(keys=2))
     space = store._keyspaces.space(SPACE)
 
     async def is_full(*writes: Put) -> bool:
         outcome = await commit_one(store, SPACE, Transaction(WRITER, writes))
-        return isinstance(outcome, SpaceFull)
+        return isinstance(outcome, QuotaExceeded)
 
     await commit(store, Put("a", b"1", ttl_ms=60_000), Put("b", b"1"))
     with redis_any.client() as client:

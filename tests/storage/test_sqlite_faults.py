@@ -262,7 +262,7 @@ async def test_a_database_of_another_version_is_refused(path: Path) -> None:
     await store.close()
     run_sql(path, "PRAGMA user_version=99")
 
-    await refuse(path, "another version of memX")
+    await refuse(path, "written by a newer memX")
 
 
 def test_a_folder_in_place_of_a_file_is_refused(path: Path) -> None:

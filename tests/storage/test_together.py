@@ -16,8 +16,9 @@ from memx_server.storage.base import (
     Outcome,
     Put,
     PutSchema,
+    QuotaExceeded,
     SchemaMoved,
-    SpaceFull,
+    SpaceQuotas,
     Store,
     StoreUnavailable,
     Touch,
@@ -199,7 +200,7 @@ async def test_an_expiry_given_by_one_is_known_to_the_next(
 
 
 async def test_the_last_free_place_is_given_once(open_store: OpenStore, together: Together) -> None:
-    store = await open_store(max_keys=2)
+    store = await open_store(quotas=SpaceQuotas(keys=2))
     outcomes = await together(
         store,
         [
@@ -210,7 +211,7 @@ async def test_the_last_free_place_is_given_once(open_store: OpenStore, together
     )
 
     assert [type(outcome) for outcome in outcomes] == [
-        *(Committed, Committed, SpaceFull, Committed, Committed)
+        *(Committed, Committed, QuotaExceeded, Committed, Committed)
     ]
     assert [await value(store, key) for key in "abc"] == [None, 1, 2]
 

@@ -14,6 +14,8 @@ from typing import Protocol
 from memx_sdk.protocol.cursors import Position
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.storage.transactions import (
+    NO_QUOTAS,
+    SCHEMA_OVERHEAD,
     Committed,
     Compare,
     Conflicted,
@@ -24,17 +26,21 @@ from memx_server.storage.transactions import (
     Outcome,
     Put,
     PutSchema,
+    QuotaExceeded,
     SchemaMoved,
-    SpaceFull,
+    SpaceQuotas,
     Touch,
     Transaction,
     Write,
     WriteOutcome,
+    result_size,
+    schema_size,
 )
 
 __all__ = [
     "HISTORY_KEPT",
-    "IDEMPOTENCY_KEPT_MS",
+    "NO_QUOTAS",
+    "SCHEMA_OVERHEAD",
     "Change",
     "Committed",
     "Compacted",
@@ -51,9 +57,10 @@ __all__ = [
     "Outcome",
     "Put",
     "PutSchema",
+    "QuotaExceeded",
     "Record",
     "SchemaMoved",
-    "SpaceFull",
+    "SpaceQuotas",
     "SpaceSchemas",
     "StateStore",
     "Store",
@@ -63,13 +70,12 @@ __all__ = [
     "Transaction",
     "Write",
     "WriteOutcome",
+    "result_size",
+    "schema_size",
 ]
 
 HISTORY_KEPT = 100
 """How many revisions of a key stay indexed."""
-
-IDEMPOTENCY_KEPT_MS = 24 * 60 * 60 * 1000
-"""How long a token is remembered, in milliseconds."""
 
 
 class StoreUnavailable(ProtocolError):  # noqa: N818 - names what happened, and the wire calls it so
@@ -252,12 +258,16 @@ class Store(Protocol):
         of other callers may come in between.
 
         A key whose time has come is gone here too: its expiry is logged first, as a record of its
-        own. Checks come in this order: idempotency, schema revision, compares, key quota. What changes
+        own. Checks come in this order: idempotency, schema revision, compares, quotas. What changes
         nothing (only touches, deletes of missing keys) takes no revision and leaves no record, but
-        its idempotency token is kept.
+        its result is kept under its idempotency token. A transaction without writes keeps no result:
+        sent again, it is applied again.
 
-        In a store with a cap on a space's keys, a transaction that creates more keys than it
-        deletes is refused where that would leave more than the cap; what has expired does not count.
+        In a store with quotas (``SpaceQuotas``) a transaction is refused where it would leave the
+        space with more than one of them allows and adds to it: where it creates more keys than it
+        deletes (what has expired does not count), where its result would be kept, where it makes the
+        schemas longer. A result that is kept is never dropped before its time; one whose time has come
+        is counted for a minute more at the most.
 
         Returns:
             The outcome of each. It is ``StoreUnavailable``, returned and not raised, where the store

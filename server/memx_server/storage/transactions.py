@@ -6,10 +6,12 @@ Structs, since every request makes a handful: a frozen dataclass takes five time
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 
 from memx_sdk.protocol.cursors import Position
+from memx_sdk.protocol.idempotency import NAMED_KEPT_SECONDS
 
 
 class Put(msgspec.Struct, frozen=True):
@@ -78,11 +80,13 @@ class Idempotency(msgspec.Struct, frozen=True):
         token: Names the request: the principal and its ``Idempotency-Key``.
         digest: A digest of the request's content; another one under the same token is a mismatch.
         note: Bytes that a repetition gets back, for the domain to answer from.
+        kept_ms: Milliseconds for which the result is kept.
     """
 
     token: str
     digest: str
     note: bytes = b""
+    kept_ms: int = NAMED_KEPT_SECONDS * 1000
 
 
 class Transaction(msgspec.Struct, frozen=True):
@@ -148,10 +152,66 @@ class IdempotencyMismatch(msgspec.Struct, frozen=True):
     """The token was used before for a request with another digest; nothing happened."""
 
 
-class SpaceFull(msgspec.Struct, frozen=True):
-    """It would have left the space with more than ``max_keys`` keys; nothing happened."""
-
-    max_keys: int
+QuotaName = Literal["keys", "result_bytes", "schema_bytes"]
 
 
-Outcome = Committed | Conflicted | SchemaMoved | IdempotencyMismatch | SpaceFull
+class SpaceQuotas(msgspec.Struct, frozen=True):
+    """The most that a space may hold of each; 0 for no bound.
+
+    Attributes:
+        keys: Keys.
+        result_bytes: Bytes of results that are kept for idempotency tokens, as ``result_size`` counts.
+        schema_bytes: Bytes of schemas, as ``schema_size`` counts.
+    """
+
+    keys: int = 0
+    result_bytes: int = 0
+    schema_bytes: int = 0
+
+    def exceeded(self, quota: QuotaName) -> QuotaExceeded:
+        """Make the outcome of a transaction that goes above one of them."""
+        bounds = {
+            "keys": self.keys,
+            "result_bytes": self.result_bytes,
+            "schema_bytes": self.schema_bytes,
+        }
+        return QuotaExceeded(quota, bounds[quota])
+
+
+NO_QUOTAS = SpaceQuotas()
+
+
+def result_size(transaction: Transaction) -> int:
+    """Return the bytes that the kept result of a transaction is charged with, in every store.
+
+    It is above what Redis takes for a string of its own with an expiry (key, value and its tables), and
+    what SQLite takes for a row in two indexes; a test compares. What a transaction without writes
+    returns is not kept.
+    """
+    if transaction.idempotency is None or not transaction.writes:
+        return 0
+    return 320 + len(transaction.idempotency.note) + 40 * len(transaction.writes)
+
+
+SCHEMA_OVERHEAD = 128
+"""Bytes that a schema is charged with beside its pattern and its text."""
+
+
+def schema_size(pattern: str, schema: bytes) -> int:
+    """Return the bytes that a schema is charged with, in every store."""
+    return SCHEMA_OVERHEAD + len(pattern.encode()) + len(schema)
+
+
+class QuotaExceeded(msgspec.Struct, frozen=True):
+    """It would have left the space with more than it may hold; nothing happened.
+
+    Attributes:
+        quota: The field of ``SpaceQuotas``.
+        bound: Its value.
+    """
+
+    quota: QuotaName
+    bound: int
+
+
+Outcome = Committed | Conflicted | SchemaMoved | IdempotencyMismatch | QuotaExceeded

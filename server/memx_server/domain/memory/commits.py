@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from memx_sdk.protocol.errors import ProtocolError
+from memx_sdk.protocol.idempotency import RETRY_PREFIX, kept_seconds
 from memx_server.domain import responses
 from memx_server.domain.caller import Caller
 from memx_server.domain.evaluator import Evaluator
@@ -25,8 +26,8 @@ from memx_server.storage.base import (
     Idempotency,
     IdempotencyMismatch,
     Put,
+    QuotaExceeded,
     SchemaMoved,
-    SpaceFull,
     Store,
     StoreUnavailable,
     Transaction,
@@ -101,8 +102,8 @@ class Committer:
 
         Raises:
             ProtocolError: A value is too large or its schema refuses it, the idempotency key was
-                used for another request, the space may hold no more keys, or the store does not
-                answer within the deadline.
+                used for another request, the space may hold no more, or the store does not answer
+                within the deadline.
         """
         (result,) = await self.commit_each((draft,))
         if isinstance(result, ProtocolError):
@@ -222,20 +223,23 @@ def idempotency_of(
     if caller.idempotency_key is None:
         return None
     content = hashlib.blake2b(_encode(request), digest_size=16, person=operation.encode()[:16])
-    return Idempotency(
-        f"{caller.principal.name}\n{caller.idempotency_key}", content.hexdigest(), note
-    )
+    # The token belongs to the API key and not to the agent's name, which several keys may share. It is
+    # a digest, so that a kept result takes the same room however long the caller's key is.
+    key = caller.idempotency_key
+    owner = f"{caller.principal.credential}\n{key}".encode()
+    token = hashlib.blake2b(owner, digest_size=16).hexdigest()
+    return Idempotency(token, content.hexdigest(), note, 1000 * kept_seconds(key))
 
 
 def _result(
-    outcome: Committed | Conflicted | IdempotencyMismatch | SpaceFull | StoreUnavailable,
+    outcome: Committed | Conflicted | IdempotencyMismatch | QuotaExceeded | StoreUnavailable,
     refusal: ProtocolError | None,
 ) -> CommitResult:
     """What came of a draft, given why none of it may happen."""
     if isinstance(outcome, IdempotencyMismatch):
         return _mismatch()
-    if isinstance(outcome, SpaceFull):
-        return _space_full(outcome)
+    if isinstance(outcome, QuotaExceeded):
+        return _quota_exceeded(outcome)
     if refusal is not None and isinstance(outcome, Conflicted):
         return refusal  # the compare that failed was the impossible one
     return outcome
@@ -249,11 +253,27 @@ def _mismatch() -> ProtocolError:
     )
 
 
-def _space_full(outcome: SpaceFull) -> ProtocolError:
-    return ProtocolError(
-        "quota_exceeded",
-        f"this space may hold {outcome.max_keys} keys, and this write would leave it with more; nothing "
-        "was written. Delete keys that are no longer needed, or give passing ones a ttl; keys that "
-        "exist can still be overwritten",
-        limit="space_keys",
-    )
+_QUOTA_LIMITS = {
+    "keys": "space_keys",
+    "result_bytes": "space_result_bytes",
+    "schema_bytes": "space_schema_bytes",
+}
+"""The limit in the settings that sets each quota."""
+
+_QUOTA_DETAILS = {
+    "keys": """\
+this space may hold {} keys, and this write would leave it with more; nothing was written. Delete keys \
+that are no longer needed, or give passing ones a ttl; keys that exist can still be overwritten""",
+    "result_bytes": f"""\
+the results that are kept for this space's Idempotency-Keys may take {{}} bytes, and this one would take \
+them above that; nothing was written. Send the write without an Idempotency-Key, or wait: a result is \
+dropped after 24 hours, one whose key begins with {RETRY_PREFIX} after ten minutes""",
+    "schema_bytes": """\
+the schemas of this space may take {} bytes, and this one would take them above that; nothing was \
+written. Delete schemas that are no longer needed, or use one pattern for several keys""",
+}
+
+
+def _quota_exceeded(outcome: QuotaExceeded) -> ProtocolError:
+    detail = _QUOTA_DETAILS[outcome.quota].format(outcome.bound)
+    return ProtocolError("quota_exceeded", detail, limit=_QUOTA_LIMITS[outcome.quota])

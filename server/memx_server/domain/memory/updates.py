@@ -46,8 +46,15 @@ from memx_server.storage.base import (
 )
 from memx_server.storage.encoding import decode_entry
 
+_LOGGED_NOTE_BYTES = 512
+"""Up to this length a new value that the log has too is kept with its idempotency token.
+
+A longer one is read from the log where the update is sent again. A copy of it beside each update would be
+the most of what a space keeps for its tokens.
+"""
+
 _NOTE_BYTES = 16 * 1024
-"""Up to this length a new value is kept with its idempotency token; a longer one is in the log only."""
+"""The same for a value that the log does not have (``history: false``)."""
 
 _OPTIONS = ("minimum", "maximum", "cap", "ttl")
 
@@ -121,7 +128,7 @@ class Updates:
                 put, base = await self._planned(caller, request, operation, lock.entry)
                 value = put.value
                 outcome = await self._commits.try_commit(
-                    TransactionDraft(caller, (put,), (base,), _noted(idempotency, value))
+                    TransactionDraft(caller, (put,), (base,), _noted(idempotency, put))
                 )
             except StoreUnavailable:
                 raise
@@ -200,10 +207,11 @@ def computed_put(operation: Computed, value: bytes, reason: str | None) -> Put:
     )
 
 
-def _noted(idempotency: Idempotency | None, value: bytes) -> Idempotency | None:
-    if idempotency is None or len(value) > _NOTE_BYTES:
+def _noted(idempotency: Idempotency | None, put: Put) -> Idempotency | None:
+    longest = _LOGGED_NOTE_BYTES if put.log_value else _NOTE_BYTES
+    if idempotency is None or len(put.value) > longest:
         return idempotency
-    return replace(idempotency, note=value)
+    return replace(idempotency, note=put.value)
 
 
 def operation_of(request: UpdateRequest) -> Computed | TouchOperation:

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from memx_sdk.protocol.errors import ProtocolError
+from memx_sdk.protocol.idempotency import LONGEST_KEY
 
 AGENT_LENGTH = 64
-IDEMPOTENCY_KEY_LENGTH = 255
 
 
 class RequestCredentials(NamedTuple):
@@ -67,7 +67,7 @@ def read_idempotency_key(value: bytes) -> str:
     Raises:
         ProtocolError: ``invalid_request`` unless it is 1 to 255 printable characters.
     """
-    return _printable(value, "idempotency-key", IDEMPOTENCY_KEY_LENGTH)
+    return _printable(value, "idempotency-key", LONGEST_KEY)
 
 
 def _printable(value: bytes, field: str, longest: int) -> str:

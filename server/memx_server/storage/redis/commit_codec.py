@@ -16,11 +16,12 @@ from memx_server.storage.base import (
     Put,
     PutSchema,
     SchemaMoved,
-    SpaceFull,
+    SpaceQuotas,
     Touch,
     Transaction,
     Write,
     WriteOutcome,
+    result_size,
 )
 from memx_server.storage.encoding import quote
 from memx_server.storage.redis.keyspace import Keyspace
@@ -47,12 +48,20 @@ def encode(
     texts = [_write_arguments(write) for write in writes]
     idempotency, schemas = transaction.idempotency, transaction.schema_revision
     digest = note = b""
+    kept_ms = size = 0
     if idempotency is not None:
         digest, note = quote(idempotency.digest), idempotency.note
+        kept_ms, size = idempotency.kept_ms, result_size(transaction)
         keys.append(space.answer(idempotency.token))
     arguments += (
-        *(quote(transaction.writer), b"" if schemas is None else schemas, digest, note),
-        *(len(compares), len(writes)),
+        quote(transaction.writer),
+        b"" if schemas is None else schemas,
+        digest,
+        note,
+        kept_ms,
+        size,
+        len(compares),
+        len(writes),
     )
     for compare in compares:
         keys.append(space.entry(compare.key))
@@ -62,7 +71,7 @@ def encode(
         arguments += text
 
 
-def decode(reply: Sequence[Any], transaction: Transaction, max_keys: int) -> Outcome:
+def decode(reply: Sequence[Any], transaction: Transaction, quotas: SpaceQuotas) -> Outcome:
     """Make the outcome of ``transaction`` from what the commit script returned for it."""
     outcome = reply[0]
     if outcome == b"committed":
@@ -77,7 +86,7 @@ def decode(reply: Sequence[Any], transaction: Transaction, max_keys: int) -> Out
     if outcome == b"schemas":
         return SchemaMoved(reply[1])
     if outcome == b"full":
-        return SpaceFull(max_keys)
+        return quotas.exceeded(reply[1].decode())
     return IdempotencyMismatch()
 
 

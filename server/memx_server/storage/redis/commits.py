@@ -15,8 +15,9 @@ from functools import partial
 from typing import Any
 
 from memx_server.storage.base import (
-    IDEMPOTENCY_KEPT_MS,
+    SCHEMA_OVERHEAD,
     Outcome,
+    SpaceQuotas,
     StoreUnavailable,
     Transaction,
 )
@@ -64,12 +65,12 @@ class CommitRunner:
     Args:
         topology: Where the spaces are.
         limits: How much log to keep.
-        max_keys: Keys that a space may hold; 0 for no cap.
+        quotas: The most that a space may hold.
     """
 
-    def __init__(self, topology: Topology, limits: LogLimits, max_keys: int) -> None:
+    def __init__(self, topology: Topology, limits: LogLimits, quotas: SpaceQuotas) -> None:
         self._topology = topology
-        self._max_keys = max_keys
+        self._quotas = quotas
         # A lineage's id is this process's prefix and the number of the run that opened it.
         self._lineage_prefix = secrets.token_hex(9).encode()
         self._run_numbers = itertools.count()
@@ -80,9 +81,11 @@ class CommitRunner:
             "commit",
             MAX_RECORDS=limits.records,
             MAX_BYTES=limits.bytes,
-            MAX_KEYS=max_keys,
+            MAX_KEYS=quotas.keys,
+            MAX_RESULT_BYTES=quotas.result_bytes,
+            MAX_SCHEMA_BYTES=quotas.schema_bytes,
+            SCHEMA_OVERHEAD=SCHEMA_OVERHEAD,
             NOTICE_MAX=NOTICE_MAX_BYTES,
-            ANSWER_MS=IDEMPOTENCY_KEPT_MS,
         )
 
     async def commit(
@@ -106,7 +109,7 @@ class CommitRunner:
                 unfinished = unfinished or result.unfinished
                 for outcome in result.outcomes:
                     transaction = transactions[len(outcomes)]
-                    outcomes.append(decode(outcome, transaction, self._max_keys))
+                    outcomes.append(decode(outcome, transaction, self._quotas))
             elif isinstance(result, StoreUnavailable):
                 # Each gets an object of its own, since whoever raises one adds to its traceback.
                 outcomes += [StoreUnavailable(*result.args) for _ in range(part.number)]

@@ -6,11 +6,13 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from memx_sdk.protocol.cursors import Position
 from memx_server.storage.base import (
+    NO_QUOTAS,
     HistoryPage,
     KeyPage,
     LogPage,
     Outcome,
     Put,
+    SpaceQuotas,
     SpaceSchemas,
     StateStore,
     StoreUnavailable,
@@ -40,7 +42,7 @@ class RedisStore:
             ``redis+sentinel://host:port,.../service/db`` or ``redis+cluster://host:port,...``.
         log_max_records: Records that the log of a space keeps.
         log_max_bytes: Bytes of change texts that the log of a space keeps.
-        max_keys: Keys that a space may hold; 0 for no cap.
+        quotas: The most that a space may hold.
         timeout: Seconds without a sign of life after which Redis counts as unavailable.
         prefix: What every Redis key starts with.
 
@@ -54,14 +56,14 @@ class RedisStore:
         *,
         log_max_records: int = 100_000,
         log_max_bytes: int = 64 * 1024 * 1024,
-        max_keys: int = 0,
+        quotas: SpaceQuotas = NO_QUOTAS,
         timeout: float = 1.0,
         prefix: str = "memx",
     ) -> None:
         self._topology = topology_of(url, timeout)
         self._keyspaces = Keyspaces(prefix)
         log_limits = LogLimits(log_max_records, log_max_bytes)
-        self._commits = CommitRunner(self._topology, log_limits, max_keys)
+        self._commits = CommitRunner(self._topology, log_limits, quotas)
         self._reads = RedisReads(self._topology)
         self._tail = PubSub(self._topology, timeout)
         self._sweeper = Sweeper(

@@ -50,6 +50,9 @@ LONGEST_PAUSE = 1.0
 PURGE_EVERY = 60.0
 """Seconds between purges of what has expired beside the log."""
 
+PURGE_SOON = 0.1
+"""The same where more has expired than one purge removes."""
+
 RETRY_AFTER = 0.5
 """Seconds that expiries and purges wait after the disk has refused something."""
 
@@ -247,8 +250,9 @@ class CommitQueue:
     def _finish(self) -> None:
         """Purge where it is time, and commit; in the thread."""
         if time.monotonic() >= self._next_purge:
-            self._commits.purge()
-            self._next_purge = time.monotonic() + PURGE_EVERY
+            is_more_left = self._commits.purge()
+            pause = PURGE_SOON if is_more_left else PURGE_EVERY
+            self._next_purge = time.monotonic() + pause
         self._connection.execute("COMMIT")
 
     def _roll_back(self, batch: list[WriteJob], error: Exception) -> None:

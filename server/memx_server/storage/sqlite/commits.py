@@ -11,29 +11,24 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 
-import msgspec
-
 from memx_server.storage.base import (
-    IDEMPOTENCY_KEPT_MS,
     Committed,
     Conflicted,
     DeleteSchema,
-    Idempotency,
-    IdempotencyMismatch,
     Outcome,
     PutSchema,
+    QuotaExceeded,
     Record,
     SchemaMoved,
-    SpaceFull,
+    SpaceQuotas,
     Transaction,
+    result_size,
 )
-from memx_server.storage.sqlite.key_quota import KeyQuota
+from memx_server.storage.sqlite.quotas import QuotaChecks
+from memx_server.storage.sqlite.results import KeptResults
 from memx_server.storage.sqlite.row_writes import MISSING, ChangeDraft, PresentEntry, RowWrites
 from memx_server.storage.sqlite.rows import SELECT_ENTRIES, seconds, text_of
 from memx_server.storage.sqlite.spaces import Space, Spaces
-
-_encode = msgspec.json.Encoder().encode
-_decode_committed = msgspec.json.Decoder(Committed).decode
 
 
 class CommitWriter:
@@ -44,7 +39,7 @@ class CommitWriter:
         clock: Returns microseconds since the epoch.
         log_max_records: Records that the log of a space keeps.
         log_max_bytes: Bytes of change texts that the log of a space keeps.
-        max_keys: Keys that a space may hold; 0 for no cap.
+        quotas: The most that a space may hold.
 
     Attributes:
         unpublished: The records that were logged since the list was last emptied, each with the name
@@ -58,7 +53,7 @@ class CommitWriter:
         *,
         log_max_records: int,
         log_max_bytes: int,
-        max_keys: int,
+        quotas: SpaceQuotas,
     ) -> None:
         self._connection = connection
         self._clock = clock
@@ -66,7 +61,8 @@ class CommitWriter:
         self._log_max_bytes = log_max_bytes
         self._writes = RowWrites(connection)
         self._spaces = Spaces(connection)
-        self._key_quota = KeyQuota(connection, max_keys)
+        self._quotas = QuotaChecks(connection, quotas)
+        self._results = KeptResults(connection, self._spaces)
         self.unpublished: list[tuple[str, Record]] = []
 
     def commit(self, space_name: str, transaction: Transaction) -> Outcome:
@@ -80,14 +76,13 @@ class CommitWriter:
         # A repetition is answered before anything else is looked at: the state that the first one
         # was checked against, schemas included, has moved on since.
         if transaction.idempotency and (
-            earlier := self._earlier_result(space, transaction.idempotency, now)
+            earlier := self._results.find(space, transaction.idempotency, now // 1000)
         ):
             return earlier
         present = self._present(space, transaction, now)
-        if refusal := self._refusal(space, transaction, present):
+        if refusal := self._refusal(space, transaction, present, now // 1000):
             return refusal
-        if not self._key_quota.allows(space, transaction, present, now // 1000):
-            return SpaceFull(self._key_quota.max_keys)
+        space.schema_bytes += self._quotas.schema_bytes_added(space, transaction)
         draft = self._draft(space, transaction.writer, now)
         written = [
             self._writes.apply(draft, write, present.get(write.key, MISSING))
@@ -95,8 +90,10 @@ class CommitWriter:
         ]
         self._log(draft)
         committed = Committed(space.position, seconds(now), written)
-        if transaction.idempotency:
-            self._remember(space, transaction.idempotency, committed, now)
+        if (size := result_size(transaction)) and transaction.idempotency:
+            self._results.keep(space, transaction.idempotency, committed, now // 1000, size)
+            space.result_bytes += size
+            self._spaces.save(space)
         return committed
 
     def expire_due(self, limit: int) -> None:
@@ -116,11 +113,15 @@ class CommitWriter:
         ).fetchone()[0]
         return due
 
-    def purge(self) -> None:
-        """Remove the rows that no query returns any more: old results and expired state."""
+    def purge(self) -> bool:
+        """Remove rows that no query returns any more: old results and expired state.
+
+        Returns:
+            Whether more of them are left than one purge removes.
+        """
         now_ms = self._clock() // 1000
-        self._connection.execute("DELETE FROM idempotency WHERE expires_at <= ?", (now_ms,))
         self._connection.execute("DELETE FROM state WHERE expires_at <= ?", (now_ms,))
+        return self._results.purge(now_ms)
 
     def forget(self, logged_before: int) -> None:
         """Drop what is held in memory, after the database has rolled back.
@@ -154,14 +155,24 @@ class CommitWriter:
         return present
 
     def _refusal(
-        self, space: Space, transaction: Transaction, present: dict[str, PresentEntry]
-    ) -> SchemaMoved | Conflicted | None:
+        self,
+        space: Space,
+        transaction: Transaction,
+        present: dict[str, PresentEntry],
+        now_ms: int,
+    ) -> SchemaMoved | Conflicted | QuotaExceeded | None:
         if transaction.schema_revision not in (None, space.schema_revision):
             return SchemaMoved(space.schema_revision)
         for compare in transaction.compares:
             if present.get(compare.key, MISSING).revision != compare.revision:
                 return Conflicted(compare.key, self._entry(space, compare.key))
-        return None
+        size = result_size(transaction)
+        if not self._quotas.has_room_for_result(space, size):
+            # What has expired still counts until it is purged, so nobody is refused before that.
+            self._results.purge(now_ms)
+            if not self._quotas.has_room_for_result(space, size):
+                return self._quotas.result_refusal()
+        return self._quotas.exceeded(space, transaction, present, now_ms)
 
     def _entry(self, space: Space, key: str) -> bytes | None:
         row = self._connection.execute(SELECT_ENTRIES + " AND key = ?", (space.id, key)).fetchone()
@@ -238,36 +249,3 @@ class CommitWriter:
 
     def _is_log_too_big(self, space: Space) -> bool:
         return space.log_records > self._log_max_records or space.log_bytes > self._log_max_bytes
-
-    def _earlier_result(
-        self, space: Space, idempotency: Idempotency, now: int
-    ) -> Committed | IdempotencyMismatch | None:
-        """Return what the request was answered before; None where it comes for the first time."""
-        row = self._connection.execute(
-            "SELECT digest, answer FROM idempotency"
-            " WHERE space = ? AND token = ? AND expires_at > ?",
-            (space.id, idempotency.token, now // 1000),
-        ).fetchone()
-        if row is None:
-            return None
-        digest, result = row
-        return _decode_committed(result) if digest == idempotency.digest else IdempotencyMismatch()
-
-    def _remember(
-        self, space: Space, idempotency: Idempotency, committed: Committed, now: int
-    ) -> None:
-        """Keep the result under its token, in the same savepoint as the writes: both or neither."""
-        repeated = Committed(
-            committed.position, committed.ts, committed.written, replayed_note=idempotency.note
-        )
-        self._connection.execute(
-            "INSERT OR REPLACE INTO idempotency (space, token, digest, expires_at, answer)"
-            " VALUES (?, ?, ?, ?, ?)",
-            (
-                space.id,
-                idempotency.token,
-                idempotency.digest,
-                now // 1000 + IDEMPOTENCY_KEPT_MS,
-                _encode(repeated),
-            ),
-        )

@@ -13,8 +13,21 @@ from memx_server.storage.base import StoreUnavailable
 from memx_server.storage.sqlite.lockfile import CannotOpen
 
 APPLICATION_ID = 0x6D656D58  # "memX"
-LAYOUT = 1
-"""Which ``schema.sql`` made the file, kept in SQLite's ``user_version``."""
+LAYOUT = 2
+"""The format of the file, kept in SQLite's ``user_version``: raised with every change of ``schema.sql``."""
+
+_MIGRATIONS = {
+    # From 1, of the first releases: the bytes of results and schemas are counted.
+    1: """
+        ALTER TABLE idempotency ADD COLUMN size INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE spaces ADD COLUMN result_bytes INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE spaces ADD COLUMN schema_bytes INTEGER NOT NULL DEFAULT 0;
+        UPDATE spaces SET schema_bytes = coalesce((
+            SELECT sum(128 + length(CAST(pattern AS BLOB)) + length(schema)) FROM schemas
+            WHERE schemas.space = spaces.id), 0);
+    """,
+}
+"""For each older layout the statements that make the next one of it."""
 
 BUSY_SECONDS = 2.0
 """Seconds that a write waits for another program's lock on the file, a backup tool's for example."""
@@ -112,16 +125,28 @@ def _prepare(path: Path, connection: sqlite3.Connection) -> None:
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise sqlite3.DatabaseError(verdict)
+    if not is_new:
+        _migrate(connection, layout)
 
 
 def _check_identity(path: Path, connection: sqlite3.Connection, layout: int) -> None:
     if _pragma(connection, "application_id") != APPLICATION_ID:
         raise CannotOpen(f"{path} is an SQLite database, but not one of memX: choose another file.")
-    if layout != LAYOUT:
+    if layout not in (LAYOUT, *_MIGRATIONS):
         raise CannotOpen(
-            f"{path} was made by another version of memX (layout {layout}, here {LAYOUT}): "
-            f"install that version, or choose another folder."
+            f"{path} was written by a newer memX (format {layout}, this one knows up to {LAYOUT}): "
+            f"update it with `pip install --upgrade memx-server`, or choose another folder."
         )
+
+
+def _migrate(connection: sqlite3.Connection, layout: int) -> None:
+    """Bring a file of an older layout to this one, in one transaction.
+
+    An older memX refuses the file afterwards; until the COMMIT it opens it as if nothing had been.
+    """
+    steps = "".join(_MIGRATIONS[step] for step in range(layout, LAYOUT))
+    if steps:
+        connection.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version={LAYOUT}; COMMIT;")
 
 
 def _create(connection: sqlite3.Connection) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from memx_server.storage.base import Record
+from memx_server.storage.base import Record, SpaceQuotas
 from memx_server.storage.sqlite.commit_queue import CommitQueue
 from memx_server.storage.sqlite.commits import CommitWriter
 from memx_server.storage.sqlite.database import connect, open_database
@@ -26,7 +26,7 @@ class SqliteSettings:
         clock: Microseconds since the epoch.
         log_max_bytes: Bytes of change texts that the log of a space keeps.
         log_max_records: Transactions that the log of a space keeps.
-        max_keys: Keys that a space may hold; 0 for no cap.
+        quotas: The most that a space may hold.
         lock: The database's lock, where the store's maker holds it already.
     """
 
@@ -34,7 +34,7 @@ class SqliteSettings:
     clock: Callable[[], int]
     log_max_bytes: int
     log_max_records: int
-    max_keys: int
+    quotas: SpaceQuotas
     lock: DatabaseLock | None = None
 
 
@@ -66,7 +66,7 @@ class OpenDatabase:
             settings.clock,
             log_max_records=settings.log_max_records,
             log_max_bytes=settings.log_max_bytes,
-            max_keys=settings.max_keys,
+            quotas=settings.quotas,
         )
         self.state = StateTable(writing, settings.clock)
         self.queue = CommitQueue(writing, self.commits, settings.clock, publish)

@@ -9,7 +9,9 @@ CREATE TABLE spaces (
     floor           INTEGER NOT NULL DEFAULT 0,  -- the newest revision that was trimmed from the log
     log_records     INTEGER NOT NULL DEFAULT 0,
     log_bytes       INTEGER NOT NULL DEFAULT 0,
-    schema_revision INTEGER NOT NULL DEFAULT 0
+    schema_revision INTEGER NOT NULL DEFAULT 0,
+    result_bytes    INTEGER NOT NULL DEFAULT 0,  -- sum of idempotency.size
+    schema_bytes    INTEGER NOT NULL DEFAULT 0   -- what the schemas are charged with
 );
 
 -- Lineages that have ended, and the last revision of theirs that is part of the history.
@@ -62,6 +64,7 @@ CREATE TABLE idempotency (
     digest     TEXT    NOT NULL,
     expires_at INTEGER NOT NULL,
     answer     BLOB    NOT NULL,
+    size       INTEGER NOT NULL DEFAULT 0,  -- what the space is charged with for it
     PRIMARY KEY (space, token)
 ) WITHOUT ROWID;
 

@@ -21,6 +21,8 @@ class Space:
         head: The newest revision.
         floor: The newest revision that was trimmed from the log, 0 when none was.
         log_bytes: Sum of ``len(change.data)`` over the log.
+        result_bytes: Sum of ``result_size`` over the results that are kept.
+        schema_bytes: Sum of ``schema_size`` over the schemas.
         keys: Entries, of which some may have expired; None until the key quota has counted them.
             Not in the row.
     """
@@ -33,6 +35,8 @@ class Space:
     log_records: int = 0
     log_bytes: int = 0
     schema_revision: int = 0
+    result_bytes: int = 0
+    schema_bytes: int = 0
     keys: int | None = None
 
     @property
@@ -44,8 +48,8 @@ class Space:
 def find_space(connection: sqlite3.Connection, name: str) -> Space | None:
     """Read a space; None when nothing was ever written to it."""
     row = connection.execute(
-        "SELECT id, name, lineage, head, floor, log_records, log_bytes, schema_revision"
-        " FROM spaces WHERE name = ?",
+        "SELECT id, name, lineage, head, floor, log_records, log_bytes, schema_revision,"
+        " result_bytes, schema_bytes FROM spaces WHERE name = ?",
         (name,),
     ).fetchone()
     return None if row is None else Space(*row)
@@ -107,7 +111,7 @@ class Spaces:
         """Write the row back."""
         self._connection.execute(
             "UPDATE spaces SET lineage = ?, head = ?, floor = ?, log_records = ?, log_bytes = ?,"
-            " schema_revision = ? WHERE id = ?",
+            " schema_revision = ?, result_bytes = ?, schema_bytes = ? WHERE id = ?",
             (
                 space.lineage,
                 space.head,
@@ -115,6 +119,8 @@ class Spaces:
                 space.log_records,
                 space.log_bytes,
                 space.schema_revision,
+                space.result_bytes,
+                space.schema_bytes,
                 space.id,
             ),
         )

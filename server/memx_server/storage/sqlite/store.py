@@ -13,11 +13,13 @@ from typing import Any
 
 from memx_sdk.protocol.cursors import Position
 from memx_server.storage.base import (
+    NO_QUOTAS,
     HistoryPage,
     KeyPage,
     LogPage,
     Outcome,
     Record,
+    SpaceQuotas,
     SpaceSchemas,
     Store,
     StoreUnavailable,
@@ -53,7 +55,7 @@ class SqliteStore(Store):
         path: The database file; it and its folder are made where they are missing.
         log_max_bytes: Bytes of change texts that the log of a space keeps.
         log_max_records: Transactions that the log of a space keeps.
-        max_keys: Keys that a space may hold; 0 for no cap.
+        quotas: The most that a space may hold.
         clock: Returns microseconds since the epoch.
         lock: The database's lock, held by the caller, who gives it up after the store is closed; where
             it is left out, the store takes and gives up one of its own.
@@ -65,13 +67,13 @@ class SqliteStore(Store):
         *,
         log_max_bytes: int = LOG_MAX_BYTES,
         log_max_records: int = LOG_MAX_RECORDS,
-        max_keys: int = 0,
+        quotas: SpaceQuotas = NO_QUOTAS,
         clock: Callable[[], int] = wall_clock,
         lock: DatabaseLock | None = None,
     ) -> None:
         self.path = Path(path)
         self._settings = SqliteSettings(
-            self.path, clock, log_max_bytes, log_max_records, max_keys, lock
+            self.path, clock, log_max_bytes, log_max_records, quotas, lock
         )
         self._open: OpenDatabase | None = None
         self._listeners: dict[str, list[TailListener]] = {}

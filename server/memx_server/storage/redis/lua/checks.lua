@@ -1,4 +1,4 @@
--- The commit script: idempotency, schema revision, compares.
+-- The commit script: idempotency, schema revision, compares, and whether there is room for the result.
 
 local answer = ANSWER and call('GET', ANSWER)
 if answer then
@@ -24,3 +24,24 @@ for i = 0, COMPARES - 1 do
   end
 end
 if outcome then break end
+
+-- RESULT_SIZE is 0 where nothing will be kept: without a token, and for a transaction without writes.
+RESULT_SIZE = tonumber(RESULT_SIZE)
+if RESULT_SIZE > 0 then
+  if results_minute ~= minute then
+    local fields = call('HGETALL', META)
+    result_bytes, results_minute, results_changed = 0, minute, true
+    for i = 1, #fields, 2 do
+      local last = fields[i]:match('^results:(%d+)$')
+      if last and tonumber(last) < minute then
+        results_over[#results_over + 1] = fields[i]
+      elseif last then
+        result_bytes = result_bytes + fields[i + 1]
+      end
+    end
+  end
+  if MAX_RESULT_BYTES > 0 and result_bytes + RESULT_SIZE > MAX_RESULT_BYTES then
+    outcome = {'full', 'result_bytes'}
+    break
+  end
+end

@@ -1,5 +1,5 @@
 -- The commit script: commits transactions of one space one behind the other, or returns for each why it did
--- not. The constants MAX_RECORDS, MAX_BYTES, MAX_KEYS, NOTICE_MAX and ANSWER_MS stand before it (commits.py);
+-- not. The constants that commits.py names stand before it;
 -- a line `--> name` stands for the file of that name (scripts.py).
 --
 -- KEYS: the keys that the space shares, in the order of Keyspace.shared; then for each transaction the key of
@@ -18,7 +18,7 @@
 -- costs as much as a command of Redis. `break` ends the transaction at hand.
 
 local NEW_LINEAGE, PUBLISH = ARGV[1], ARGV[2]
-local HEADER_ARGS, COMPARE_ARGS, WRITE_ARGS = 6, 2, 7
+local HEADER_ARGS, COMPARE_ARGS, WRITE_ARGS = 8, 2, 7
 local META, LOG, NAMES, EXPIRIES, NEWEST, SCHEMAS = unpack(KEYS, 1, 6)
 
 -- The most that one run does beside what it is asked for.
@@ -33,7 +33,7 @@ local call, format = redis.call, string.format
 local outcomes = {0}
 local next_key, next_arg = 7, 3
 while next_arg <= #ARGV do
-  local WRITER, SCHEMA_REVISION, DIGEST, NOTE, COMPARES, WRITES =
+  local WRITER, SCHEMA_REVISION, DIGEST, NOTE, KEPT_MS, RESULT_SIZE, COMPARES, WRITES =
     unpack(ARGV, next_arg, next_arg + HEADER_ARGS - 1)
   local ANSWER = DIGEST ~= '' and KEYS[next_key]
   local FIRST_ENTRY = next_key + (ANSWER and 1 or 0)

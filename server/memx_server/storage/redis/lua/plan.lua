@@ -2,7 +2,7 @@
 
 -- The writes, and of their keys those that have expired without a record of it: an entry that Redis does
 -- not have is gone, even if this clock (a new primary's, perhaps) is behind the one that ended it.
-local writes, at_hand, expired, added = {}, {}, {}, 0
+local writes, at_hand, expired, added, schema_added = {}, {}, {}, 0, 0
 for at = FIRST_WRITE, next_arg - 1, WRITE_ARGS do
   local kind, name, quoted, reason, ttl, in_log, value = unpack(ARGV, at, at + WRITE_ARGS - 1)
   local write = {
@@ -17,6 +17,10 @@ for at = FIRST_WRITE, next_arg - 1, WRITE_ARGS do
     if kind == 'put' and not version then added = added + 1 end
     if kind == 'delete' and version then added = added - 1 end
     if expiring and not version and call('ZSCORE', EXPIRIES, name) then expired[#expired + 1] = name end
+  else
+    local before = call('HSTRLEN', SCHEMAS, name)
+    if before > 0 then schema_added = schema_added - SCHEMA_OVERHEAD - #name - before end
+    if kind == 'put_schema' then schema_added = schema_added + SCHEMA_OVERHEAD + #name + #value end
   end
   if ttl == 'keep' then
     write.expires = expiring and write.version_before
@@ -38,8 +42,20 @@ if MAX_KEYS > 0 and added > 0 then
       if expires and expires < now_ms and write.version_before then kept = kept + 1 end
       if expires and expires >= now_ms and not write.version_before then kept = kept - 1 end
     end
-    if kept > MAX_KEYS then outcome = {'full'} end
+    if kept > MAX_KEYS then outcome = {'full', 'keys'} end
   end
+end
+
+-- The cap on the bytes of schemas. The sum that META holds may be wrong, where a server of another version
+-- has written schemas; so what it refuses is counted exactly.
+if MAX_SCHEMA_BYTES > 0 and schema_added > 0 then
+  if not schema_bytes or schema_bytes + schema_added > MAX_SCHEMA_BYTES then
+    schema_bytes = 0
+    for _, name in ipairs(call('HKEYS', SCHEMAS)) do
+      schema_bytes = schema_bytes + SCHEMA_OVERHEAD + #name + call('HSTRLEN', SCHEMAS, name)
+    end
+  end
+  if schema_bytes + schema_added > MAX_SCHEMA_BYTES then outcome = {'full', 'schema_bytes'} end
 end
 if outcome then break end
 

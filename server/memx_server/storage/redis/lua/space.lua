@@ -6,11 +6,23 @@ local now_ms = math.floor(now / 1000)
 local ts = format('%s.%06d', clock[1], clock[2])
 
 -- The state of the space. It is read once, kept up to date by each transaction, and written back once.
-local held = call('HMGET', META, 'head', 'lineage', 'replid', 'floor', 'bytes', 'schemas', 'cuts')
+local held = call('HMGET', META, 'head', 'lineage', 'replid', 'floor', 'bytes', 'schemas', 'cuts',
+  'results', 'results_minute', 'schema_bytes')
 local head, lineage, replid, floor = held[1] or '0', held[2] or '0', held[3], held[4] or '0'
 local bytes, records = tonumber(held[5] or 0), call('XLEN', LOG)
 local schema_revision, cuts = held[6] or '0', held[7] or ''
 local expiring = call('EXISTS', EXPIRIES) == 1
+
+-- The results that are kept for idempotency tokens: META holds their bytes in `results`, and in
+-- `results:<minute>` the bytes of those that expire in that minute. Redis drops each result by itself and
+-- says so to nobody, so in the first run of a minute the bytes are added up anew, without the minutes that
+-- are over. So a result is counted until it is gone, and for less than a minute longer.
+local minute = math.floor(now_ms / 60000)
+local result_bytes, results_minute = tonumber(held[8] or 0), tonumber(held[9] or nil)
+local results_kept, results_over, results_changed = {}, {}, false
+
+-- The bytes of all schemas; nil where no one has counted them yet.
+local schema_bytes = tonumber(held[10] or nil)
 
 -- The replication id that INFO shows, once a transaction has had to ask.
 local server_replid

@@ -30,4 +30,12 @@ if logged or moved then call('HSET', META, 'head', head, 'bytes', format('%.0f',
 if moved then
   call('HSET', META, 'lineage', lineage, 'replid', replid, 'cuts', cuts,
     'floor', floor, 'schemas', schema_revision)
+  if schema_bytes then call('HSET', META, 'schema_bytes', format('%.0f', schema_bytes)) end
+end
+if results_changed then
+  if #results_over > 0 then call('HDEL', META, unpack(results_over)) end
+  for last, size in pairs(results_kept) do
+    call('HINCRBY', META, format('results:%.0f', last), format('%.0f', size))
+  end
+  call('HSET', META, 'results', format('%.0f', result_bytes), 'results_minute', format('%.0f', minute))
 end

@@ -66,8 +66,13 @@ for _, write in ipairs(writes) do
   outcome[at + 3] = write.text and write.expires or -1
 end
 
-if DIGEST ~= '' then
+schema_bytes = schema_bytes and schema_bytes + schema_added
+
+if RESULT_SIZE > 0 then
   local words = {lineage}
   for i = 3, #outcome do words[i - 1] = format('%.0f', outcome[i]) end
-  call('SET', ANSWER, DIGEST .. '\n' .. table.concat(words, ' ') .. '\n' .. NOTE, 'PX', ANSWER_MS)
+  call('SET', ANSWER, DIGEST .. '\n' .. table.concat(words, ' ') .. '\n' .. NOTE, 'PX', KEPT_MS)
+  local last = math.floor((now_ms + KEPT_MS) / 60000)
+  results_kept[last] = (results_kept[last] or 0) + RESULT_SIZE
+  result_bytes, results_changed = result_bytes + RESULT_SIZE, true
 end
