@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import shutil
 import sqlite3
 import tempfile
 from pathlib import Path
@@ -50,7 +51,7 @@ def in_redis(writes: int, folder: Path) -> tuple[float, float]:
     """Return the bytes of a result, and for how many seconds it is kept."""
     acl = folder / "acl.json"
     acl.write_text('{"footprint": ["*"]}')
-    server = RedisServer()
+    server = RedisServer(shutil.which("redis-server") or "redis-server").start()
     try:
         settings = Settings(store_url=server.url, acl_file=acl)
         with background_server(create_app(settings)) as url:

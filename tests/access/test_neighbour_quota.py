@@ -7,14 +7,14 @@ schemas, keys.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from memx_server.app import space_quotas
 from memx_server.settings import Limits, Settings
-from memx_server.storage.base import Store
+from memx_server.storage.base import Store, Transaction
 from memx_server.storage.redis import RedisStore
 from memx_server.storage.sqlite import SqliteStore
 
@@ -126,19 +126,26 @@ async def test_the_sdk_is_told_and_can_go_on_without_a_key(bounded: Served, tran
         assert await memx.get("k") is not None
 
 
-async def test_the_sdk_marks_the_keys_that_serve_its_own_retries(bounded: Served) -> None:
-    sent: list[str] = []
-    commit = bounded.app.services.store.commit
-
-    async def spy(space: str, transactions: Any) -> Any:
-        sent.extend(str(each.idempotency.kept_ms // 60_000) for each in transactions)
-        return await commit(space, transactions)
-
-    bounded.app.services.store.commit = spy  # type: ignore[method-assign]  # only this test's server
+async def test_the_sdk_marks_the_keys_that_serve_its_own_retries(
+    bounded: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minutes: list[int] = []
+    for store in (SqliteStore, RedisStore):
+        monkeypatch.setattr(store, "commit", _noting_minutes(store.commit, minutes))
     async with AsyncMemxContext(bounded.fresh_key(), bounded.url) as memx:
         await memx.set("k", 1)
         await memx.increment("n")
         await memx.set("k", 2, idempotency_key="mine")
         await memx.set("k", 3, idempotency_key=f"{RETRY_PREFIX}mine")
 
-    assert sent == ["10", "10", "1440", "10"]
+    assert minutes == [10, 10, 24 * 60, 10]
+
+
+def _noting_minutes(commit: Any, minutes: list[int]) -> Any:
+    async def noting(store: Store, space: str, transactions: Sequence[Transaction]) -> Any:
+        for each in transactions:
+            assert each.idempotency is not None
+            minutes.append(each.idempotency.kept_ms // 60_000)
+        return await commit(store, space, transactions)
+
+    return noting
