@@ -193,20 +193,21 @@ class SupabaseKeys:
         """
         now = time.monotonic()
         if last.principal is not None and now < last.usable_until:
-            self._report_outage(
-                logging.WARNING, "%s; a key that was good before stays so for now", error
-            )
+            if self._may_report(logging.WARNING):
+                _log.warning("%s; a key that was good before stays so for now", error)
             last.refresh_at = last.fresh_until = now + min(1.0, self._cache_seconds)
             return last
-        self._report_outage(logging.ERROR, "%s; unknown keys are turned away", error)
+        if self._may_report(logging.ERROR):
+            _log.error("%s; unknown keys are turned away", error)
         raise ProtocolError("unavailable", _UNAVAILABLE) from None
 
-    def _report_outage(self, level: int, message: str, error: KeyStoreUnavailable) -> None:
-        # Each key's look-up fails each second: a line for each would bury everything else.
+    def _may_report(self, level: int) -> bool:
+        """Tell whether an outage may be logged again: a line for each key and second would bury all others."""
         now = time.monotonic()
-        if now >= self._next_report.get(level, 0.0):
-            self._next_report[level] = now + _REPORT_INTERVAL
-            _log.log(level, message, error)
+        if now < self._next_report.get(level, 0.0):
+            return False
+        self._next_report[level] = now + _REPORT_INTERVAL
+        return True
 
     async def _first_row(self, forms: list[str]) -> tuple[dict[str, Any] | None, str | None]:
         for form in forms:
