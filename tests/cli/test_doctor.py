@@ -111,6 +111,27 @@ def test_an_acl_file_with_a_mistake(online: Memx) -> None:
     assert "unbalanced" in result.out
 
 
+def test_two_keys_of_one_agent_that_may_do_different_things(online: Memx) -> None:
+    acl = online.folder / "acl.json"
+
+    def agents(entries: dict[str, Any]) -> list[str]:
+        acl.write_text(json.dumps(entries))
+        report = online("doctor", "--json", MEMX_ACL_FILE=str(acl))
+        assert report.code == 0
+        return [each["detail"] for each in report.documents if each["check"] == "agents"]
+
+    ann = {"agent": "ann", "read": ["a", "b"], "write": ["a"]}
+    replaced = {**ann, "read": ["b", "a"], "admin": ["a"]}
+    (found,) = agents({"k1": ann, "k2": {**ann, "write": ["b"]}, "k3": {**ann, "agent": "bob"}})
+    assert "'ann'" in found
+    assert found.count("key-") == 2
+    assert "k1" not in found
+    assert agents({"k1": ann, "k2": replaced}) == []  # the same in other words
+    assert agents({"k1": ann, "k2": {**ann, "write": ["b"], "space": "s"}}) == []
+    assert agents({"k1": ann, "k2": {**ann, "write": ["b"], "expires_at": 1}}) == []
+    assert agents({"k1": ["a"], "k2": ["b"]}) == []  # without a name each has its own
+
+
 def test_a_redis_that_may_lose_memory_is_a_warning(memx: Memx) -> None:
     settings = {"maxmemory": "100mb", "maxmemory-policy": "allkeys-lru", "appendonly": "no"}
     with RedisServer(newest_redis(), settings) as redis, serving(memx, redis.url) as (url, _):

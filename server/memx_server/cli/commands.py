@@ -179,7 +179,7 @@ def _uses_supabase(environ: Mapping[str, str]) -> bool:
 
 def _check_acl_file() -> Iterator[Finding]:
     """Check the ACL file that a server started here would use, if there is one."""
-    from memx_server.cli.local_setup import acl_fault
+    from memx_server.cli.local_setup import acl_fault, agents_with_several_scopes
     from memx_server.settings import DEFAULT_ACL_FILE
 
     named = os.environ.get("MEMX_ACL_FILE")
@@ -188,8 +188,16 @@ def _check_acl_file() -> Iterator[Finding]:
         return
     if fault := acl_fault(path):
         yield Finding("acl", "problem", fault, "correct it; a server re-reads it by itself")
-    else:
-        yield Finding("acl", "ok", f"{path} can be read")
+        return
+    yield Finding("acl", "ok", f"{path} can be read")
+    for agent, space, labels in agents_with_several_scopes(path):
+        yield Finding(
+            "agents",
+            "warning",
+            f"{', '.join(labels)} are keys of one agent, {agent!r} in space {space!r}, and may do different things; "
+            "they share its durable subscriptions and its name as a writer",
+            "give each its own agent, or the same scopes where one is to replace the other",
+        )
 
 
 def _fail(why: str) -> NoReturn:

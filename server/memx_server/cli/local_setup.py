@@ -11,7 +11,7 @@ import platformdirs
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.auth.acl_file import read_grants
-from memx_server.auth.grants import digest_of
+from memx_server.auth.grants import digest_of, label_of
 from memx_server.auth.sample_keys import LOCAL_DEV_KEY
 from memx_server.settings import DEFAULT_ACL_FILE
 
@@ -76,6 +76,30 @@ def acl_fault(path: Path) -> str | None:
             "or to an object with read, write and more"
         )
     return None if grants else f"{path} holds no API key"
+
+
+def agents_with_several_scopes(path: Path) -> list[tuple[str, str, list[str]]]:
+    """Find the agents for which an ACL file has several valid keys with different scopes.
+
+    Durable subscriptions and whatever else belongs to a principal are shared by the keys of one agent and space, so
+    that a key can be replaced by another. That is meant for keys that may do the same.
+
+    Returns:
+        For each the agent's name, its space, and the labels of its keys.
+    """
+    kinds: dict[tuple[str, str], dict[tuple[frozenset[str], ...], list[str]]] = {}
+    for digest, grant in read_grants(path.read_bytes()).items():
+        if grant.agent is None or grant.has_expired:
+            continue
+        admin = grant.write if grant.admin is None else grant.admin
+        scopes = (frozenset(grant.read), frozenset(grant.write), frozenset(admin))
+        labels = kinds.setdefault((grant.agent, grant.space), {}).setdefault(scopes, [])
+        labels.append(label_of(digest))
+    return [
+        (agent, space, [label for labels in by_scopes.values() for label in labels])
+        for (agent, space), by_scopes in kinds.items()
+        if len(by_scopes) > 1
+    ]
 
 
 def _make_acl(path: Path) -> None:
