@@ -78,6 +78,8 @@ def test_those_who_are_not_concerned_cost_nothing() -> None:
     asked = 0
 
     class Counting(Audience):
+        __slots__ = ()
+
         def sees_change(self, change: Change) -> bool:
             nonlocal asked
             asked += 1

@@ -51,6 +51,16 @@ def test_nothing_that_matches_is_missed(wanted: list[str], key: str, data: st.Da
     assert matching - gone <= set(found) <= set(range(len(wanted))) - gone
 
 
+def test_one_thing_under_two_patterns_with_the_same_text_is_taken_out_of_each() -> None:
+    index: PatternIndex[str] = PatternIndex()
+    for pattern in ("a?b", "a*b"):
+        index.add(pattern, "thing")
+    index.remove("a?b", "thing")
+    assert index.candidates("acb") == ["thing"]
+    index.remove("a*b", "thing")
+    assert index.candidates("acb") == []
+
+
 @given(patterns, keys)
 def test_the_winner_is_that_of_a_plain_search(wanted: list[str], key: str) -> None:
     matching = [pattern for pattern in wanted if matches(pattern, key)]
@@ -80,9 +90,7 @@ def test_what_is_removed_leaves_nothing_behind(shape: str) -> None:
     for number in range(100):
         index.remove(name(number), number)
     assert index.candidates(key) == []
-    assert not index._exact
-    assert not index._shelf
-    assert not index._shelf._count_by_length
+    assert (index._exact, index._starts, index._start_lengths, index.cost) == ({}, {}, {}, 0)
 
 
 def test_who_listens_to_all_that_they_may_read_is_found_by_their_scopes() -> None:

@@ -209,6 +209,10 @@ class Visibility:
         self.readable = readable
         self._matches = compile_pattern(pattern)
 
+    def matches(self, key: str) -> bool:
+        """Tell whether the pattern matches ``key``, whoever may read that."""
+        return bool(self._matches(key))
+
     def sees(self, kind: str, key: str) -> bool:
         """Tell whether an event of ``kind`` about ``key`` is visible."""
         if kind not in self.kinds or not self._matches(key):

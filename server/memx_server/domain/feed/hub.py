@@ -135,6 +135,8 @@ class Hub:
             self._behind = True
         elif record.position.revision <= self.position.revision:
             return  # it came twice, or a repair was faster
+        elif self.index.is_costly:
+            self.repair()  # which matches the keys in parts, and lets others have their turns
         elif record.previous == self.position.revision and record.changes is not None:
             self._publish(Rendered(record, self.position))
         else:
@@ -188,6 +190,8 @@ class Hub:
             return
         # Meanwhile notices may have moved the position on: what they published is not published again.
         for record in page.records:
+            if self.index.is_costly:
+                await self.index.prepare(record)
             if record.position.revision > self.position.revision:
                 self._publish(record)
         if page.position.revision >= self.position.revision:

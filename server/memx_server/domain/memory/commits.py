@@ -185,6 +185,10 @@ class Committer:
                 continue
             try:
                 check_value(write.value, self._limits)
+                if schemas.is_costly:
+                    await asyncio.sleep(
+                        0
+                    )  # a transaction looks for as many schemas as it has writes
                 schema = schemas.winner(write.key)
                 if schema is None:
                     continue

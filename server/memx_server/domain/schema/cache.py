@@ -1,4 +1,4 @@
-"""The schemas of each space: cached, and the most specific one found without a scan."""
+"""The cached schemas of each space, and the search for the one that applies to a key."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 
-from memx_sdk.protocol.keys import compile_pattern, specificity
+from memx_sdk.protocol.errors import ProtocolError
+from memx_sdk.protocol.keys import compile_pattern, match_cost, specificity
 from memx_server.domain.pattern_index import PatternIndex
 from memx_server.domain.schema.schema import Schema
 from memx_server.storage.base import SpaceSchemas, Store
 
 _SPACES_KEPT = 131_072
 _WINNERS_KEPT = 8192
+_MOST_COST = 1000
+"""Microseconds that it may take to match one key by all patterns of a space that have no own place in the index."""
+_COSTLY = 50
 
 
 class SchemaSet:
@@ -29,12 +33,33 @@ class SchemaSet:
         self._winners = Winners(by_pattern)
         self._compiled: dict[str, Schema] = {}
 
+    @property
+    def is_costly(self) -> bool:
+        """Whether the search for a key's schema takes so long that others should have their turns in between."""
+        return self._winners.cost > _COSTLY
+
     def winner(self, key: str) -> Schema | None:
         """Return the one schema that applies to ``key``."""
         if not self.by_pattern:
             return None
         pattern = self._winners.of(key)
         return None if pattern is None else self._compile(pattern)
+
+    def check_room(self, pattern: str) -> None:
+        """Refuse one more schema under ``pattern`` where the search for a key's schema would take too long.
+
+        Raises:
+            ProtocolError: ``quota_exceeded``.
+        """
+        cost = match_cost(pattern)
+        if cost and pattern not in self.by_pattern and self._winners.cost + cost > _MOST_COST:
+            raise ProtocolError(
+                "quota_exceeded",
+                f"too many schemas of this space are for patterns with text between two *, as {pattern!r} "
+                "has; remove some, or use patterns that begin or end with their text, such as team:*",
+                limit="schemas",
+                key=pattern,
+            )
 
     def _compile(self, pattern: str) -> Schema:
         schema = self._compiled.get(pattern)
@@ -44,11 +69,14 @@ class SchemaSet:
 
 
 _Ranked = tuple[int, Callable[[str], object], str]
-"""A pattern behind its rank (0 is the most specific one) and what tells whether it matches."""
+"""A pattern behind its rank (0 is the most specific one) and the function that tells whether it matches."""
 
 
 class Winners:
-    """Finds the most specific pattern for a key, at a cost that does not grow with their number."""
+    """The most specific of many patterns for a key.
+
+    A search costs what the patterns cost that the key leads to, however many others there are.
+    """
 
     def __init__(self, patterns: Iterable[str]) -> None:
         self._exact = set(patterns)
@@ -56,6 +84,11 @@ class Winners:
         for rank, pattern in enumerate(sorted(self._exact, key=specificity)):
             self._index.add(pattern, (rank, compile_pattern(pattern), pattern))
         self._known: dict[str, str | None] = {}
+
+    @property
+    def cost(self) -> int:
+        """The cost of one search, as ``PatternIndex.cost``."""
+        return self._index.cost
 
     def of(self, key: str) -> str | None:
         """Return the key itself, else the most specific pattern that matches it, else None."""
@@ -65,27 +98,30 @@ class Winners:
             return self._known[key]
         if len(self._known) >= _WINNERS_KEPT:
             self._known.clear()
-        matching = [ranked for ranked in self._index.candidates(key) if ranked[1](key)]
-        found = self._known[key] = min(matching)[2] if matching else None
+        # From the most specific one on, so that the first match is the winner.
+        candidates = sorted(self._index.candidates(key))
+        found = next((pattern for _, matches, pattern in candidates if matches(key)), None)
+        self._known[key] = found
         return found
 
 
 _NEVER_ANY = SchemaSet(0, {})
-"""What most spaces share: small, and always in the processor's cache."""
+"""The set that most spaces share: it is small, and always in the processor's cache."""
 
 
 class SchemaCache:
     """The schema sets of the spaces in use.
 
-    A set may be out of date: each commit carries the revision that its values were checked against,
-    and the store refuses it where the schemas have moved. ``moved`` is how a stale set leaves.
+    A set may be out of date. That does no harm: each commit carries the revision that its values were
+    validated against, and the store refuses it where the schemas have changed since. Then ``moved``
+    drops the set, and the values are validated again.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._sets: OrderedDict[str, SchemaSet] = OrderedDict()
         self._loading: dict[str, asyncio.Lock] = {}
-        self._asking: Counter[str] = Counter()
+        self._waiting: Counter[str] = Counter()
 
     def cached(self, space: str) -> SchemaSet | None:
         """Return the set that is at hand, without waiting."""
@@ -94,25 +130,28 @@ class SchemaCache:
     async def of(self, space: str) -> SchemaSet:
         """Return the set of ``space``, read from the store if need be.
 
-        Those who ask go on in the order in which they asked.
+        Callers go on in the order in which they called. Without that a write could overtake an earlier
+        one of the same socket, which the order of ``WS /ws`` rules out.
         """
         found = self._sets.get(space)
         if found is not None and space not in self._loading:
             return found
         lock = self._loading.setdefault(space, asyncio.Lock())
-        self._asking[space] += 1
+        self._waiting[space] += 1
         try:
             async with lock:
                 return self._sets.get(space) or await self._load(space)
         finally:
-            self._asking[space] -= 1
-            if not self._asking[space]:
-                del self._asking[space], self._loading[space]
+            # The lock stays as long as somebody holds it or waits for it.
+            self._waiting[space] -= 1
+            if not self._waiting[space]:
+                del self._waiting[space], self._loading[space]
 
     async def fresh(self, space: str) -> SchemaSet:
         """Return the set of ``space`` as the store has it now."""
         schemas = await self._store.schemas(space)
         found = self._sets.get(space)
+        # Where nothing has changed, the set with its compiled schemas is kept.
         if found is None or (found.revision, found.by_pattern) != (
             schemas.revision,
             schemas.by_pattern,
@@ -131,7 +170,8 @@ class SchemaCache:
 
     def _keep(self, space: str, schemas: SpaceSchemas) -> SchemaSet:
         if len(self._sets) >= _SPACES_KEPT:
-            self._sets.popitem(last=False)  # a dict would look through all it has let go of before
+            # An OrderedDict finds its first item at once; a dict would walk past all that it has dropped.
+            self._sets.popitem(last=False)
         found = SchemaSet(schemas.revision, schemas.by_pattern) if schemas.revision else _NEVER_ANY
         self._sets[space] = found
         return found

@@ -63,6 +63,7 @@ class SchemaRegistry:
         key = _validate(request.key)
         caller.principal.require_schema_admin(key)
         text = bytes(request.schema)
+        (await self._schemas.of(caller.space)).check_room(key)
         await self._evaluator.check(caller.space, text)
         idempotency = idempotency_of(caller, "set_schema", request)
         committed = await self._commits.commit(
@@ -72,7 +73,7 @@ class SchemaRegistry:
 
     async def get_schema(self, caller: Caller, request: SchemaRequest) -> bytes:
         """Read the schema of exactly this key or pattern."""
-        key = _validate(request.key)
+        key = _validate(request.key, is_bounded=False)
         if not (may_see_schema(caller.principal, key) or caller.principal.scopes.admin.covers(key)):
             raise forbidden("read", key)
         text = (await self._schemas.fresh(caller.space)).by_pattern.get(key)
@@ -82,7 +83,7 @@ class SchemaRegistry:
 
     async def delete_schema(self, caller: Caller, request: SchemaRequest) -> bytes:
         """Remove the schema of exactly this key or pattern."""
-        key = _validate(request.key)
+        key = _validate(request.key, is_bounded=False)
         caller.principal.require_schema_admin(key)
         idempotency = idempotency_of(caller, "delete_schema", request)
         committed = await self._commits.commit(
@@ -103,8 +104,8 @@ class SchemaRegistry:
         return b'{"revision":%d,"schemas":%b}' % (found.revision, responses.array(items))
 
 
-def _validate(key: str) -> str:
-    return validate_pattern(key) if is_pattern(key) else validate_key(key)
+def _validate(key: str, *, is_bounded: bool = True) -> str:
+    return validate_pattern(key, is_bounded=is_bounded) if is_pattern(key) else validate_key(key)
 
 
 def _no_schema(key: str) -> ProtocolError:

@@ -29,6 +29,8 @@ _LOOP_SIZE = 1000
 """Keywords that are compiled on the event loop at the most, within some milliseconds."""
 _LOOP_WORK = 10_000.0
 """Units of work (see ``cost.py``) that a validation may take on the event loop: about two milliseconds."""
+_INSTANT_WORK = 1000.0
+_ENDLESS = float("inf")
 _LOOP_ERRORS = 500.0
 """A bound on the errors that are collected on the event loop; each takes some ten microseconds."""
 _LOOP_CHECK_BYTES = 1024
@@ -101,14 +103,13 @@ class Schema:
             and self._cost.size <= _LOOP_CHECK_SIZE
         )
 
-    def is_quick_with(self, value: bytes) -> bool:
-        """Tell whether a value that fits is validated without holding others up."""
-        cost = self._cost
-        return cost is not None and _work(cost, value) <= _LOOP_WORK
+    def is_instant_with(self, value: bytes) -> bool:
+        """Tell whether a value that fits is validated so soon that many may follow each other at once."""
+        return self._is_compiled and self._work(value) <= _INSTANT_WORK
 
     def violations_at_once(self, value: bytes) -> list[Violation] | None:
         """Validate ``value`` like ``violations``; None where that may take longer than others can wait."""
-        if not self.is_quick_with(value):
+        if self._work(value) > _LOOP_WORK:
             return None
         try:
             instance = _parse_usual(value)
@@ -131,6 +132,21 @@ class Schema:
             return [_describe(error)]
         return []
 
+    @property
+    def _is_compiled(self) -> bool:
+        return "_validator" in self.__dict__
+
+    def _work(self, value: bytes) -> float:
+        """Bound the units of work that the validation of a value takes on the event loop."""
+        cost, length = self._cost, len(value)
+        if cost is None or (length > SHORT_JSON and _LONG_NUMBER in value.translate(_ALL_DIGITS)):
+            return _ENDLESS
+        return (
+            (_PART_WORK + cost.per_part) * _count_parts(value)
+            + cost.per_kb * length / 1000
+            + length / _BYTES_PER_UNIT
+        )
+
     def _explain(self, instance: Any) -> list[Violation]:
         return [
             _describe(each) for each in islice(self._validator.iter_errors(instance), _SHOWN_ERRORS)
@@ -141,18 +157,6 @@ class Schema:
         assert self._cost is not None
         parts = _count_parts(value)
         return self._cost.per_part * parts * (1 + parts / 50 + len(value) / 2000) <= _LOOP_ERRORS
-
-
-def _work(cost: Cost, value: bytes) -> float:
-    """Bound the units of work of one validation."""
-    length = len(value)
-    if length > SHORT_JSON and _LONG_NUMBER in value.translate(_ALL_DIGITS):
-        return float("inf")
-    return (
-        (_PART_WORK + cost.per_part) * _count_parts(value)
-        + cost.per_kb * length / 1000
-        + length / _BYTES_PER_UNIT
-    )
 
 
 def _count_parts(value: bytes) -> int:

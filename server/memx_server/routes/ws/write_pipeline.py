@@ -209,5 +209,7 @@ def _needs_no_wait(write: Any, schemas: SchemaSet) -> bool:
         return True
     if not isinstance(write, SetRequest | SetOperation) or write.ttl is not None:
         return False
+    if schemas.is_costly:
+        return False
     schema = schemas.winner(write.key)
-    return schema is None or schema.is_quick_with(bytes(write.value))
+    return schema is None or schema.is_instant_with(bytes(write.value))
