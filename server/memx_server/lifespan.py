@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 from memx_server.auth.revocation import watch_revocations
 from memx_server.exposure import warn_of_sample_keys
+from memx_server.log_redaction import redact_uvicorn
 from memx_server.services import Services
 from memx_server.signals import end_with_parent, on_shutdown_signal
 from memx_server.storage.base import Store, StoreUnavailable
@@ -44,6 +45,8 @@ async def running(services: Services, store: Store) -> AsyncIterator[None]:
     """
     if services.settings.workers > 1:
         end_with_parent()
+    if services.settings.owns_process:
+        redact_uvicorn()
     opening = asyncio.create_task(_open(store))
     supabase = services.settings.supabase
     warning = asyncio.create_task(_warn_if_exposed(services))

@@ -6,7 +6,6 @@ import asyncio
 import errno
 import logging
 import os
-import re
 import signal
 import socket
 import sys
@@ -20,6 +19,7 @@ from fastapi import FastAPI
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
+from memx_server.log_redaction import RedactingFormatter, RedactionFilter
 from memx_server.routes.http.protocol import HttpProtocol
 from memx_server.routes.ws.protocol import WireProtocol
 
@@ -37,30 +37,33 @@ class CancellationFilter(logging.Filter):
         return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
-class RedactingFormatter(logging.Formatter):
-    """Formats a record, and takes out the credentials that libraries log with the headers they read."""
+def _log_config(level: int) -> dict[str, Any]:
+    """Return the configuration of logging for a server's process.
 
-    _CREDENTIAL = re.compile(
-        r"""((?:x-api-key|apikey|authorization|ticket)\W{1,8}(?:bearer\s+)?)[^\s"'&,;)\]]+""",
-        re.IGNORECASE,
-    )
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line for ``record``."""
-        return self._CREDENTIAL.sub(r"\1***", super().format(record))
-
-
-_LOG_CONFIG: dict[str, Any] = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "line": {"()": RedactingFormatter, "fmt": "%(asctime)s %(levelname)s %(name)s: %(message)s"}
-    },
-    "filters": {"ended": {"()": CancellationFilter}},
-    "handlers": {
-        "stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["ended"]}
-    },
-}
+    Below INFO only memX's own loggers and uvicorn's speak. Other libraries log there what they are given, which may be
+    the value of an entry.
+    """
+    own = {name: {"level": level} for name in ("memx_sdk", "memx_server", "memx_mcp")}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "line": {
+                "()": RedactingFormatter,
+                "fmt": "%(asctime)s %(levelname)s %(name)s: %(message)s",
+            }
+        },
+        "filters": {"ended": {"()": CancellationFilter}, "redacted": {"()": RedactionFilter}},
+        "handlers": {
+            "stderr": {
+                "class": "logging.StreamHandler",
+                "formatter": "line",
+                "filters": ["ended", "redacted"],
+            }
+        },
+        "loggers": own,
+        "root": {"handlers": ["stderr"], "level": max(level, logging.INFO)},
+    }
 
 
 class CannotListenError(Exception):
@@ -139,7 +142,7 @@ def configure(app: Any, *, workers: int = 1) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         backlog=BACKLOG,
-        log_config={**_LOG_CONFIG, "root": {"handlers": ["stderr"], "level": level}},
+        log_config=_log_config(level),
         log_level=level,
         timeout_graceful_shutdown=GRACE,
     )

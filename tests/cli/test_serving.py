@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from typing import Any
 
 import pytest
 from websockets.sync.client import connect
@@ -256,7 +257,7 @@ def serving(
         end(process)
 
 
-def wait_until_healthy(url: str, process: subprocess.Popen[str]) -> None:
+def wait_until_healthy(url: str, process: subprocess.Popen[Any]) -> None:
     deadline = time.monotonic() + 30
     while True:
         try:
