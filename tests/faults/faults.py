@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import resource
 import shutil
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -209,6 +210,20 @@ async def server_killed(topology: Topology, dice: random.Random) -> dict[str, An
     return {"pid": before, "new_pid": server.pid}
 
 
+async def sqlite_cannot_grow(topology: Topology, dice: random.Random) -> dict[str, Any]:
+    """Let no file of the server grow any further, as on a full disk, and give the room back."""
+    server = topology.servers[0]
+    files = [path for path in server.directory.iterdir() if path.is_file()]
+    largest = max(path.stat().st_size for path in files)
+    unlimited = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (largest + 4096, unlimited[1]))
+    try:
+        await asyncio.sleep(dice.uniform(1.0, 3.0))
+    finally:
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, unlimited)
+    return {"bytes": largest + 4096}
+
+
 async def server_stopped(topology: Topology, dice: random.Random) -> dict[str, Any]:
     """End a memX server as an operator would, under load, and start it again."""
     server = dice.choice(topology.servers)
@@ -370,7 +385,7 @@ _CLUSTER: dict[str, Fault] = {
 def faults_of(topology: Topology) -> dict[str, Fault]:
     """Return the faults that can be made to ``topology``, by name."""
     if isinstance(topology, Sqlite):
-        return dict(_SERVERS)
+        return {**_SERVERS, "sqlite_cannot_grow": sqlite_cannot_grow}
     if isinstance(topology, Sentinel):
         return {**_SERVERS, **_SENTINEL}
     if isinstance(topology, RedisCluster):

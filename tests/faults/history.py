@@ -72,7 +72,7 @@ class Observation:
 
     Attributes:
         name: Which subscriber.
-        road: ``poll``, ``sse``, ``ws`` or ``subscribe``.
+        road: ``poll``, ``sse``, ``ws``, ``subscribe`` or ``durable``.
         pattern: What it asked for.
         conflate: Whether it wanted the newest value of each key only.
         segments: What it saw; at least one.

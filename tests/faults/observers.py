@@ -13,6 +13,7 @@ from urllib.parse import quote
 import httpx
 import websockets
 
+from memx_sdk import AsyncMemxContext, Change, MemxError, MemxTimeout, Reset
 from memx_sdk.protocol.cursors import decode_cursor
 from tests.faults.clients import API_KEY
 from tests.faults.history import Observation
@@ -24,6 +25,17 @@ _SILENCE = 20.0
 
 class BrokenStreamError(Exception):
     """The stream broke; the next one resumes from the last cursor."""
+
+
+_BREAKS = (
+    BrokenStreamError,
+    OSError,
+    TimeoutError,
+    httpx.HTTPError,
+    websockets.WebSocketException,
+    MemxError,
+)
+"""What ends a stream and not the observer."""
 
 
 class Observer:
@@ -60,18 +72,18 @@ class Observer:
 
     async def run(self) -> None:
         """Follow until cancelled, over as many streams as it takes."""
-        roads = {"poll": self._poll, "sse": self._sse, "ws": self._ws, "subscribe": self._subscribe}
+        roads = {
+            "poll": self._poll,
+            "sse": self._sse,
+            "ws": self._ws,
+            "subscribe": self._subscribe,
+            "durable": self._durable,
+        }
         read = roads[self.observation.road]
         while True:
             self._group.clear()
             self._snapshot.clear()
-            with suppress(
-                BrokenStreamError,
-                OSError,
-                TimeoutError,
-                httpx.HTTPError,
-                websockets.WebSocketException,
-            ):
+            with suppress(*_BREAKS):
                 await read(self._dice.choice(self._urls))
             await asyncio.sleep(self._dice.uniform(0.02, 0.2))
 
@@ -190,6 +202,33 @@ class Observer:
             async for message in self._messages(socket):
                 await self._take(message)
 
+    async def _durable(self, url: str) -> None:
+        """Follow as a durable subscriber of the SDK, which leaves now and then and goes on at another server."""
+        leave = asyncio.get_running_loop().time() + self._dice.uniform(2, 6)
+        known = {(each["revision"], each["key"]) for each in self.observation.segment.events}
+        async with (
+            AsyncMemxContext(API_KEY, url, agent=self.observation.name) as context,
+            context.subscribe(self.observation.pattern, durable=self.observation.name) as changes,
+        ):
+            while asyncio.get_running_loop().time() < leave:
+                item: Change | Reset | None = None
+                with suppress(
+                    MemxTimeout
+                ):  # the position may have moved on without anything for this one
+                    item = await changes.next(timeout=0.3)
+                if item is None:
+                    pass
+                elif isinstance(item, Reset):
+                    self.observation.reset(item["reason"])
+                    known.clear()
+                elif item.get("snapshot"):
+                    self.observation.segment.snapshot.append(dict(item))
+                elif (item["revision"], item["key"]) not in known:  # each comes at least once
+                    known.add((item["revision"], item["key"]))
+                    self._group.append(dict(item))
+                if changes.cursor is not None and changes.cursor != self.cursor:
+                    self._complete(changes.cursor)
+
     async def _messages(self, socket: Any) -> AsyncIterator[dict[str, Any]]:
         while True:
             async with asyncio.timeout(_SILENCE):
@@ -200,12 +239,12 @@ def observers(
     urls: Sequence[str], dice: random.Random, number: int, pace: Callable[[int], float]
 ) -> list[Observer]:
     """Make subscribers of every road, pattern and habit."""
-    roads = ("ws", "subscribe", "sse", "poll")
-    patterns = ("*", "plain:*", "pair:*", "counter:*", "brief:*")
+    roads = ("ws", "subscribe", "sse", "poll", "durable")
+    patterns = ("*", "plain:*", "pair:*", "counter:*", "brief:*", "plain:*", "*")
     made = []
     for at in range(number):
         road = roads[at % len(roads)]
-        conflate = road != "poll" and at % 5 == 4
+        conflate = road not in {"poll", "durable"} and at % 3 == 2
         pattern = patterns[at % len(patterns)]
         seen = Observation(f"observer-{at}", road, pattern, conflate)
         made.append(Observer(seen, urls, random.Random(dice.random()), pace(at)))
