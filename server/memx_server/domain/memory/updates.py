@@ -57,6 +57,13 @@ _NOTE_BYTES = 16 * 1024
 
 _OPTIONS = ("minimum", "maximum", "cap", "ttl")
 
+_TURN_SECONDS = 8.0
+"""How long an update waits for those of the same key before it.
+
+It is not the deadline of a write, which counts from its turn on: a queue of 200 updates is no fault of the
+store, and each of them takes a sync of the disk. It is below what the SDK waits for an answer.
+"""
+
 _REMEMBERED = 1024
 """Keys whose entries are remembered while nobody updates them."""
 
@@ -99,7 +106,7 @@ class Updates:
         if isinstance(operation, TouchOperation):
             return await self._touch(caller, request, operation)
         try:
-            async with self._locks.hold(caller.space, key, self._deadline) as lock:
+            async with self._locks.hold(caller.space, key, _TURN_SECONDS) as lock:
                 return await self._update(caller, request, operation, lock)
         except TimeoutError:
             raise StoreUnavailable("waited too long for the lock of a contended key") from None
