@@ -101,6 +101,18 @@ class Operations:
         """
         return self._walk(partial(reads.entries, pattern), reads.ENTRIES_PER_PAGE, limit)
 
+    def key_page(
+        self, pattern: str = "*", *, limit: int = 1000, after: str | None = None
+    ) -> reads.Page:
+        """List one page of the keys that match a pattern, sorted.
+
+        Args:
+            pattern: As for `keys`.
+            limit: How many at the most.
+            after: What the page before gave as ``next``; None for the first page.
+        """
+        return self._caller.run(reads.keys(pattern, limit=limit, after=after))
+
     def entry_page(
         self, pattern: str = "*", *, limit: int = 100, after: str | None = None
     ) -> reads.Page:

@@ -7,8 +7,10 @@ An adapter takes the tools that the API key permits from ``permitted_tools``, ru
     outcome = await runner.run("memx_get", {"key": "plan"})
 """
 
+from memx_sdk.tools._async.agent_keys import AsyncAgentKeys
 from memx_sdk.tools._async.briefing import AsyncBriefing
 from memx_sdk.tools._async.runner import AsyncToolRunner
+from memx_sdk.tools._sync.agent_keys import AgentKeys
 from memx_sdk.tools._sync.briefing import Briefing
 from memx_sdk.tools._sync.runner import ToolRunner
 from memx_sdk.tools.catalogue import TOOLS, ToolSpec, permitted_tools
@@ -17,6 +19,8 @@ from memx_sdk.tools.outcome import ToolOutcome
 
 __all__ = [
     "TOOLS",
+    "AgentKeys",
+    "AsyncAgentKeys",
     "AsyncBriefing",
     "AsyncToolRunner",
     "Briefing",

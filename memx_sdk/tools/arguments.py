@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from memx_sdk.tools.json_value import JsonValue
+from memx_sdk.tools.json_value import JsonList, JsonObject, JsonValue
 
 Key = Annotated[
     str,
@@ -53,6 +53,14 @@ class Arguments(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    @classmethod
+    def model_json_schema(cls, *arguments: Any, **options: Any) -> dict[str, Any]:
+        """Describe the arguments without ``$ref``, which strict providers refuse."""
+        schema = super().model_json_schema(*arguments, **options)
+        definitions = schema.pop("$defs", {})
+        inlined: dict[str, Any] = _inlined(schema, definitions)
+        return inlined
+
 
 class GetArguments(Arguments):
     """Arguments of ``memx_get``."""
@@ -97,7 +105,7 @@ class UpdateArguments(Arguments):
 
     key: Key
     merge: Annotated[
-        dict[str, JsonValue] | None,
+        JsonObject | None,
         Field(description="Members to set in the object (RFC 7396); null removes a member."),
     ] = None
     patch: Annotated[list[PatchOperation] | None, Field(description="A JSON Patch (RFC 6902).")] = (
@@ -106,9 +114,7 @@ class UpdateArguments(Arguments):
     increment: Annotated[
         int | float | None, Field(description="Number to add; a missing key counts from 0.")
     ] = None
-    append: Annotated[list[JsonValue] | None, Field(description="Items to append to the list.")] = (
-        None
-    )
+    append: Annotated[JsonList | None, Field(description="Items to append to the list.")] = None
     minimum: Annotated[
         int | float | None, Field(description="With increment: refuse to go below this.")
     ] = None
@@ -222,9 +228,11 @@ class TransactionWrite(Arguments):
     op: Literal["set", "delete", "merge", "increment", "append"]
     key: Key
     value: Annotated[JsonValue, Field(description="For set: the new value.")] = None
-    merge: dict[str, JsonValue] | None = None
-    increment: int | float | None = None
-    append: list[JsonValue] | None = None
+    merge: Annotated[JsonObject | None, Field(description="For merge: members to set.")] = None
+    increment: Annotated[
+        int | float | None, Field(description="For increment: the number to add.")
+    ] = None
+    append: Annotated[JsonList | None, Field(description="For append: the items.")] = None
 
     @model_validator(mode="after")
     def _has_what_the_op_needs(self) -> TransactionWrite:
@@ -264,3 +272,26 @@ class UnlockArguments(Arguments):
 
     key: Key
     token: Annotated[int, Field(ge=1, description="The token that memx_lock returned.")]
+
+
+def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
+    """Put each definition in the place of the references to it; none of ours refers to itself."""
+    if isinstance(schema, list):
+        return [_inlined(part, definitions) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if isinstance(reference := schema.get("$ref"), str):
+        rest = {name: part for name, part in schema.items() if name != "$ref"}
+        return _inlined({**definitions[reference.rpartition("/")[2]], **rest}, definitions)
+    return {name: _inlined(part, definitions) for name, part in schema.items()}
+
+
+def named_keys(arguments: Arguments) -> list[str]:
+    """List every key and pattern that a call names."""
+    if isinstance(arguments, TransactionArguments):
+        return [
+            *(condition.key for condition in arguments.conditions),
+            *(write.key for write in arguments.writes),
+        ]
+    given = arguments.model_dump(include={"key", "pattern"})
+    return list(given.values())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,6 +16,7 @@ from memx_sdk.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
+from memx_sdk.tools.json_value import one_line
 
 _SHOWN_CHARACTERS = 2000
 _SHOWN_STEPS = 6
@@ -60,7 +60,9 @@ def _where(steps: tuple[int | str, ...]) -> str:
 
 def _lock_is_held(error: ConflictError) -> str:
     entry = error.entry
-    holder = f" by {entry.writer} until {entry.expires_at} (Unix seconds)" if entry else ""
+    holder = (
+        f" by {one_line(entry.writer)} until {entry.expires_at} (Unix seconds)" if entry else ""
+    )
     return (
         f"Error (conflict): the lock is held{holder}.\n"
         "Wait with memx_wait for a change of its key, then call memx_lock again."
@@ -90,11 +92,12 @@ def _after_a_conflict(error: ConflictError) -> str:
     entry: Any = error.entry
     if entry is None:
         return "The key has changed since you read it, or is gone. Read it again, then decide anew."
-    value = json.dumps(entry.get("value"), ensure_ascii=False, default=str)
+    value = one_line(entry.get("value"))
     if len(value) > _SHOWN_CHARACTERS:
         value = f"{value[:_SHOWN_CHARACTERS]}... (cut)"
+    writer = one_line(entry.get("writer"))
     return (
-        f"Now it holds, at revision {entry.get('revision')} by {entry.get('writer')}: {value}\n"
+        f"Now it holds, at revision {entry.get('revision')} by {writer}: {value}\n"
         f"If your change still makes sense, work it into this value and write again with "
         f"if_revision={entry.get('revision')}."
     )

@@ -1,11 +1,48 @@
-"""Any JSON value, in what tools take and return."""
+"""JSON values in what tools take, return and show."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+import re
+from typing import Annotated, Any
 
 from pydantic import JsonValue as PydanticJsonValue
 from pydantic.json_schema import WithJsonSchema
 
-JsonValue = Annotated[PydanticJsonValue, WithJsonSchema({})]
-"""Its schema stands where it is used: hosts that resolve a reference drop the description beside it."""
+_SCALARS = [{"type": "string"}, {"type": "number"}, {"type": "boolean"}, {"type": "null"}]
+_OBJECT = {"type": "object"}
+_LIST = {"type": "array", "items": {"anyOf": [*_SCALARS, _OBJECT]}}
+
+JsonValue = Annotated[
+    PydanticJsonValue, WithJsonSchema({"anyOf": [*_SCALARS, _OBJECT, _LIST]}, mode="validation")
+]
+"""Any JSON value.
+
+Its schema names the types, since hosts send what has none as text. It stands where it is used, not behind a ``$ref``,
+and gives ``items`` of its own to each list, since strict providers refuse the one and want the other; a schema
+without references can describe lists in lists only so far, but every JSON value is taken.
+"""
+
+JsonObject = Annotated[dict[str, PydanticJsonValue], WithJsonSchema(_OBJECT, mode="validation")]
+"""Any JSON object."""
+
+JsonList = Annotated[list[PydanticJsonValue], WithJsonSchema(_LIST, mode="validation")]
+"""Any JSON list."""
+
+JsonResult = Annotated[PydanticJsonValue, WithJsonSchema({})]
+"""Any JSON value in a result: hosts check results against the schema, so it says nothing that is not always so."""
+
+_UNSEEN = re.compile(
+    "[\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+"""What JSON leaves as it is, and yet breaks a line, turns the direction of text, or cannot be seen."""
+
+
+def one_line(value: Any) -> str:
+    """Write a value as JSON on one line, so that nothing in it can pass for text around it.
+
+    Line breaks of every kind, marks that turn the direction of text, and characters that cannot be seen are
+    written as escapes of JSON, which any reader of JSON undoes.
+    """
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return _UNSEEN.sub(lambda found: json.dumps(found[0])[1:-1], text)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from memx_sdk.tools.json_value import JsonValue
+from memx_sdk.tools.json_value import JsonResult
 
 Revision = Annotated[
     int, Field(description="Pass it as if_revision to write only if nobody else has.")
@@ -19,7 +19,7 @@ class EntryResult(BaseModel):
 
     key: str
     exists: bool
-    value: JsonValue = None
+    value: JsonResult = None
     revision: Revision = 0
     version: int = 0
     ts: Annotated[float | None, Field(description="Unix seconds of the last write.")] = None
@@ -41,7 +41,7 @@ class WrittenResult(BaseModel):
     key: str
     revision: Revision
     version: int = 0
-    value: Annotated[JsonValue, Field(description="The new value, where memX computed it.")] = None
+    value: Annotated[JsonResult, Field(description="The new value, where memX computed it.")] = None
 
 
 class DeleteResult(BaseModel):
@@ -56,7 +56,7 @@ class ChangeResult(BaseModel):
 
     action: Annotated[str, Field(description="set, delete, expire or schema.")]
     key: str
-    value: JsonValue = None
+    value: JsonResult = None
     revision: int
     version: int = 0
     ts: float

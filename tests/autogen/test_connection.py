@@ -30,7 +30,7 @@ async def test_a_workbench_that_stops_takes_no_other_component_along(
     condition = MemxTermination("done", connection=connection)
     await memx.set("plan", 1)
     async with MemxWorkbench(connection):
-        assert "plan (revision" in await _shown(memory)
+        assert '"key": "plan"' in await _shown(memory)
         assert await condition([]) is None
     await memx.set("plan", 2, reason="step 1 is over")
     assert "step 1 is over" in await _shown(memory)
@@ -49,7 +49,7 @@ def test_one_event_loop_after_the_other(served: Served, api_key: str) -> None:
         assert await condition([]) is None
 
     async def go_on() -> None:
-        assert "plan (revision" in await _shown(memory)
+        assert '"key": "plan"' in await _shown(memory)
         await _met(condition, connection)
         await condition.close()
 

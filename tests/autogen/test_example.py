@@ -27,4 +27,4 @@ def test_two_teams_share_a_board(served: Served, api_key: str) -> None:
         tasted = memx.get("kitchen:tasted")
         assert tasted is not None
         assert tasted.value == ["soup", "pie"]
-        assert memx.get("kitchen:team") is not None
+        assert memx.get("memx:team:kitchen%3Ateam") is not None

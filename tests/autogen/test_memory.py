@@ -51,6 +51,31 @@ async def test_finds_what_was_added(connection: MemxConnection, memx: AsyncMemxC
     assert await memx.get("plan") is not None
 
 
+async def test_clearing_leaves_the_notes_of_others(
+    connection: MemxConnection, memx: AsyncMemxContext
+) -> None:
+    notes = MemxMemory([], connection, notes="notes")
+    today = MemxMemory([], connection, notes="notes:2026-11-27")
+    for memory in (notes, today):
+        await memory.add(MemoryContent(content="tea", mime_type=MemoryMimeType.TEXT))
+    await memx.set("notes:shopping", "milk")
+    await notes.clear()
+    kept = await memx.keys("notes:*")
+    assert len(kept) == 2
+    assert kept[0].startswith("notes:2026-11-27:")
+    assert kept[1] == "notes:shopping"
+
+
+async def test_a_search_shows_no_records_of_programs(
+    connection: MemxConnection, memx: AsyncMemxContext
+) -> None:
+    await memx.set("memx:team:t", "tea")
+    await memx.set("plan", "tea")
+    for query in ("tea", "*"):
+        found = (await MemxMemory(["*"], connection).query(query)).results
+        assert [(each.metadata or {})["key"] for each in found] == ["plan"]
+
+
 async def test_what_only_looks_like_a_note_is_shown_as_it_is(
     connection: MemxConnection, memx: AsyncMemxContext
 ) -> None:

@@ -126,12 +126,13 @@ async def test_a_team_that_stopped_goes_on_in_another(connection: MemxConnection
     await saved.save(first)
     with pytest.raises(ConflictError):
         await late.save(second)
-    parts = await connection.context.keys("teams/writers:part:*")
-    manifest = await connection.context.get("teams/writers")
+    head = "memx:team:teams%2Fwriters"
+    parts = await connection.context.keys(f"{head}:part:*")
+    manifest = await connection.context.get(head)
     assert manifest is not None
     assert parts == manifest.value["parts"]  # those of one saved state, no more
     await saved.delete()
-    assert await connection.context.keys("teams/*") == []
+    assert await connection.context.keys("memx:team:*") == []
 
 
 ENDLESS = """
@@ -161,7 +162,10 @@ async def test_a_team_that_was_killed_goes_on_where_it_had_saved(
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", ENDLESS)
     try:
         # Each save is a new version of its key; after the third the process dies, wherever it is.
-        async with asyncio.timeout(40), memx.subscribe("teams/killed", snapshot=True) as saves:
+        async with (
+            asyncio.timeout(40),
+            memx.subscribe("memx:team:teams%2Fkilled", snapshot=True) as saves,
+        ):
             async for saved in saves:
                 if isinstance(saved, Change) and saved.version >= 3:
                     break
@@ -189,6 +193,31 @@ async def test_a_message_context_outlives_its_process(connection: MemxConnection
     assert await after.get_messages() == []
     await after.load_state(state)
     assert [m.content for m in await before.get_messages()] == ["hello", "hi"]
+
+
+async def test_no_conversation_is_taken_for_another(
+    connection: MemxConnection, memx: AsyncMemxContext
+) -> None:
+    names = ["chat", "chat:2026", "chat:2026-11-27", "chat:count", "*", "c" * 600, "ä😀"]
+    contexts = [MemxChatCompletionContext(name, connection=connection) for name in names]
+    for name, context in zip(names, contexts, strict=True):
+        await context.add_message(UserMessage(content=name, source="ann"))
+    for name, context in zip(names, contexts, strict=True):
+        assert [message.content for message in await context.get_messages()] == [name]
+    await contexts[0].clear()
+    assert await contexts[0].get_messages() == []
+    assert [len(await context.get_messages()) for context in contexts[1:]] == [1] * 6
+
+
+async def test_what_is_no_message_disturbs_no_conversation(
+    connection: MemxConnection, memx: AsyncMemxContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    context = MemxChatCompletionContext("chat", connection=connection)
+    await context.add_message(UserMessage(content="hello", source="ann"))
+    for stray in ("a text", {"type": "Unknown"}, None):
+        await memx.set("memx:context:chat:00000007", stray)
+        assert [message.content for message in await context.get_messages()] == ["hello"]
+    assert caplog.text.count("holds no message") == 1
 
 
 async def test_no_message_is_lost_when_agents_add_at_once(connection: MemxConnection) -> None:

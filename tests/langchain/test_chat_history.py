@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
+import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.runnables import RunnableConfig
@@ -23,6 +25,18 @@ def test_keeps_messages_in_order_with_all_they_carry(connection: MemxConnection)
     assert MemxChatMessageHistory("another", connection).messages == []
     history.clear()
     assert history.messages == []
+
+
+def test_what_is_no_message_disturbs_no_conversation(
+    connection: MemxConnection, caplog: pytest.LogCaptureFixture
+) -> None:
+    history = MemxChatMessageHistory("s", connection)
+    history.add_messages([HumanMessage("hello")])
+    strays: list[Any] = ["a text", None, 5, [], {"type": "human"}, {"type": "odd", "data": {}}]
+    for stray in [*strays, {"type": "human", "data": {"content": 5}}, {"type": 5, "data": 5}]:
+        connection.context.set("memx:chat:s:00000009", stray)
+        assert [message.text for message in history.messages] == ["hello"]
+    assert caplog.text.count("holds no message") == 1
 
 
 async def test_no_message_is_lost_when_agents_add_at_once(connection: MemxConnection) -> None:

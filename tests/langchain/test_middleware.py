@@ -55,10 +55,10 @@ def test_keeps_to_its_budget_and_says_what_it_left_out(connection: MemxConnectio
     model = scripted(say("done"))
     middleware = MemxMiddleware(["note:*"], connection, max_characters=1000)
     create_agent(model, middleware=[middleware]).invoke(ASK)
-    system = model.shown[0][0].text
-    assert len(system) <= 1000
-    assert "note:099" in system
-    assert "more keys not shown" in system
+    briefing = model.shown[0][-1].text.removeprefix("go on\n\n")
+    assert len(briefing) <= 1000
+    assert "note:099" in briefing
+    assert "more keys not shown" in briefing
 
 
 def test_persists_what_the_agent_is_to_keep(connection: MemxConnection) -> None:
@@ -74,24 +74,25 @@ async def test_works_the_same_without_blocking(connection: MemxConnection) -> No
     model = scripted(say("done"))
     middleware = MemxMiddleware(["plan"], connection, persist={"answer": "summary"})
     await create_agent(model, middleware=[middleware]).ainvoke(ASK)
-    assert '"first"' in model.shown[0][0].text
+    assert '"first"' in model.shown[0][-1].text
     entry = await connection.async_context.get("summary")
     assert entry is not None
     await connection.aclose()
 
 
-def test_the_blocks_of_a_system_prompt_keep_their_marks(connection: MemxConnection) -> None:
+def test_blocks_before_the_briefing_keep_their_marks(connection: MemxConnection) -> None:
     connection.context.set("plan", 1)
-    block = {"type": "text", "text": "You plan.", "cache_control": {"type": "ephemeral"}}
+    block = {"type": "text", "text": "go on", "cache_control": {"type": "ephemeral"}}
     model = scripted(say("done"))
+    ask: Any = {"messages": [HumanMessage(content=[block])]}
+    system = SystemMessage("You plan.")
     create_agent(
-        model,
-        system_prompt=SystemMessage(content=[block]),
-        middleware=[MemxMiddleware(["plan"], connection)],
-    ).invoke(ASK)
-    content = model.shown[0][0].content
+        model, system_prompt=system, middleware=[MemxMiddleware(["plan"], connection)]
+    ).invoke(ask)
+    assert model.shown[0][0].content == "You plan."
+    content = model.shown[0][-1].content
     assert content[0] == block
-    assert "- plan (revision" in str(content[1])
+    assert '"key": "plan"' in str(content[1])
 
 
 def test_a_memx_that_is_away_does_not_end_the_run(caplog: pytest.LogCaptureFixture) -> None:
@@ -101,7 +102,7 @@ def test_a_memx_that_is_away_does_not_end_the_run(caplog: pytest.LogCaptureFixtu
     result = create_agent(model, middleware=[middleware]).invoke(ASK)
     assert "under summary is not there" in caplog.text
     assert result["messages"][-1].text == "done"
-    assert "cannot be read at the moment" in model.shown[0][0].text
+    assert "cannot be read at the moment" in model.shown[0][-1].text
 
 
 def test_raises_what_was_not_kept_for_those_who_ask() -> None:

@@ -79,13 +79,13 @@ def test_splits_what_is_larger_than_a_value_may_be(connection: MemxConnection) -
     assert len(list(graph.get_state_history(config))) == 4
     saver = MemxSaver(connection)
     saver.delete_thread("big")
-    assert connection.context.keys("graph:*") == []
+    assert connection.context.keys("memx:graph:*") == []
 
 
 def test_writes_without_history(connection: MemxConnection) -> None:
     graph = _graph(MemxSaver(connection))
     graph.invoke({"steps": []}, {"configurable": {"thread_id": "quiet"}})
-    page = connection.context.changes("graph:*", limit=1000)
+    page = connection.context.changes("memx:graph:*", limit=1000)
     assert page.changes
     assert all("value" not in change for change in page.changes)
 
@@ -109,9 +109,51 @@ def test_what_others_wrote_among_the_checkpoints_disturbs_nobody(
     saver = MemxSaver(connection)
     config: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
     saver.put(config, empty_checkpoint(), {"source": "input", "step": 1}, {})
-    for stray in ("a note", {"place": None}, None):
-        connection.context.set("graph:u:c:~:zzz", stray)
+    (own,) = connection.context.entries("memx:graph:*")
+    place, content = ["t", "", "a"], {"type": "msgpack", "data": "wQ=="}
+    strays = ["a note", {"place": None}, None, own.value, {"place": place}, {"place": 5}]
+    strays += [
+        {"place": ["u", "", "zzz"], "parent": 5, "run_id": None, "content": content},
+        {
+            "place": place,
+            "parent": None,
+            "run_id": None,
+            "content": {"type": "msgpack", "parts": -1},
+        },
+    ]
+    for stray in strays:
+        connection.context.set("memx:graph:u:c:~:zzz", stray)
+        # Its key sorts before that of every checkpoint: "the newest one".
+        connection.context.set("memx:graph:t:c:~:0", stray)
         assert len(list(saver.list(None))) == 1
+        newest = saver.get_tuple(config)
+        assert newest is not None
+        assert newest.checkpoint["id"] == own.value["place"][2]
+
+
+def test_what_others_wrote_in_place_of_a_value_counts_as_not_there(
+    connection: MemxConnection, caplog: pytest.LogCaptureFixture
+) -> None:
+    graph = _graph(MemxSaver(connection))
+    config: Any = {"configurable": {"thread_id": "t"}}
+    graph.invoke({"steps": []}, config)
+    steps = len(list(graph.get_state_history(config)))
+    for stray in ("text", {"content": 5}, {"content": {"type": "msgpack", "data": "wQ=="}}):
+        for kind in ("v", "w"):
+            for key in connection.context.keys(f"memx:graph:t:{kind}:*"):
+                connection.context.set(key, stray)
+        assert graph.get_state(config).values == {"steps": []}
+        assert len(list(graph.get_state_history(config))) == steps
+    assert "counts as not there" in caplog.text
+
+
+def test_a_state_with_a_hole_is_not_taken_for_a_whole_one(connection: MemxConnection) -> None:
+    graph = _graph(MemxSaver(connection), size=300_000)
+    config: Any = {"configurable": {"thread_id": "t"}}
+    graph.invoke({"steps": []}, config)
+    connection.context.delete(connection.context.keys("memx:graph:t:p:*")[0])
+    with pytest.raises(LookupError, match="missing"):
+        list(graph.get_state_history(config))
 
 
 def test_the_newest_checkpoint_is_found_without_reading_the_others(

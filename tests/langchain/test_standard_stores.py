@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
-from langchain_memx import MemxByteStore, MemxConnection, MemxSaver
+from langchain_memx import (
+    MemxByteStore,
+    MemxChatMessageHistory,
+    MemxConnection,
+    MemxSaver,
+    MemxStore,
+)
 from langchain_tests.integration_tests.base_store import BaseStoreAsyncTests, BaseStoreSyncTests
 from langgraph.checkpoint.conformance import checkpointer_test, validate
 
@@ -27,6 +34,25 @@ class TestByteStore(_ByteStore, BaseStoreSyncTests[bytes]):
 
 class TestAsyncByteStore(_ByteStore, BaseStoreAsyncTests[bytes]):
     pass
+
+
+def test_what_are_no_bytes_counts_as_not_there(
+    connection: MemxConnection, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = MemxByteStore(connection)
+    store.mset([("a", b"x"), ("b", b"y")])
+    for stray in (5, None, {"a": 1}, "no base64!", "ä"):
+        connection.context.set("memx:bytes:a", stray)
+        assert store.mget(["a", "b"]) == [None, b"y"]
+    assert caplog.text.count("holds no bytes") == 1
+
+
+@pytest.mark.parametrize(
+    "component", [MemxSaver, MemxByteStore, MemxStore, lambda url: MemxChatMessageHistory("s", url)]
+)
+def test_a_url_in_place_of_a_connection_is_refused_at_once(component: Any) -> None:
+    with pytest.raises(TypeError, match=r"MemxConnection\(api_key, base_url\)"):
+        component("redis://localhost")
 
 
 async def test_the_saver_conforms_with_every_capability(connection: MemxConnection) -> None:

@@ -95,6 +95,37 @@ def test_search_refuses_an_unknown_operator_and_pages(store: MemxStore) -> None:
         store.search(("many",), filter={"n": {"$regex": "1"}})
 
 
+@pytest.mark.parametrize("wanted", [{"n": {"$regex": "1"}}, {"a": {"b": [{"$x": 1}]}}, {"$or": []}])
+def test_an_unknown_operator_is_refused_also_where_there_is_nothing(
+    store: MemxStore, wanted: Any
+) -> None:
+    with pytest.raises(ValueError, match=r"use \$eq, \$ne, \$gt"):
+        store.search(("nothing",), filter=wanted)
+
+
+def test_numbers_of_any_size_are_compared_exactly(store: MemxStore) -> None:
+    values: dict[str, Any] = {
+        "big": str(10**400),
+        "near": 2**53 + 1,
+        "half": 0.5,
+        "text": "7",
+        "no": "x",
+    }
+    values |= {"nan": "nan", "snan": "sNaN", "list": [], "null": None}
+    for key, value in values.items():
+        store.put(("n",), key, {"score": value})
+
+    def found(**operators: Any) -> list[str]:
+        wanted = {"score": {f"${name}": operand for name, operand in operators.items()}}
+        return [item.key for item in store.search(("n",), filter=wanted)]
+
+    assert found(gt=10**400) == []
+    assert found(gte=10**400) == ["big"]
+    assert found(gt=2**53, lt=10**400) == ["near"]
+    assert found(gt=1) == ["big", "near", "text"]
+    assert found(lte="0.5") == ["half"]
+
+
 def test_lists_namespaces_by_prefix_suffix_and_depth(store: MemxStore) -> None:
     for namespace in [("a", "b", "c"), ("a", "b", "d"), ("a", "x", "c"), ("z",)]:
         store.put(namespace, "k", {})
@@ -150,10 +181,10 @@ def test_an_item_expires_unless_it_is_read(connection: MemxConnection) -> None:
 def test_a_conditional_put_expires_as_any_other(connection: MemxConnection) -> None:
     store = MemxStore(connection, ttl={"default_ttl": 10})
     revision = store.put_if(("tmp",), "k", {"v": 1}, 0)
-    (entry,) = connection.context.entries("store:*")
+    (entry,) = connection.context.entries("memx:store:*")
     assert entry.expires_at is not None
     store.put_if(("tmp",), "k", {"v": 2}, revision, ttl=None)
-    (entry,) = connection.context.entries("store:*")
+    (entry,) = connection.context.entries("memx:store:*")
     assert entry.expires_at is None
 
 
@@ -171,10 +202,16 @@ def test_what_others_wrote_among_the_items_disturbs_nobody(
     store: MemxStore, connection: MemxConnection
 ) -> None:
     store.put(("users",), "ann", {"v": 1})
-    (item,) = connection.context.keys("store:*")
+    (item,) = connection.context.keys("memx:store:*")
     connection.context.set(f"{item}ika", "a stray note")
     assert [found.key for found in store.search(("users",))] == ["ann"]
     assert store.list_namespaces() == [("users",)]
+    good = {"namespace": ["users"], "key": "k", "value": {}, "created_at": "2026-11-27T18:00:00"}
+    wrong: list[dict[str, Any]] = [{"namespace": 5}, {"namespace": [5]}, {"key": 5}, {"value": 5}]
+    for part in [*wrong, {"created_at": "x"}, {"created_at": 5}, {"ttl": "x"}, {"ttl": -1}]:
+        connection.context.set(f"{item}ika", {**good, **part})
+        assert [found.key for found in store.search(("users",), refresh_ttl=True)] == ["ann"]
+        assert store.list_namespaces() == [("users",)]
     connection.context.set(item, ["overwritten"])
     assert store.get(("users",), "ann") is None
     store.put(("users",), "ann", {"v": 2})

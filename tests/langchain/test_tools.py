@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import gc
+import json
 import pickle
 import weakref
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import ToolException
+from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_memx import MemxConnection, MemxTool, MemxToolkit
 
 from tests.langchain.scripted_model import call, say, scripted
@@ -42,6 +44,16 @@ def test_reads_writes_updates_lists_and_looks_back(connection: MemxConnection) -
     assert history[1]["reason"] == "a start"
     assert invoke(tool, action="delete", key="plan").artifact["deleted"] is True
     assert invoke(tool, action="get", key="plan").artifact["exists"] is False
+
+
+def test_what_a_model_is_shown_holds_nothing_that_strict_providers_refuse(
+    connection: MemxConnection,
+) -> None:
+    tools = [MemxTool(connection=connection), *MemxToolkit(connection=connection).get_tools()]
+    for tool in tools:
+        text = json.dumps(convert_to_openai_tool(tool))
+        assert "$ref" not in text, tool.name
+        assert '"items": {}' not in text, tool.name
 
 
 def test_a_stored_null_is_a_value(connection: MemxConnection) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import mcp_types as types
@@ -49,7 +50,7 @@ async def test_an_agent_works_with_shared_keys(connect: Connect, memx: AsyncMemx
         lock = await _call(client, "memx_lock", key="lock")
         taken = await client.call_tool("memx_lock", {"key": "lock"})
         assert taken.is_error
-        assert "held by tester/mcp" in _text(taken)
+        assert 'held by "tester/mcp"' in _text(taken)
         assert (await _call(client, "memx_unlock", key="lock", token=lock["token"]))["released"]
         done = await _call(
             client,
@@ -80,6 +81,36 @@ async def test_tools_are_described_for_hosts_and_models(connect: Connect) -> Non
         Draft202012Validator(tools["memx_get"].output_schema or False).validate(
             result.structured_content
         )
+
+
+async def test_results_invent_nothing(connect: Connect) -> None:
+    async with connect() as client:
+        written = await _call(client, "memx_set", key="plan", value=1)
+        assert written.keys() == {"key", "revision", "version"}
+        assert await _call(client, "memx_get", key="none") == {"key": "none", "exists": False}
+        entry = await _call(client, "memx_get", key="plan")
+        assert entry["value"] == 1
+        for tool in (await client.list_tools()).tools:
+            if tool.name == "memx_set":
+                Draft202012Validator(tool.output_schema or False).validate(written)
+
+
+def test_no_schema_of_arguments_holds_what_strict_providers_refuse() -> None:
+    for name, spec in TOOLS.items():
+        schema = spec.arguments.model_json_schema(by_alias=True)
+        for part in _parts(schema):
+            assert "$ref" not in part, name
+            assert "$defs" not in part, name
+            assert part.get("items", True), name
+            assert part.get("type") != "array" or "items" in part, name
+
+
+def _parts(schema: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(schema, dict):
+        yield schema
+    for part in schema.values() if isinstance(schema, dict) else schema:
+        if isinstance(part, (dict, list)):
+            yield from _parts(part)
 
 
 async def test_errors_are_for_the_model_to_mend(connect: Connect, memx: AsyncMemxContext) -> None:

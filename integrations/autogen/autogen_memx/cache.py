@@ -24,7 +24,7 @@ class MemxCacheStoreConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     connection: MemxConnectionConfig = MemxConnectionConfig()
-    prefix: str = "cache"
+    prefix: str = "memx:cache"
     ttl: float | None = Field(default=None, gt=0, description="Seconds until an entry expires.")
 
 
@@ -32,7 +32,7 @@ class MemxCacheStore(CacheStore[T], Component[MemxCacheStoreConfig], Generic[T])
     """A cache for ``ChatCompletionCache`` and the like; memX that is away counts as a miss.
 
     Args:
-        prefix: What its keys start with.
+        prefix: What its keys start with. Under the default one agents' tools do not see them.
         ttl: Seconds until an entry expires.
         connection: Where memX is; by default what the environment says.
         context: A context that the caller opened and will close.
@@ -43,7 +43,7 @@ class MemxCacheStore(CacheStore[T], Component[MemxCacheStoreConfig], Generic[T])
 
     def __init__(
         self,
-        prefix: str = "cache",
+        prefix: str = "memx:cache",
         *,
         ttl: float | None = None,
         connection: MemxConnectionConfig | None = None,

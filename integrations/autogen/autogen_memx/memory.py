@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -16,12 +17,15 @@ from autogen_core.memory import (
     UpdateContextResult,
 )
 from autogen_core.model_context import ChatCompletionContext
-from autogen_core.models import SystemMessage
+from autogen_core.models import UserMessage
 from pydantic import BaseModel, ConfigDict, Field
 
 from autogen_memx.connection import MemxConnection, MemxConnectionConfig, until_cancelled
 from memx_sdk import Entry, MemxError
+from memx_sdk.collections import is_reserved
 from memx_sdk.tools import AsyncBriefing
+
+_NOTE_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class MemxMemoryConfig(BaseModel):
@@ -65,14 +69,18 @@ class MemxMemory(Memory, Component[MemxMemoryConfig]):
         self._briefing: AsyncBriefing | None = None
 
     async def update_context(self, model_context: ChatCompletionContext) -> UpdateContextResult:
-        """Add one system message with the shared keys; where memX is away, one that says so."""
+        """Add one user message with the shared keys; where memX is away, one that says so.
+
+        What other agents wrote is data, so it is never a system message; several model clients refuse a second one
+        anyway.
+        """
         try:
             text = await self._next_briefing()
         except MemxError as error:
             text = f"The shared memory cannot be read at the moment ({error.detail})."
         if not text:
             return UpdateContextResult(memories=MemoryQueryResult(results=[]))
-        await model_context.add_message(SystemMessage(content=text))
+        await model_context.add_message(UserMessage(content=text, source="memx"))
         content = MemoryContent(content=text, mime_type=MemoryMimeType.TEXT)
         return UpdateContextResult(memories=MemoryQueryResult(results=[content]))
 
@@ -125,7 +133,9 @@ class MemxMemory(Memory, Component[MemxMemoryConfig]):
         """Delete what was added under the ``notes`` prefix; other shared keys stay."""
         context = self._connection.context
         for key in await context.keys(f"{self._notes}:*"):
-            await context.delete(key)
+            # "notes:2026:..." belongs to a memory whose prefix is "notes:2026", and not to this one.
+            if self._is_note_key(key):
+                await context.delete(key)
 
     async def close(self) -> None:
         """Close the connection."""
@@ -145,12 +155,18 @@ class MemxMemory(Memory, Component[MemxMemoryConfig]):
             self._briefing = briefing
         return await briefing.next()
 
+    def _is_note_key(self, key: str) -> bool:
+        """Whether ``add`` of this memory made a key."""
+        return _NOTE_ID.fullmatch(key.removeprefix(f"{self._notes}:")) is not None
+
     async def _search(self, text: str, limit: int) -> MemoryQueryResult:
         patterns = [text] if "*" in text else [*self._patterns, f"{self._notes}:*"]
         words = [] if "*" in text else text.casefold().split()
         found: dict[str, tuple[int, Entry]] = {}
         for pattern in patterns:
             for entry in await self._connection.context.entries(pattern):
+                if is_reserved(entry.key) and not is_reserved(pattern):
+                    continue  # programs' own records, which "*" does not mean
                 score = _score(entry, words)
                 if score or not words:
                     found[entry.key] = (score, entry)

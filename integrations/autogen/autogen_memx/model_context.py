@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from autogen_core import Component
 from autogen_core.model_context import ChatCompletionContext, ChatCompletionContextState
 from autogen_core.models import FunctionExecutionResultMessage, LLMMessage
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from autogen_memx.connection import MemxConnection, MemxConnectionConfig
+from memx_sdk.collections import RESERVED_PREFIX, ForeignValues, segment
+
+_foreign = ForeignValues(logging.getLogger(__name__), "message")
 
 _message: TypeAdapter[LLMMessage] = TypeAdapter(LLMMessage)
 
@@ -21,7 +25,9 @@ class MemxChatCompletionContextConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     connection: MemxConnectionConfig = MemxConnectionConfig()
-    prefix: str = Field(description="Messages are the keys prefix:00000001 and on.")
+    prefix: str = Field(
+        description="Names the conversation: its keys are memx:context:<prefix>:00000001 and on."
+    )
     buffer_size: int | None = Field(
         default=None, gt=0, description="Show the model only the last so many."
     )
@@ -30,8 +36,10 @@ class MemxChatCompletionContextConfig(BaseModel):
 class MemxChatCompletionContext(ChatCompletionContext, Component[MemxChatCompletionContextConfig]):
     """Messages that outlive the process, and that several agents may share and add to at once.
 
+    Messages are programs' own records: agents' tools do not see them. What is no message counts as not there.
+
     Args:
-        prefix: What the messages' keys start with; one conversation, one prefix.
+        prefix: Names the conversation; any text. The keys are ``memx:context:<prefix, encoded>:00000001`` and on.
         buffer_size: Show the model only the last so many messages.
         connection: Where memX is; by default what the environment says.
     """
@@ -48,6 +56,8 @@ class MemxChatCompletionContext(ChatCompletionContext, Component[MemxChatComplet
     ) -> None:
         super().__init__()
         self._prefix = prefix
+        # An encoded name holds no colon, so "chat" never matches the keys of "chat:2026-11-27".
+        self._keys = f"{RESERVED_PREFIX}context:{segment(prefix)}:"
         self._buffer_size = buffer_size
         self._connection = connection or MemxConnection()
 
@@ -60,7 +70,7 @@ class MemxChatCompletionContext(ChatCompletionContext, Component[MemxChatComplet
         # The counter gives each message a number of its own, so that agents which add at once lose none. One that
         # is cut off between the two writes leaves a number without a message, which readers pass over.
         context = self._connection.context
-        place = await context.increment(f"{self._prefix}:count", history=False)
+        place = await context.increment(f"{self._keys}count", history=False)
         await context.set(
             self._message_key(place.value),
             _message.dump_python(message, mode="json"),
@@ -84,7 +94,7 @@ class MemxChatCompletionContext(ChatCompletionContext, Component[MemxChatComplet
     async def clear(self) -> None:
         """Delete all messages."""
         context = self._connection.context
-        for key in await context.keys(f"{self._prefix}:*"):
+        for key in await context.keys(f"{self._keys}*"):
             await context.delete(key)
 
     async def save_state(self) -> Mapping[str, Any]:
@@ -102,11 +112,16 @@ class MemxChatCompletionContext(ChatCompletionContext, Component[MemxChatComplet
         await self._connection.close()
 
     async def _stored(self) -> list[LLMMessage]:
-        entries = await self._connection.context.entries(f"{self._prefix}:[0-9]*")
-        return [_message.validate_python(entry.value) for entry in entries]
+        messages: list[LLMMessage] = []
+        for entry in await self._connection.context.entries(f"{self._keys}[0-9]*"):
+            try:
+                messages.append(_message.validate_python(entry.value))
+            except ValidationError:
+                _foreign.note(entry.key)
+        return messages
 
     def _message_key(self, place: int) -> str:
-        return f"{self._prefix}:{place:08d}"
+        return f"{self._keys}{place:08d}"
 
     def _to_config(self) -> MemxChatCompletionContextConfig:
         return MemxChatCompletionContextConfig(

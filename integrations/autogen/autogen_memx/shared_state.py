@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import inspect
 import logging
 import random
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
@@ -242,8 +242,26 @@ class MemxSharedState(
 
     @classmethod
     def _from_config(cls, config: MemxSharedStateConfig) -> MemxSharedState[Any]:
-        module, _, name = config.state_type.partition(":")
-        kind = getattr(importlib.import_module(module), name)
-        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
-            raise TypeError(f"{config.state_type} is no pydantic model")
+        kind = _known_model(config.state_type)
         return MemxSharedState(kind, config.prefix, MemxConnection(config.connection))
+
+
+def _known_model(name: str) -> type[BaseModel]:
+    """Find the model that a component's JSON names, among the modules that the program has imported itself.
+
+    JSON may come from anywhere, and importing a module runs it: so none is imported because a text names it.
+
+    Raises:
+        ValueError: The program has not imported its module.
+        TypeError: It is no pydantic model.
+    """
+    module, _, path = name.partition(":")
+    if module not in sys.modules:
+        raise ValueError(f"{name!r} is not known: import {module!r} before you load this component")
+    kind: Any = sys.modules[module]
+    for step in path.split("."):
+        kind = vars(kind).get(step)
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            raise TypeError(f"{name!r} is no pydantic model")
+    model: type[BaseModel] = kind
+    return model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import uuid
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -12,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from autogen_memx.connection import MemxConnection, MemxConnectionConfig
 from memx_sdk import Entry
+from memx_sdk.collections import RESERVED_PREFIX, ForeignValues, segment
+
+_foreign = ForeignValues(logging.getLogger(__name__), "saved state")
 
 _PART_CHARACTERS = 200_000
 """Even where each character is escaped, a part stays below the limit of 1 MiB for a value."""
@@ -33,7 +37,7 @@ class MemxTeamStateConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     connection: MemxConnectionConfig = MemxConnectionConfig()
-    key: str = Field(description="Names the saved state; its parts are the keys key:part:*.")
+    key: str = Field(description="Names the saved state: its key is memx:team:<key>.")
 
 
 class MemxTeamState(ComponentBase[MemxTeamStateConfig], Component[MemxTeamStateConfig]):
@@ -44,7 +48,8 @@ class MemxTeamState(ComponentBase[MemxTeamStateConfig], Component[MemxTeamStateC
     parts of one save, never of two; whoever saved in between makes the write fail, and nothing of it stays.
 
     Args:
-        key: Names the state.
+        key: Names the state; any text. It is kept under ``memx:team:<key, encoded>``, one of programs' own records,
+            which agents' tools do not see.
         connection: Where memX is; by default what the environment says.
     """
 
@@ -53,7 +58,8 @@ class MemxTeamState(ComponentBase[MemxTeamStateConfig], Component[MemxTeamStateC
     component_provider_override = "autogen_memx.MemxTeamState"
 
     def __init__(self, key: str, connection: MemxConnection | None = None) -> None:
-        self._key = key
+        self._name = key
+        self._key = f"{RESERVED_PREFIX}team:{segment(key)}"
         self._connection = connection or MemxConnection()
         self._revision: int | None = None
 
@@ -103,9 +109,10 @@ class MemxTeamState(ComponentBase[MemxTeamStateConfig], Component[MemxTeamStateC
         context = self._connection.context
         while True:
             entry = await context.get(self._key)
-            if entry is None:
+            names = _parts(entry)
+            if entry is None or not names:
                 return False
-            parts = await self._read(_parts(entry))
+            parts = await self._read(names)
             if parts is not None:
                 break  # else another process has just saved and removed them
         await team.load_state(json.loads("".join(parts)))
@@ -134,7 +141,7 @@ class MemxTeamState(ComponentBase[MemxTeamStateConfig], Component[MemxTeamStateC
             await self._connection.context.delete(name)
 
     def _to_config(self) -> MemxTeamStateConfig:
-        return MemxTeamStateConfig(connection=self._connection.config, key=self._key)
+        return MemxTeamStateConfig(connection=self._connection.config, key=self._name)
 
     @classmethod
     def _from_config(cls, config: MemxTeamStateConfig) -> MemxTeamState:
@@ -142,4 +149,13 @@ class MemxTeamState(ComponentBase[MemxTeamStateConfig], Component[MemxTeamStateC
 
 
 def _parts(entry: Entry | None) -> list[str]:
-    return [] if entry is None else list(entry.value["parts"])
+    """Read the keys of a head's parts; none where the key holds no head."""
+    if entry is None:
+        return []
+    parts = entry.value.get("parts") if isinstance(entry.value, dict) else None
+    if not isinstance(parts, list) or not all(
+        isinstance(name, str) and name.startswith(f"{entry.key}:part:") for name in parts
+    ):
+        _foreign.note(entry.key)
+        return []
+    return parts

@@ -38,6 +38,9 @@ class MemxToolConfig(BaseModel):
 
     name: str = Field(description="One of the memX tools, for example memx_get.")
     connection: MemxConnectionConfig = MemxConnectionConfig()
+    reserved: bool = Field(
+        default=False, description="Reach programs' own records too, which start with memx:."
+    )
 
 
 class MemxTool(BaseTool[BaseModel, BaseModel], Component[MemxToolConfig]):
@@ -46,6 +49,7 @@ class MemxTool(BaseTool[BaseModel, BaseModel], Component[MemxToolConfig]):
     Args:
         name: One of ``memx_sdk.tools.TOOLS``.
         connection: Where memX is; by default what the environment says.
+        reserved: Reach programs' own records too, which start with ``memx:``: messages, saved teams, caches.
 
     Raises:
         ValueError: There is no such tool.
@@ -54,11 +58,14 @@ class MemxTool(BaseTool[BaseModel, BaseModel], Component[MemxToolConfig]):
     component_config_schema = MemxToolConfig
     component_provider_override = "autogen_memx.MemxTool"
 
-    def __init__(self, name: str, connection: MemxConnection | None = None) -> None:
+    def __init__(
+        self, name: str, connection: MemxConnection | None = None, *, reserved: bool = False
+    ) -> None:
         if name not in TOOLS:
             raise ValueError(f"there is no memX tool {name!r}; there are: {', '.join(TOOLS)}")
         self._spec = TOOLS[name]
         self._connection = connection or MemxConnection()
+        self._reserved = reserved
         super().__init__(self._spec.arguments, self._spec.result, name, self._spec.description)
 
     async def run(self, args: BaseModel, cancellation_token: CancellationToken) -> BaseModel:
@@ -68,7 +75,7 @@ class MemxTool(BaseTool[BaseModel, BaseModel], Component[MemxToolConfig]):
             MemxToolError: It failed; the text is for the model.
             asyncio.CancelledError: The token was cancelled.
         """
-        runner = AsyncToolRunner(self._connection.context)
+        runner = AsyncToolRunner(self._connection.context, reserved=self._reserved)
         arguments = self._spec.arguments.model_validate(args)
         outcome = await until_cancelled(runner.run(self.name, arguments), cancellation_token)
         if outcome.result is None:
@@ -98,11 +105,13 @@ class MemxTool(BaseTool[BaseModel, BaseModel], Component[MemxToolConfig]):
         return str(value)
 
     def _to_config(self) -> MemxToolConfig:
-        return MemxToolConfig(name=self.name, connection=self._connection.config)
+        return MemxToolConfig(
+            name=self.name, connection=self._connection.config, reserved=self._reserved
+        )
 
     @classmethod
     def _from_config(cls, config: MemxToolConfig) -> MemxTool:
-        return cls(config.name, MemxConnection(config.connection))
+        return cls(config.name, MemxConnection(config.connection), reserved=config.reserved)
 
 
 class MemxWorkbenchConfig(BaseModel):
@@ -114,6 +123,9 @@ class MemxWorkbenchConfig(BaseModel):
     tools: list[str] | None = Field(
         default=None, description="Offer only these; by default all permitted."
     )
+    reserved: bool = Field(
+        default=False, description="Reach programs' own records too, which start with memx:."
+    )
 
 
 class MemxWorkbench(Workbench, Component[MemxWorkbenchConfig]):
@@ -122,6 +134,7 @@ class MemxWorkbench(Workbench, Component[MemxWorkbenchConfig]):
     Args:
         connection: Where memX is; by default what the environment says.
         tools: Offer only these.
+        reserved: Reach programs' own records too, which start with ``memx:``: messages, saved teams, caches.
 
     Raises:
         ValueError: There is no such tool.
@@ -131,12 +144,17 @@ class MemxWorkbench(Workbench, Component[MemxWorkbenchConfig]):
     component_provider_override = "autogen_memx.MemxWorkbench"
 
     def __init__(
-        self, connection: MemxConnection | None = None, tools: Sequence[str] | None = None
+        self,
+        connection: MemxConnection | None = None,
+        tools: Sequence[str] | None = None,
+        *,
+        reserved: bool = False,
     ) -> None:
         if unknown := set(tools or ()) - set(TOOLS):
             raise ValueError(f"there are no memX tools {sorted(unknown)}")
         self._connection = connection or MemxConnection()
-        self._wanted = None if tools is None else list(tools)
+        self._tools = None if tools is None else list(tools)
+        self._reserved = reserved
 
     async def list_tools(self) -> list[ToolSchema]:
         """List the tools that the API key permits, or while memX is away all that were chosen."""
@@ -192,20 +210,22 @@ class MemxWorkbench(Workbench, Component[MemxWorkbenchConfig]):
 
     async def _run(self, name: str, arguments: Mapping[str, Any]) -> ToolOutcome:
         try:
-            runner = AsyncToolRunner(self._connection.context)
+            runner = AsyncToolRunner(self._connection.context, reserved=self._reserved)
         except MemxError as error:
             return ToolOutcome(explain_error(error), error=error)
         return await runner.run(name, arguments)
 
     def _offers(self, name: str) -> bool:
-        return self._wanted is None or name in self._wanted
+        return self._tools is None or name in self._tools
 
     def _to_config(self) -> MemxWorkbenchConfig:
-        return MemxWorkbenchConfig(connection=self._connection.config, tools=self._wanted)
+        return MemxWorkbenchConfig(
+            connection=self._connection.config, tools=self._tools, reserved=self._reserved
+        )
 
     @classmethod
     def _from_config(cls, config: MemxWorkbenchConfig) -> MemxWorkbench:
-        return cls(MemxConnection(config.connection), config.tools)
+        return cls(MemxConnection(config.connection), config.tools, reserved=config.reserved)
 
 
 def _was_cancelled(token: CancellationToken | None) -> bool:

@@ -14,7 +14,8 @@ from langchain_memx.connection import MemxConnection
 class MemxByteStore(ByteStore):
     """Bytes under any name, for caches such as ``CacheBackedEmbeddings``.
 
-    Values are kept as base64 text, so one holds up to about 780,000 bytes.
+    Values are kept as base64 text, so one holds up to about 780,000 bytes. Under the default prefix agents' tools do
+    not see them; what a cache returns is what its reader believes, so keep other API keys out, too.
 
     Args:
         connection: Where memX is; by default what the environment says.
@@ -26,10 +27,10 @@ class MemxByteStore(ByteStore):
         self,
         connection: MemxConnection | None = None,
         *,
-        prefix: str = "bytes",
+        prefix: str = "memx:bytes",
         ttl: float | None = None,
     ) -> None:
-        self._connection = connection or MemxConnection()
+        self._connection = MemxConnection.of(connection)
         self._prefix = f"{prefix}:"
         self._ttl = ttl
 

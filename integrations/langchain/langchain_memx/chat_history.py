@@ -10,14 +10,15 @@ from langchain_core.messages import BaseMessage
 from langchain_memx._async.messages import AsyncMessages
 from langchain_memx._sync.messages import Messages
 from langchain_memx.connection import MemxConnection
-from langchain_memx.keys import segment
+from memx_sdk.collections import segment
 
 
 class MemxChatMessageHistory(BaseChatMessageHistory):
     """The messages of one session, in the order in which memX received them.
 
     Each message is a key of its own, ``prefix:session:00000001`` and on, so a conversation may grow without limit
-    and no message is lost when several agents add at once.
+    and no message is lost when several agents add at once. Under the default prefix agents' tools do not see them.
+    What is no message counts as not there.
 
     Args:
         session_id: Names the conversation; any text.
@@ -31,10 +32,10 @@ class MemxChatMessageHistory(BaseChatMessageHistory):
         session_id: str,
         connection: MemxConnection | None = None,
         *,
-        prefix: str = "chat",
+        prefix: str = "memx:chat",
         ttl: float | None = None,
     ) -> None:
-        self._connection = connection or MemxConnection()
+        self._connection = MemxConnection.of(connection)
         self._prefix = f"{prefix}:{segment(session_id)}:"
         self._ttl = ttl
 

@@ -73,6 +73,22 @@ class MemxConnection:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a MemxConnection cannot be pickled; make one in the other process")
 
+    @classmethod
+    def of(cls, given: MemxConnection | None) -> MemxConnection:
+        """Return the connection that a component was given, or one of its own.
+
+        Raises:
+            TypeError: It was given something else, for example the URL that other stores take.
+        """
+        if given is None:
+            return cls()
+        if not isinstance(given, MemxConnection):
+            raise TypeError(
+                f"connection is a MemxConnection, not {type(given).__name__}: "
+                "MemxConnection(api_key, base_url), or none for MEMX_API_KEY and MEMX_BASE_URL"
+            )
+        return given
+
     def _forget_ended_loops(self) -> None:
         """Let go of contexts that nothing can use or close any more, as of one ``asyncio.run`` after the other.
 

@@ -1,47 +1,14 @@
-"""The keys of the adapters' records: ids of other systems as parts of keys, and LangGraph's checkpoints."""
+"""The keys of the records of LangGraph's checkpoints."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
-_LONGEST_SEGMENT = 80
-_LONGEST_PATH = 320
+from memx_sdk.collections import segment
+
 _COMPARED_BYTES = 40
-
-
-def segment(text: str) -> str:
-    """Write any text as a segment of a key; no two texts have the same segment.
-
-    Letters, digits and ``_ . -`` stay, other characters are percent-encoded. What would get long becomes
-    ``^`` and a digest, which no encoded text starts with.
-    """
-    encoded = quote(text, safe="", errors="surrogatepass").replace("~", "%7E") or "~"
-    if len(encoded) <= _LONGEST_SEGMENT:
-        return encoded
-    return f"^{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()}"
-
-
-def path(parts: Sequence[str]) -> str:
-    """Write a sequence of ids so that what starts a sequence also starts its path.
-
-    Each part ends with ``/``. Where the whole would get too long for a key, its end becomes a digest.
-    """
-    written = ""
-    for number, part in enumerate(parts):
-        longer = f"{written}{segment(part)}/"
-        if len(longer) > _LONGEST_PATH:
-            rest = "/".join(segment(p) for p in parts[number:])
-            return f"{written}^^{hashlib.sha256(rest.encode()).hexdigest()}/"
-        written = longer
-    return written
-
-
-def path_prefix(parts: Sequence[str]) -> str:
-    """Write what the path of every sequence that starts with ``parts`` starts with."""
-    return path(parts).partition("^^")[0]
 
 
 class Place(NamedTuple):
@@ -87,8 +54,8 @@ class CheckpointKeys:
         return f"{self._prefix}:*:c:*"
 
     def is_checkpoint(self, key: str) -> bool:
-        """Whether a key that one of these patterns matches is that of a checkpoint."""
-        return key[len(self._prefix) + 1 :].split(":")[1] == "c"
+        """Whether a key under the prefix has the form of a checkpoint's."""
+        return key[len(self._prefix) + 1 :].split(":")[1:2] == ["c"]
 
     def thread(self, thread: str) -> str:
         """The pattern of all that belongs to a thread."""

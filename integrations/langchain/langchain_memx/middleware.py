@@ -13,7 +13,7 @@ from langchain.agents.middleware.types import (
     ModelResponse,
     PrivateStateAttr,
 )
-from langchain_core.messages import AIMessage, SystemMessage
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 from langchain_core.tools import BaseTool
 from langgraph.runtime import Runtime
 
@@ -40,6 +40,9 @@ class MemxState(AgentState[Any]):
 class MemxMiddleware(AgentMiddleware[MemxState, Any, Any]):
     """Shows an agent chosen shared keys and what changed in them since its last turn, and offers it the tools.
 
+    What other agents wrote is data: it stands as JSON at the end of the last message, which is a user's or a tool's,
+    and never in the system message. So it works with every model, whatever order of roles that wants.
+
     A memX that is away never ends the run: the model reads that it is, and what could not be kept is logged.
 
     Args:
@@ -65,7 +68,7 @@ class MemxMiddleware(AgentMiddleware[MemxState, Any, Any]):
         raise_errors: bool = False,
     ) -> None:
         super().__init__()
-        self._connection = connection or MemxConnection()
+        self._connection = MemxConnection.of(connection)
         self._patterns = tuple(patterns)
         self._max_characters = max_characters
         self._persist = dict(persist or {})
@@ -101,7 +104,7 @@ class MemxMiddleware(AgentMiddleware[MemxState, Any, Any]):
         request: ModelRequest[Any],
         handler: Callable[[ModelRequest[Any]], ModelResponse[Any]],
     ) -> ModelResponse[Any]:
-        """Add the briefing to the system message of this call; it stays out of the conversation."""
+        """Add the briefing to the last message of this call; it stays out of the conversation."""
         return handler(_with_briefing(request))
 
     async def awrap_model_call(
@@ -150,17 +153,24 @@ def _with_briefing(request: ModelRequest[Any]) -> ModelRequest[Any]:
     briefing = request.state.get("memx_briefing")
     if not briefing:
         return request
-    return request.override(system_message=_extended(request.system_message, str(briefing)))
+    return request.override(messages=_extended(request.messages, str(briefing)))
 
 
-def _extended(before: SystemMessage | None, text: str) -> SystemMessage:
-    """Add text behind a system message; blocks before it stay as they are, with their cache marks."""
-    if before is None or not before.content:
-        return SystemMessage(content=text)
-    content: Any = before.content
+def _extended(messages: Sequence[AnyMessage], text: str) -> list[AnyMessage]:
+    """Put text at the end of the last message, where nothing before it changes and a model's cache stays good.
+
+    A message of its own would come after a user's or a tool's message, which some models refuse. Blocks of content
+    stay as they are, with their cache marks.
+    """
+    last = messages[-1] if messages else None
+    if not isinstance(last, (HumanMessage, ToolMessage)):
+        return [*messages, HumanMessage(content=text)]
+    content: Any = last.content
     if isinstance(content, str):
-        return before.model_copy(update={"content": f"{content}\n\n{text}"})
-    return before.model_copy(update={"content": [*content, {"type": "text", "text": text}]})
+        content = f"{content}\n\n{text}" if content else text
+    else:
+        content = [*content, {"type": "text", "text": text}]
+    return [*messages[:-1], last.model_copy(update={"content": content})]
 
 
 def _answer(state: MemxState) -> str | None:

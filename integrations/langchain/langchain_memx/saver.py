@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -20,6 +20,7 @@ from langchain_memx._async.checkpoints import AsyncCheckpoints
 from langchain_memx._sync.checkpoints import Checkpoints
 from langchain_memx.connection import MemxConnection
 from langchain_memx.keys import CheckpointKeys
+from langchain_memx.known_types import restricted
 
 
 class MemxSaver(BaseCheckpointSaver[str]):
@@ -28,21 +29,32 @@ class MemxSaver(BaseCheckpointSaver[str]):
     It writes without history, so that checkpoints do not push the team's history out of memX's log; it splits
     what is larger than a value may be; and it encodes thread, namespace and task ids, so that any text will do.
 
+    It restores only known types: messages and LangGraph's own, dates, UUIDs, decimals, sets, paths, and those that
+    ``types`` names. A state with an object of any other class is refused when it is stored, and again when it is read,
+    so that nobody who can write a record makes the reader call what they like.
+
     Args:
         connection: Where memX is; by default what the environment says.
-        prefix: What the keys start with.
-        serde: LangGraph's serialiser, for example an encrypting one.
+        prefix: What the keys start with. Under the default one agents' tools do not see them.
+        types: The graph's state, and whatever else it stores: dataclasses, pydantic models, enums, named tuples.
+            What their fields declare is known with them, so ``types=[State]`` is mostly enough.
+        serde: LangGraph's serialiser, for example an encrypting one; it is held to ``types`` as well.
+
+    Raises:
+        TypeError: The connection is none.
+        ValueError: A type cannot be restored, or the serialiser falls back on pickle.
     """
 
     def __init__(
         self,
         connection: MemxConnection | None = None,
         *,
-        prefix: str = "graph",
+        prefix: str = "memx:graph",
+        types: Collection[Any] = (),
         serde: SerializerProtocol | None = None,
     ) -> None:
-        super().__init__(serde=serde)
-        self._connection = connection or MemxConnection()
+        super().__init__(serde=restricted(serde, types))
+        self._connection = MemxConnection.of(connection)
         self._keys = CheckpointKeys(prefix)
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:

@@ -26,7 +26,7 @@ class MemxStore(BaseStore):
 
     Search filters items and lists them in the order of namespace and key; it has no vector index, so ``query`` is
     ignored, as LangGraph's own stores do without one. What somebody else wrote under the prefix, and is no item,
-    counts as not there.
+    counts as not there. Under the default prefix agents' tools do not see the items.
 
     Args:
         connection: Where memX is; by default what the environment says.
@@ -40,10 +40,10 @@ class MemxStore(BaseStore):
         self,
         connection: MemxConnection | None = None,
         *,
-        prefix: str = "store",
+        prefix: str = "memx:store",
         ttl: TTLConfig | None = None,
     ) -> None:
-        self._connection = connection or MemxConnection()
+        self._connection = MemxConnection.of(connection)
         self._prefix = prefix
         self.ttl_config = ttl
 

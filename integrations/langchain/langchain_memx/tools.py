@@ -21,7 +21,7 @@ from memx_sdk.tools import (
     explain_bad_arguments,
     explain_error,
 )
-from memx_sdk.tools.json_value import JsonValue
+from memx_sdk.tools.json_value import JsonList, JsonObject, JsonValue
 
 
 class _ConnectedTool(BaseTool):
@@ -30,6 +30,8 @@ class _ConnectedTool(BaseTool):
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     connection: MemxConnection = Field(default_factory=MemxConnection, exclude=True)
+    reserved: bool = False
+    """Reach programs' own records too, as checkpoints: see ``memx_sdk.collections.RESERVED_PREFIX``."""
     raise_errors: bool = False
     """Raise ``ToolException`` where a call fails; by default the model reads the error and mends it."""
     response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"
@@ -44,14 +46,16 @@ class _ConnectedTool(BaseTool):
 
     def _call(self, name: str, arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         try:
-            outcome = ToolRunner(self.connection.context).run(name, arguments)
+            runner = ToolRunner(self.connection.context, reserved=self.reserved)
+            outcome = runner.run(name, arguments)
         except MemxError as error:  # no API key is configured
             outcome = ToolOutcome(explain_error(error), error=error)
         return self._answer(outcome)
 
     async def _acall(self, name: str, arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         try:
-            outcome = await AsyncToolRunner(self.connection.async_context).run(name, arguments)
+            runner = AsyncToolRunner(self.connection.async_context, reserved=self.reserved)
+            outcome = await runner.run(name, arguments)
         except MemxError as error:  # no API key is configured
             outcome = ToolOutcome(explain_error(error), error=error)
         return self._answer(outcome)
@@ -59,7 +63,7 @@ class _ConnectedTool(BaseTool):
     def _answer(self, outcome: ToolOutcome) -> tuple[str, dict[str, Any]]:
         if outcome.result is None:
             raise ToolException(outcome.text)
-        return outcome.text, outcome.result.model_dump(mode="json")
+        return outcome.text, outcome.result.model_dump(mode="json", exclude_unset=True)
 
 
 class MemxOperationTool(_ConnectedTool):
@@ -96,14 +100,14 @@ class MemxArguments(BaseModel):
     ] = None
     value: Annotated[JsonValue, Field(description="For set: the new value.")] = None
     merge: Annotated[
-        dict[str, JsonValue] | None, Field(description="For update: members to set; null removes.")
+        JsonObject | None, Field(description="For update: members to set; null removes.")
     ] = None
     increment: Annotated[int | float | None, Field(description="For update: a number to add.")] = (
         None
     )
-    append: Annotated[
-        list[JsonValue] | None, Field(description="For update: items to add to a list.")
-    ] = None
+    append: Annotated[JsonList | None, Field(description="For update: items to add to a list.")] = (
+        None
+    )
     if_revision: Annotated[
         int | None, Field(description="For set, update, delete: only if the key still has it.")
     ] = None
@@ -129,6 +133,7 @@ class MemxTool(_ConnectedTool):
 
     Args:
         connection: Where memX is; by default what the environment says.
+        reserved: Reach programs' own records too, which start with ``memx:``: checkpoints, messages, caches.
         raise_errors: Raise ``ToolException`` where a call fails. By default the model reads the error, which says
             what to mend, and the run goes on.
     """
@@ -158,6 +163,7 @@ class MemxToolkit(BaseToolkit):
     Args:
         connection: Where memX is; by default what the environment says.
         names: Offer only these, for example ``["memx_get", "memx_set"]``.
+        reserved: Reach programs' own records too, which start with ``memx:``.
         raise_errors: Raise ``ToolException`` where a call fails.
     """
 
@@ -165,6 +171,7 @@ class MemxToolkit(BaseToolkit):
 
     connection: MemxConnection = Field(default_factory=MemxConnection, exclude=True)
     names: Sequence[str] | None = None
+    reserved: bool = False
     raise_errors: bool = False
 
     def get_tools(self) -> list[BaseTool]:
@@ -188,6 +195,7 @@ class MemxToolkit(BaseToolkit):
                 description=spec.description,
                 args_schema=spec.arguments,
                 connection=self.connection,
+                reserved=self.reserved,
                 raise_errors=self.raise_errors,
             )
             for spec in permitted

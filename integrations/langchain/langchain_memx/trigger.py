@@ -54,7 +54,7 @@ class MemxTrigger:
         retries: int = 2,
         on_error: Callable[[Change, Exception], Any] | None = None,
     ) -> None:
-        self._connection = connection or MemxConnection()
+        self._connection = MemxConnection.of(connection)
         self._runnable = runnable
         self._to_input = to_input
         self._result_key = result_key

@@ -13,7 +13,7 @@ from mcp.server.context import ServerRequestContext
 
 from memx_mcp.watcher import Watcher
 from memx_sdk import AsyncMemxContext
-from memx_sdk.tools import AsyncToolRunner
+from memx_sdk.tools import AsyncAgentKeys, AsyncToolRunner
 
 _MOST_CALLERS = 1000
 _CHECK_HOLDS = 3.0
@@ -35,10 +35,11 @@ OpenContext = Callable[[Credentials], AsyncMemxContext]
 class Caller:
     """A caller's context, and what is derived from it."""
 
-    def __init__(self, context: AsyncMemxContext) -> None:
+    def __init__(self, context: AsyncMemxContext, *, reserved: bool) -> None:
         self.context = context
-        self.tools = AsyncToolRunner(context)
-        self.watcher = Watcher(context)
+        self.tools = AsyncToolRunner(context, reserved=reserved)
+        self.keys = AsyncAgentKeys(context, reserved=reserved)
+        self.watcher = Watcher(context, self.keys.sees)
         self._checked_until = 0.0
 
     async def check(self) -> None:
@@ -59,10 +60,16 @@ class Caller:
 
 
 class Callers:
-    """Finds the caller of each request; the longest idle ones are closed when there are too many."""
+    """Finds the caller of each request; the longest idle ones are closed when there are too many.
 
-    def __init__(self, open_context: OpenContext) -> None:
+    Args:
+        open_context: Gives a caller their memX context.
+        reserved: Whether callers reach programs' own records too: see ``memx_sdk.collections.RESERVED_PREFIX``.
+    """
+
+    def __init__(self, open_context: OpenContext, *, reserved: bool = False) -> None:
         self._open_context = open_context
+        self._reserved = reserved
         self._by_credentials: OrderedDict[Credentials, Caller] = OrderedDict()
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -78,7 +85,8 @@ class Callers:
         """Find or open the caller with these credentials."""
         caller = self._by_credentials.get(credentials)
         if caller is None:
-            caller = self._by_credentials[credentials] = Caller(self._open_context(credentials))
+            caller = Caller(self._open_context(credentials), reserved=self._reserved)
+            self._by_credentials[credentials] = caller
             self._close_the_longest_idle()
         self._by_credentials.move_to_end(credentials)
         return caller

@@ -36,12 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.http:
             app = create_app(
                 open_context,
+                reserved=options.reserved,
                 allowed_hosts=[*LOOPBACK_HOSTS, *_with_any_port(options.allow_host)],
                 allowed_origins=[*LOOPBACK_ORIGINS, *_pages_of(options.allow_host)],
             )
             uvicorn.run(app, host=options.host, port=options.port, log_level="warning")
         else:
-            anyio.run(_serve_stdio, open_context)
+            anyio.run(_serve_stdio, Callers(open_context, reserved=options.reserved))
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -60,6 +61,11 @@ def command_line() -> argparse.ArgumentParser:
         type=Path,
         metavar="PATH",
         help="keep a private store in this folder instead; no server is needed",
+    )
+    parser.add_argument(
+        "--reserved",
+        action="store_true",
+        help="reach programs' own records too, the keys that start with memx: (checkpoints, messages, caches)",
     )
     parser.add_argument("--agent", help="the name under which writes are attributed")
     parser.add_argument("--http", action="store_true", help="serve streamable HTTP, not stdio")
@@ -97,8 +103,8 @@ def _pages_of(names: Sequence[str]) -> list[str]:
     return [f"{scheme}://{host}" for scheme in ("http", "https") for host in hosts]
 
 
-async def _serve_stdio(open_context: OpenContext) -> None:
-    server = create_server(Callers(open_context))
+async def _serve_stdio(callers: Callers) -> None:
+    server = create_server(callers)
     start = server.create_initialization_options()
     async with stdio_server() as (incoming, outgoing):
         await server.run(incoming, outgoing, start)

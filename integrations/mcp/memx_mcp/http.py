@@ -85,6 +85,7 @@ def create_app(
     open_context: OpenContext,
     *,
     keeps_sessions: bool = True,
+    reserved: bool = False,
     allowed_hosts: Sequence[str] = LOOPBACK_HOSTS,
     allowed_origins: Sequence[str] = LOOPBACK_ORIGINS,
 ) -> McpApp:
@@ -95,11 +96,12 @@ def create_app(
         keeps_sessions: Whether all requests of a session reach this process. Where several workers share a
             port they do not: then every request stands alone, and only clients of protocol version
             2026-07-28 can subscribe.
+        reserved: Whether callers reach programs' own records too, the keys that start with ``memx:``.
         allowed_hosts: ``Host`` headers that are answered (against DNS rebinding); ``:*`` stands for any port, a
             lone ``*`` for all.
         allowed_origins: ``Origin`` headers that are answered; requests without one always are.
     """
-    callers = Callers(open_context)
+    callers = Callers(open_context, reserved=reserved)
     server = create_server(callers, keeps_sessions=keeps_sessions)
     manager = StreamableHTTPSessionManager(
         server,

@@ -26,6 +26,7 @@ from memx_mcp.uris import URI_TEMPLATE, key_of, uri_of
 from memx_mcp.watcher import Watcher
 from memx_sdk import Entry, MemxError, RequestError
 from memx_sdk.tools import explain_error
+from memx_sdk.tools.json_value import one_line
 
 log = logging.getLogger(__name__)
 
@@ -54,11 +55,18 @@ class Resources:
         """List readable keys, a page at a time; the MCP cursor is memX's page cursor."""
         cursor = params.cursor if params else None
         try:
-            page = await self._callers.of(ctx).context.entry_page(limit=_PAGE, after=cursor)
+            caller = self._callers.of(ctx)
+            page = await caller.context.key_page(limit=_PAGE, after=cursor)
+            # Pages of programs' own records alone are passed over: an empty page ends the list for some hosts.
+            while page.next is not None and not any(map(caller.keys.sees, page.items)):
+                page = await caller.context.key_page(limit=_PAGE, after=page.next)
+            keys = [key for key in page.items if caller.keys.sees(key)]
+            entries = await caller.context.mget(keys) if keys else {}
         except MemxError as error:
             raise _as_mcp_error(error) from None
         return types.ListResourcesResult(
-            resources=[_resource(entry) for entry in page.items], next_cursor=page.next
+            resources=[_resource(entry) for entry in entries.values() if entry is not None],
+            next_cursor=page.next,
         )
 
     async def list_templates(
@@ -79,8 +87,8 @@ class Resources:
     ) -> types.ReadResourceResult:
         """Read a key's value as JSON text."""
         uri = str(params.uri)
-        key = _require_key(ctx, uri)
         try:
+            key = self._key(ctx, uri)
             entry = await self._callers.of(ctx).context.get(key)
         except MemxError as error:
             raise _as_mcp_error(error) from None
@@ -112,9 +120,9 @@ class Resources:
     ) -> types.EmptyResult:
         """Begin to notify a session of the older protocol of one resource, also of one that is not there yet."""
         uri = str(params.uri)
-        key = _require_key(ctx, uri)
         pusher = self._pusher(ctx)
         try:
+            key = self._key(ctx, uri)
             await self._callers.of(ctx).context.get(key)
         except (
             RequestError
@@ -142,6 +150,19 @@ class Resources:
         if self._keeps_sessions:
             with suppress(MemxError):
                 self._pusher(ctx)
+
+    def _key(self, ctx: ServerRequestContext[Any, Any], uri: str) -> str:
+        """Read the key out of a URI.
+
+        Raises:
+            MCPError: It names none.
+            ForbiddenError: The key is one of programs' own records.
+        """
+        key = key_of(uri)
+        if key is None:
+            raise _not_found(ctx, f"no shared key has this URI; their form is {URI_TEMPLATE}", uri)
+        self._callers.of(ctx).keys.check([key])
+        return key
 
     def _pusher(self, ctx: ServerRequestContext[Any, Any]) -> _SessionPusher:
         if not self._keeps_sessions:
@@ -201,13 +222,6 @@ class _SessionPusher:
                     await self._session.send_resource_list_changed()
 
 
-def _require_key(ctx: ServerRequestContext[Any, Any], uri: str) -> str:
-    key = key_of(uri)
-    if key is None:
-        raise _not_found(ctx, f"no shared key has this URI; their form is {URI_TEMPLATE}", uri)
-    return key
-
-
 def _not_found(ctx: ServerRequestContext[Any, Any], text: str, uri: str) -> MCPError:
     modern = ctx.protocol_version in MODERN_PROTOCOL_VERSIONS
     return MCPError(types.INVALID_PARAMS if modern else _RESOURCE_NOT_FOUND, text, {"uri": uri})
@@ -218,7 +232,7 @@ def _resource(entry: Entry) -> types.Resource:
     return types.Resource(
         uri=uri_of(entry.key),
         name=entry.key,
-        description=f"Version {entry.version}, last written by {entry.writer}.",
+        description=f"Version {entry.version}, last written by {one_line(entry.writer)}.",
         mime_type="application/json",
         size=len(json.dumps(entry.value, ensure_ascii=False, default=str).encode()),
         annotations=types.Annotations(last_modified=modified),

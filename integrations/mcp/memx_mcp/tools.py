@@ -93,7 +93,12 @@ def _tool(spec: ToolSpec) -> types.Tool:
 
 
 def _result(outcome: ToolOutcome) -> types.CallToolResult:
-    structured = None if outcome.result is None else outcome.result.model_dump(mode="json")
+    # What the result does not say is left out: some hosts show their model this alone, and a default is no answer.
+    structured = (
+        None
+        if outcome.result is None
+        else outcome.result.model_dump(mode="json", exclude_unset=True)
+    )
     return types.CallToolResult(
         content=[types.TextContent(text=outcome.text)],
         structured_content=structured,

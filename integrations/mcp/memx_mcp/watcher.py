@@ -36,8 +36,11 @@ class Watcher:
     within a moment make one event.
     """
 
-    def __init__(self, context: AsyncMemxContext) -> None:
+    def __init__(
+        self, context: AsyncMemxContext, sees: Callable[[str], bool] = lambda key: True
+    ) -> None:
         self._context = context
+        self._sees = sees
         self._bus = InMemorySubscriptionBus()
         self._listeners = 0
         self._task: asyncio.Task[None] | None = None
@@ -104,7 +107,8 @@ class Watcher:
                     await changes.ready()
                     self._live.set()
                     async for change in changes:
-                        self._note(change)
+                        if isinstance(change, Reset) or self._sees(change.key):
+                            self._note(change)
             except MemxError as error:
                 if logged != str(error):  # once for each outage, not once for each attempt
                     log.warning("resources cannot be watched: %s", error)

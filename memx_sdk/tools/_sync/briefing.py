@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from memx_sdk._sync.client import memxContext
+from memx_sdk.collections import is_reserved
 from memx_sdk.errors import CompactedError, DivergedError
+from memx_sdk.models import Change
+from memx_sdk.tools._sync.agent_keys import AgentKeys
 from memx_sdk.tools.briefing import render_briefing
 
 _MOST_ENTRIES = 200
@@ -42,7 +45,7 @@ class Briefing:
         changes = self._changes_since_last_turn()
         entries: dict[str, Any] = {}
         for pattern in self.patterns:
-            for entry in self.context.entries(pattern, limit=_MOST_ENTRIES):
+            for entry in self._keys_of(pattern).entries(pattern, _MOST_ENTRIES):
                 entries[entry["key"]] = entry
         self.cursor = cursor
         return render_briefing(list(entries.values()), changes, max_characters=self.max_characters)
@@ -54,9 +57,25 @@ class Briefing:
             self._writer = (self.context.whoami())["writer"]
         found: list[Any] = []
         for pattern in self.patterns:
-            try:
-                page = self.context.changes(pattern, since=self.cursor, limit=_MOST_CHANGES)
-            except (CompactedError, DivergedError):
-                continue
-            found += [change for change in page.changes if change.get("writer") != self._writer]
+            found += [
+                change
+                for change in self._changes_of(pattern, self.cursor)
+                if change.get("writer") != self._writer
+            ]
         return sorted(found, key=lambda change: int(change["revision"]))
+
+    def _changes_of(self, pattern: str, since: str) -> list[Change]:
+        """Read the changes that the agent sees, of the first page that shows any."""
+        try:
+            while True:
+                page = self.context.changes(pattern, since=since, limit=_MOST_CHANGES)
+                changes = self._keys_of(pattern).visible(page.changes)
+                if changes or not page.more:
+                    return changes
+                since = page.cursor
+        except (CompactedError, DivergedError):
+            return []
+
+    def _keys_of(self, pattern: str) -> AgentKeys:
+        # Whoever names programs' own records means them; "*" does not.
+        return AgentKeys(self.context, reserved=is_reserved(pattern))

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -14,8 +13,10 @@ from memx_sdk._sync.client import memxContext
 from memx_sdk.errors import ConflictError, InvalidRequestError, MemxError, NotFoundError
 from memx_sdk.tools import arguments as args
 from memx_sdk.tools import results
+from memx_sdk.tools._sync.agent_keys import AgentKeys
 from memx_sdk.tools.catalogue import TOOLS, ToolSpec, permitted_tools
 from memx_sdk.tools.explain import explain_bad_arguments, explain_error
+from memx_sdk.tools.json_value import one_line
 from memx_sdk.tools.outcome import ToolOutcome
 
 _LONGEST_POLL = 20.0
@@ -23,10 +24,16 @@ _LONGEST_POLL = 20.0
 
 
 class ToolRunner:
-    """Runs memX tools for a model: checks arguments, returns typed results and errors as text."""
+    """Runs memX tools for a model: checks arguments, returns typed results and errors as text.
 
-    def __init__(self, context: memxContext) -> None:
+    Args:
+        context: Whose keys.
+        reserved: Whether the tools reach programs' own records too: see ``memx_sdk.collections.RESERVED_PREFIX``.
+    """
+
+    def __init__(self, context: memxContext, *, reserved: bool = False) -> None:
         self.context = context
+        self._keys = AgentKeys(context, reserved=reserved)
         self._run_by_name: dict[str, Callable[[Any], BaseModel]] = {
             "memx_get": self._get,
             "memx_list": self._list,
@@ -68,6 +75,7 @@ class ToolRunner:
             text = explain_bad_arguments(name, error)
             return ToolOutcome(text, error=InvalidRequestError("invalid_request", text))
         try:
+            self._keys.check(args.named_keys(checked))
             result = self._run_by_name[name](checked)
         except MemxError as error:
             return ToolOutcome(explain_error(error, tool=name), error=error)
@@ -85,9 +93,9 @@ class ToolRunner:
 
     def _list(self, given: args.ListArguments) -> results.ListResult:
         if not given.values:
-            keys = self.context.keys(given.pattern, limit=given.limit + 1)
+            keys = self._keys.find(given.pattern, given.limit + 1)
             return results.ListResult(keys=keys[: given.limit], more=len(keys) > given.limit)
-        found = self.context.entries(given.pattern, limit=given.limit + 1)
+        found = self._keys.entries(given.pattern, given.limit + 1)
         entries = [_entry_result(entry["key"], entry) for entry in found[: given.limit]]
         return results.ListResult(
             keys=[entry.key for entry in entries], entries=entries, more=len(found) > given.limit
@@ -141,17 +149,23 @@ class ToolRunner:
             wait = max(0.0, min(deadline - time.monotonic(), _LONGEST_POLL))
             page = self.context.changes(given.pattern, since=cursor, wait=wait)
             cursor = page.cursor
-            if page.changes or time.monotonic() >= deadline:
+            changes = self._keys.visible(page.changes)
+            if changes or time.monotonic() >= deadline:
                 return results.WaitResult(
-                    changes=_change_results(page.changes),
+                    changes=_change_results(changes),
                     cursor=cursor,
-                    timed_out=not page.changes,
+                    timed_out=not changes,
                 )
 
     def _changes(self, given: args.ChangesArguments) -> results.ChangesResult:
         page = self.context.changes(given.pattern, since=given.since, limit=given.limit)
+        changes = self._keys.visible(page.changes)
+        # A page of programs' own records alone would show the model nothing, so the next one is read.
+        while page.more and not changes:
+            page = self.context.changes(given.pattern, since=page.cursor, limit=given.limit)
+            changes = self._keys.visible(page.changes)
         return results.ChangesResult(
-            changes=_change_results(page.changes), cursor=page.cursor, more=page.more
+            changes=_change_results(changes), cursor=page.cursor, more=page.more
         )
 
     def _history(self, given: args.HistoryArguments) -> results.HistoryResult:
@@ -216,4 +230,4 @@ def _change_results(changes: Any) -> list[results.ChangeResult]:
 
 
 def _as_text(result: BaseModel) -> str:
-    return json.dumps(result.model_dump(mode="json", exclude_unset=True), ensure_ascii=False)
+    return one_line(result.model_dump(mode="json", exclude_unset=True))

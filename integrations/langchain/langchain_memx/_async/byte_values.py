@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import base64
+import logging
 from collections.abc import Sequence
 from urllib.parse import quote, unquote
 
-from memx_sdk import AsyncMemxContext
+from memx_sdk import AsyncMemxContext, Entry
+from memx_sdk.collections import ForeignValues
 
 _ONE_READ = 50
+
+_foreign = ForeignValues(logging.getLogger(__name__), "bytes")
 
 
 class AsyncByteValues:
@@ -33,7 +37,7 @@ class AsyncByteValues:
             entries = await self._context.mget(keys)
             for key in keys:
                 entry = entries[key]
-                found.append(None if entry is None else base64.b64decode(entry.value))
+                found.append(None if entry is None else _bytes_of(entry))
         return found
 
     async def mset(self, pairs: Sequence[tuple[str, bytes]]) -> None:
@@ -54,3 +58,11 @@ class AsyncByteValues:
 
     def _key(self, name: str) -> str:
         return self._prefix + quote(name, safe="/")
+
+
+def _bytes_of(entry: Entry) -> bytes | None:
+    try:
+        return base64.b64decode(entry.value, validate=True)
+    except (TypeError, ValueError):
+        _foreign.note(entry.key)
+        return None

@@ -19,9 +19,9 @@ from langgraph.store.base import (
     validate_op_namespace,
 )
 
-from langchain_memx.keys import path, path_prefix, segment
 from langchain_memx.store_items import (
     MemxItem,
+    check_filter,
     in_namespace,
     is_item,
     item_members,
@@ -29,6 +29,7 @@ from langchain_memx.store_items import (
     matches_filter,
 )
 from memx_sdk import AsyncMemxContext, Entry, ForbiddenError
+from memx_sdk.collections import path, path_prefix, segment
 
 _SECONDS = 60.0
 """LangGraph counts a TTL in minutes, memX in seconds."""
@@ -91,6 +92,7 @@ class AsyncItems:
         return MemxItem(revision=entry.revision, **item_members(entry))
 
     async def _search(self, op: SearchOp) -> list[SearchItem]:
+        check_filter(op.filter)
         pattern = f"{self._prefix}:{path_prefix(op.namespace_prefix)}*"
         found = [
             entry

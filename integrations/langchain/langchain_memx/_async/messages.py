@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from langchain_core.messages import BaseMessage, message_to_dict, messages_from_dict
 
 from memx_sdk import AsyncMemxContext
+from memx_sdk.collections import ForeignValues
+
+_foreign = ForeignValues(logging.getLogger(__name__), "message")
 
 
 class AsyncMessages:
@@ -25,8 +29,13 @@ class AsyncMessages:
 
     async def read(self) -> list[BaseMessage]:
         """Read all messages, oldest first."""
-        entries = await self._context.entries(f"{self._prefix}[0-9]*")
-        return messages_from_dict([entry.value for entry in entries])
+        messages: list[BaseMessage] = []
+        for entry in await self._context.entries(f"{self._prefix}[0-9]*"):
+            try:
+                messages += messages_from_dict([entry.value])
+            except (AttributeError, KeyError, TypeError, ValueError):
+                _foreign.note(entry.key)
+        return messages
 
     async def add(self, messages: Sequence[BaseMessage]) -> None:
         """Add messages behind all that are there, together and in this order."""

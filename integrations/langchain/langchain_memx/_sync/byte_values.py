@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import base64
+import logging
 from collections.abc import Sequence
 from urllib.parse import quote, unquote
 
-from memx_sdk import memxContext
+from memx_sdk import memxContext, Entry
+from memx_sdk.collections import ForeignValues
 
 _ONE_READ = 50
+
+_foreign = ForeignValues(logging.getLogger(__name__), "bytes")
 
 
 class ByteValues:
@@ -34,7 +38,7 @@ class ByteValues:
             entries = self._context.mget(keys)
             for key in keys:
                 entry = entries[key]
-                found.append(None if entry is None else base64.b64decode(entry.value))
+                found.append(None if entry is None else _bytes_of(entry))
         return found
 
     def mset(self, pairs: Sequence[tuple[str, bytes]]) -> None:
@@ -55,3 +59,11 @@ class ByteValues:
 
     def _key(self, name: str) -> str:
         return self._prefix + quote(name, safe="/")
+
+
+def _bytes_of(entry: Entry) -> bytes | None:
+    try:
+        return base64.b64decode(entry.value, validate=True)
+    except (TypeError, ValueError):
+        _foreign.note(entry.key)
+        return None

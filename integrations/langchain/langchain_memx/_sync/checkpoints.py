@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import base64
+import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -22,12 +23,22 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from langchain_memx.keys import CheckpointKeys, Place
+from langchain_memx.known_types import RefusedTypeError
 from memx_sdk import memxContext, ConflictError, Entry
+from memx_sdk.collections import ForeignValues
 
 _ONE_READ = 50
 
+_foreign = ForeignValues(logging.getLogger(__name__), "record of a checkpoint")
+
 _PART_BYTES = 600_000
 """As base64 800,000 characters: below memX's limit of 1 MiB for a value."""
+
+_MOST_PARTS = 10_000
+"""More than anybody stores: a record that claims more is none of ours, and would make its reader ask for each."""
+
+_MISSING: Final = object()
+"""In place of a value that is not there; None is a value."""
 
 _DELTA_COUNTERS = "counters_since_delta_snapshot"
 """In a checkpoint's metadata LangGraph counts, per ``DeltaChannel``, the updates since its last snapshot."""
@@ -53,7 +64,7 @@ class Checkpoints:
 
     A checkpoint is one record; each channel value that it refers to, and each pending write, is another. What is
     referred to is written before what refers to it, and removed after it, so that whoever finds a checkpoint
-    finds all of it.
+    finds all of it. What is no record of ours, by whomever it was put there, counts as not there.
 
     Args:
         context: Where the records are.
@@ -74,10 +85,7 @@ class Checkpoints:
         if place.checkpoint:
             record = self._record_at(place)
         else:
-            # Keys of newer checkpoints sort first, so one entry is enough.
-            pattern = self._keys.checkpoints(place.thread, place.namespace)
-            newest = self._context.entries(pattern, limit=1)
-            record = (self._record(newest[0])) if newest else None
+            record = self._newest(place)
         return None if record is None else self.complete(record)
 
     def find(
@@ -95,7 +103,11 @@ class Checkpoints:
             before: A config whose checkpoint is newer than those that are found.
             limit: How many at the most.
         """
-        entries = self._context.entries(self._pattern(config))
+        entries = [
+            entry
+            for entry in self._context.entries(self._pattern(config))
+            if self._is_checkpoint(entry)
+        ]
         only = get_checkpoint_id(config) if config else None
         bound = get_checkpoint_id(before) if before else None
         found: list[CheckpointRecord] = []
@@ -103,10 +115,11 @@ class Checkpoints:
             if limit is not None and len(found) >= limit:
                 break
             checkpoint = _checkpoint_id(entry)
-            is_none = not checkpoint or not self._keys.is_checkpoint(entry.key)
-            if is_none or (only and checkpoint != only) or (bound and checkpoint >= bound):
+            if (only and checkpoint != only) or (bound and checkpoint >= bound):
                 continue
             record = self._record(entry)
+            if record is None:
+                continue
             if all(record.metadata.get(name) == value for name, value in (filter or {}).items()):
                 found.append(record)
         return found
@@ -231,37 +244,77 @@ class Checkpoints:
         # Channel values and writes first: a checkpoint can be seen only once all of it can.
         for key, copy in sorted(copies, key=lambda pair: self._keys.is_checkpoint(pair[0])):
             entry = self._context.get(key)
-            if entry is None:
+            if entry is None or not _has_content(entry):
                 continue
             value = dict(entry.value)
             if "place" in value:
                 value["place"] = [target, *value["place"][1:]]
             for number in range(value["content"].get("parts", 0)):
-                part = self._part(source, key, number)
-                name = self._keys.part(target, copy, number)
-                self._context.set(name, part, history=False)
+                part = self._context.get(self._keys.part(source, key, number))
+                if part is not None:
+                    name = self._keys.part(target, copy, number)
+                    self._context.set(name, part.value, history=False)
             self._context.set(copy, value, history=False)
 
     def _record_at(self, place: Place) -> CheckpointRecord | None:
         entry = self._context.get(self._keys.checkpoint(place))
         return None if entry is None else self._record(entry)
 
-    def _record(self, entry: Entry) -> CheckpointRecord:
+    def _newest(self, place: Place) -> CheckpointRecord | None:
+        """Read the newest checkpoint of a namespace: the first key, since keys of newer ones sort first."""
+        pattern = self._keys.checkpoints(place.thread, place.namespace)
+        after: str | None = None
+        limit = 1
+        while True:
+            page = self._context.entry_page(pattern, limit=limit, after=after)
+            for entry in page.items:
+                record = self._record(entry)
+                if record is not None:
+                    return record
+            # Only foreign values so far, which is rare: go on in pages.
+            after, limit = page.next, _ONE_READ
+            if after is None:
+                return None
+
+    def _record(self, entry: Entry) -> CheckpointRecord | None:
+        """Read a checkpoint's record; None for a foreign value."""
+        if not self._is_checkpoint(entry):
+            return None
         stored = entry.value
         place = Place(*stored["place"])
-        content = self._unpack(place.thread, entry.key, stored["content"])
+        content = self._unpack(place.thread, entry)
+        if not (isinstance(content, dict) and content.keys() >= {"checkpoint", "metadata"}):
+            _foreign.note(entry.key)
+            return None
         return CheckpointRecord(
             place, stored["parent"], stored["run_id"], content["checkpoint"], content["metadata"]
         )
 
+    def _is_checkpoint(self, entry: Entry) -> bool:
+        """Whether an entry is a checkpoint's record at its own key: none can claim another's place."""
+        if not self._keys.is_checkpoint(entry.key):
+            return False  # the pattern of all threads matches other records, too
+        stored = entry.value
+        good = (
+            _has_content(entry)
+            and _is_place(stored.get("place"))
+            and isinstance(stored.get("parent", 0), str | None)
+            and isinstance(stored.get("run_id", 0), str | None)
+            and self._keys.checkpoint(Place(*stored["place"])) == entry.key
+        )
+        if not good:
+            _foreign.note(entry.key)
+        return good
+
     def _pending_writes(self, place: Place) -> list[PendingWrite]:
         """Read a checkpoint's pending writes in LangGraph's order."""
-        entries = self._context.entries(self._keys.writes(place))
+        found = self._context.entries(self._keys.writes(place))
         writes: list[PendingWrite] = []
-        for entry in sorted(entries, key=_write_order):
+        for entry in sorted(filter(_is_write, found), key=_write_order):
             stored = entry.value
-            value = self._unpack(place.thread, entry.key, stored["content"])
-            writes.append((stored["task"], stored["channel"], value))
+            value = self._unpack(place.thread, entry)
+            if value is not _MISSING:
+                writes.append((stored["task"], stored["channel"], value))
         return writes
 
     def _channel_values(self, place: Place, versions: ChannelVersions) -> dict[str, Any]:
@@ -273,8 +326,9 @@ class Checkpoints:
             for key, entry in entries.items():
                 # A channel without a value at this version is empty: LangGraph counts its version all the same.
                 if entry is not None:
-                    content = entry.value["content"]
-                    values[channels[key]] = self._unpack(place.thread, key, content)
+                    value = self._unpack(place.thread, entry)
+                    if value is not _MISSING:
+                        values[channels[key]] = value
         return values
 
     def _put_value(
@@ -286,8 +340,15 @@ class Checkpoints:
         self._context.set(owner, record, history=False)
 
     def _pack(self, thread: str, owner: str, value: Any) -> dict[str, Any]:
-        """Serialise ``value`` for the entry ``owner``; what is too large for it is written first, in parts."""
-        kind, data = self._serde.dumps_typed(value)
+        """Serialise ``value`` for the entry ``owner``; what is too large for it is written first, in parts.
+
+        Raises:
+            RefusedTypeError: It would not be restored.
+        """
+        try:
+            kind, data = self._serde.dumps_typed(value)
+        except RefusedTypeError as error:
+            raise RefusedTypeError(f"{owner!r} cannot be stored: {error}") from None
         if len(data) <= _PART_BYTES:
             return {"type": kind, "data": base64.b64encode(data).decode()}
         parts = [data[start : start + _PART_BYTES] for start in range(0, len(data), _PART_BYTES)]
@@ -296,23 +357,47 @@ class Checkpoints:
             self._context.set(self._keys.part(thread, owner, number), text, history=False)
         return {"type": kind, "parts": len(parts)}
 
-    def _unpack(self, thread: str, owner: str, packed: Mapping[str, Any]) -> Any:
-        """Read back what ``_pack`` made.
+    def _unpack(self, thread: str, entry: Entry) -> Any:
+        """Read back what ``_pack`` made; ``_MISSING`` for a foreign value.
+
+        Raises:
+            RefusedTypeError: It names a type that may not be restored.
+            LookupError: A part of it is missing.
+        """
+        data = self._data(thread, entry) if _has_content(entry) else None
+        if data is None:
+            _foreign.note(entry.key)
+            return _MISSING
+        try:
+            return self._serde.loads_typed((entry.value["content"]["type"], data))
+        except RefusedTypeError as error:
+            raise RefusedTypeError(f"{entry.key!r} cannot be restored: {error}") from None
+        except (NotImplementedError, ValueError):  # no msgpack
+            _foreign.note(entry.key)
+            return _MISSING
+
+    def _data(self, thread: str, entry: Entry) -> bytes | None:
+        """Read the serialised bytes of a record; None where they are none.
 
         Raises:
             LookupError: A part is missing.
         """
-        if "parts" not in packed:
-            return self._serde.loads_typed((packed["type"], base64.b64decode(packed["data"])))
-        data = b""
-        for number in range(packed["parts"]):
-            data += base64.b64decode(self._part(thread, owner, number))
-        return self._serde.loads_typed((packed["type"], data))
+        content = entry.value["content"]
+        texts = [content.get("data")]
+        if "parts" in content:
+            names = [
+                self._keys.part(thread, entry.key, number) for number in range(content["parts"])
+            ]
+            texts = [self._part(name) for name in names]
+        try:
+            return b"".join(base64.b64decode(text, validate=True) for text in texts)
+        except (TypeError, ValueError):
+            return None
 
-    def _part(self, thread: str, owner: str, number: int) -> Any:
-        part = self._context.get(self._keys.part(thread, owner, number))
-        if part is None:
-            raise LookupError(f"part {number} of {owner} is missing")
+    def _part(self, name: str) -> Any:
+        part = self._context.get(name)
+        if part is None:  # a state with a hole in it must not be taken for a whole one
+            raise LookupError(f"{name!r}, a part of a checkpoint, is missing")
         return part.value
 
     def _remove(self, thread: str, owner: str) -> None:
@@ -370,9 +455,36 @@ class Checkpoints:
 
 
 def _checkpoint_id(entry: Entry) -> str:
-    """Read a checkpoint's id; empty for what is none, by whomever it was put there."""
-    place = entry.value.get("place") if isinstance(entry.value, dict) else None
-    return place[2] if place else ""
+    """Read the id of a checkpoint's record."""
+    return str(entry.value["place"][2])
+
+
+def _is_place(value: Any) -> bool:
+    return (
+        isinstance(value, list) and len(value) == 3 and all(isinstance(part, str) for part in value)
+    )
+
+
+def _has_content(entry: Entry) -> bool:
+    """Whether an entry has the form of one of our records; what is in it is not restored here."""
+    content = entry.value.get("content") if isinstance(entry.value, dict) else None
+    if not (isinstance(content, dict) and isinstance(content.get("type"), str)):
+        return False
+    parts = content.get("parts", 0)
+    return isinstance(parts, int) and 0 <= parts <= _MOST_PARTS
+
+
+def _is_write(entry: Entry) -> bool:
+    """Whether an entry is the record of a pending write."""
+    stored = entry.value
+    good = (
+        _has_content(entry)
+        and all(isinstance(stored.get(name), str) for name in ("task", "path", "channel"))
+        and isinstance(stored.get("index"), int)
+    )
+    if not good:
+        _foreign.note(entry.key)
+    return good
 
 
 def _write_order(entry: Entry) -> tuple[str, str, int]:

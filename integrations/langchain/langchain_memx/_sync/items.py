@@ -20,9 +20,9 @@ from langgraph.store.base import (
     validate_op_namespace,
 )
 
-from langchain_memx.keys import path, path_prefix, segment
 from langchain_memx.store_items import (
     MemxItem,
+    check_filter,
     in_namespace,
     is_item,
     item_members,
@@ -30,6 +30,7 @@ from langchain_memx.store_items import (
     matches_filter,
 )
 from memx_sdk import memxContext, Entry, ForbiddenError
+from memx_sdk.collections import path, path_prefix, segment
 
 _SECONDS = 60.0
 """LangGraph counts a TTL in minutes, memX in seconds."""
@@ -92,6 +93,7 @@ class Items:
         return MemxItem(revision=entry.revision, **item_members(entry))
 
     def _search(self, op: SearchOp) -> list[SearchItem]:
+        check_filter(op.filter)
         pattern = f"{self._prefix}:{path_prefix(op.namespace_prefix)}*"
         found = [
             entry

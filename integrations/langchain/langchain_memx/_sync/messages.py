@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from langchain_core.messages import BaseMessage, message_to_dict, messages_from_dict
 
 from memx_sdk import memxContext
+from memx_sdk.collections import ForeignValues
+
+_foreign = ForeignValues(logging.getLogger(__name__), "message")
 
 
 class Messages:
@@ -26,8 +30,13 @@ class Messages:
 
     def read(self) -> list[BaseMessage]:
         """Read all messages, oldest first."""
-        entries = self._context.entries(f"{self._prefix}[0-9]*")
-        return messages_from_dict([entry.value for entry in entries])
+        messages: list[BaseMessage] = []
+        for entry in self._context.entries(f"{self._prefix}[0-9]*"):
+            try:
+                messages += messages_from_dict([entry.value])
+            except (AttributeError, KeyError, TypeError, ValueError):
+                _foreign.note(entry.key)
+        return messages
 
     def add(self, messages: Sequence[BaseMessage]) -> None:
         """Add messages behind all that are there, together and in this order."""

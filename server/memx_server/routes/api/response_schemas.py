@@ -51,10 +51,7 @@ class SetResponse(ResponseSchema, kw_only=True):
     updated: Literal[True]
     key: str
     revision: Revision
-    version: (
-        Annotated[int, Meta(description="Left out for a caller who may not read the key.")]
-        | UnsetType
-    ) = UNSET
+    version: int
     ts: Time
     expires_at: Time | UnsetType = UNSET
     cursor: Cursor

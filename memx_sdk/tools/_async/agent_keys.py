@@ -1,0 +1,74 @@
+"""The keys that agents see: all that an API key opens but for programs' own records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from memx_sdk._async.client import AsyncMemxContext
+from memx_sdk.collections import RESERVED_PREFIX, is_reserved, may_match_reserved
+from memx_sdk.errors import ForbiddenError
+from memx_sdk.models import Change, Entry
+
+_PAGE = 1000
+_ONE_READ = 50
+
+
+class AsyncAgentKeys:
+    """Finds keys, entries and changes for an agent.
+
+    Args:
+        context: Whose keys.
+        reserved: Whether programs' own records are among them.
+    """
+
+    def __init__(self, context: AsyncMemxContext, *, reserved: bool = False) -> None:
+        self._context = context
+        self.reserved = reserved
+
+    def sees(self, key: str) -> bool:
+        """Whether the agent sees a key."""
+        return self.reserved or not is_reserved(key)
+
+    def check(self, keys_and_patterns: Iterable[str]) -> None:
+        """Refuse names of programs' own records.
+
+        Raises:
+            ForbiddenError: One of them is; the text is for a model.
+        """
+        for name in keys_and_patterns:
+            if not self.sees(name):
+                raise ForbiddenError(
+                    "forbidden",
+                    f"keys that start with {RESERVED_PREFIX} hold programs' own records; these tools do not reach them",
+                )
+
+    def visible(self, changes: Iterable[Change]) -> list[Change]:
+        """Select the changes that the agent sees."""
+        return [change for change in changes if self.sees(change.key)]
+
+    async def find(self, pattern: str, limit: int) -> list[str]:
+        """List the keys that match a pattern, sorted, ``limit`` at the most."""
+        if self.reserved or not may_match_reserved(pattern):
+            return await self._context.keys(pattern, limit=limit)
+        # Records of programs may be many, and sort before an agent's keys: page by page until there are enough.
+        found: list[str] = []
+        after: str | None = None
+        while True:
+            page = await self._context.key_page(pattern, limit=_PAGE, after=after)
+            found += [key for key in page.items if not is_reserved(key)]
+            after = page.next
+            if after is None or len(found) >= limit:
+                return found[:limit]
+
+    async def entries(self, pattern: str, limit: int) -> list[Entry]:
+        """Read the entries whose keys match a pattern, sorted by key, ``limit`` at the most."""
+        if self.reserved or not may_match_reserved(pattern):
+            return await self._context.entries(pattern, limit=limit)
+        # Only the values of keys that are shown are read: a checkpoint is large.
+        keys = await self.find(pattern, limit)
+        found: list[Entry] = []
+        for start in range(0, len(keys), _ONE_READ):
+            present: dict[str, Any] = await self._context.mget(keys[start : start + _ONE_READ])
+            found += [entry for entry in present.values() if entry is not None]
+        return found
