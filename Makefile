@@ -5,7 +5,7 @@ PYTEST ?= -n 2 --dist worksteal
 COMPOSE ?= docker compose
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-newest lint format types generate pin bench bench-quick dev down clean environment suite
+.PHONY: help demo test test-all test-newest lint format types generate pin bench bench-quick soak dev down clean environment suite
 
 demo: ## Watch agents build one memory, on a server of their own
 	@tools/environment.sh demo
@@ -47,6 +47,9 @@ pin: environment ## Bring constraints.txt in line with the pyproject.toml files
 
 bench: environment ## Measure everything beside its floor, in under 40 minutes
 	@$(BIN)/python -m benchmarks --json benchmarks/results/bench.json --plot benchmarks/results/bench.svg
+
+soak: environment ## Run 200 sockets on each store for ten minutes each: no 503, no growth
+	@for store in sqlite redis; do PYTHONPATH=. $(BIN)/python tools/soak.py --store $$store || exit 1; done
 
 bench-quick: environment ## Measure HTTP, the socket and fan-out beside their floors, in under 3 minutes
 	@$(BIN)/python -m benchmarks --quick

@@ -8,13 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from memx_sdk.transport import TransportOptions
-from memx_server.app import MemxApp, create_app, space_quotas
-from memx_server.auth.folder_access import FolderAccess
-from memx_server.settings import Settings
-from memx_server.storage.sqlite import SqliteStore
-from memx_server.storage.sqlite.lockfile import DatabaseLock
+from memx_server.storage.lockfile import DatabaseLock
 from memx_server.transports.embedded import EmbeddedTransport
-from memx_server.transports.embedded_server import EmbeddedServers
+from memx_server.transports.embedded_server import EmbeddedApplication, EmbeddedServers
 from memx_server.transports.shared import SharedTransport
 
 ACL_FILE = "acl.json"
@@ -31,8 +27,15 @@ def open_shared(options: TransportOptions) -> SharedTransport:
     return SharedTransport(options, _servers)
 
 
-def _folder_application(database: Path, lock: DatabaseLock) -> MemxApp:
+def _folder_application(database: Path, lock: DatabaseLock) -> EmbeddedApplication:
     """Build the application of a folder."""
+    # The server takes a second to import, or several on a busy machine. A process that finds the folder
+    # open elsewhere never comes here.
+    from memx_server.app import create_app, space_quotas
+    from memx_server.auth.folder_access import FolderAccess
+    from memx_server.settings import Settings
+    from memx_server.storage.sqlite import SqliteStore
+
     settings = Settings()
     return create_app(
         settings,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from memx_server.domain.access import KeySet
+from memx_server.domain.access import KeySet, Principal, Scopes, listing_prefixes
 from memx_server.domain.feed.index import AudienceIndex
 from memx_server.domain.pattern_index import PatternIndex
 from memx_server.domain.schema.cache import Winners
@@ -109,6 +110,21 @@ def test_scopes_of_many_patterns_permit_the_same_as_a_plain_search(
     scope = KeySet([*wanted, *(f"mine:{number}:*" for number in range(MANY // 100))])
     assert (key in scope) == any(matches(pattern, key) for pattern in wanted)
     assert "mine:77:note" in scope
+
+
+@given(patterns, st.text("ab:*", min_size=1, max_size=4).filter(_valid), keys)
+def test_a_list_goes_through_all_that_may_be_read_and_little_else(
+    permitted: list[str], pattern: str, key: str
+) -> None:
+    principal = Principal("reader", Scopes.of(permitted))
+    prefixes = listing_prefixes(principal, pattern)
+    assert prefixes == sorted(prefixes)
+    for one, other in itertools.pairwise(prefixes):
+        assert not other.startswith(one)
+    if matches(pattern, key) and principal.may("read", key):
+        assert any(key.startswith(prefix) for prefix in prefixes)
+    if len(permitted) <= 1 and prefixes:
+        assert prefixes[0].startswith(pattern.split("*", maxsplit=1)[0])
 
 
 class _Deaf:

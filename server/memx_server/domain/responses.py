@@ -10,28 +10,29 @@ from memx_sdk.protocol.cursors import Position, encode_cursor
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.domain.caller import Caller
 from memx_server.storage.base import Change, Committed, Compacted, Diverged
-from memx_server.storage.encoding import decode_entry, entry_text, quote
+from memx_server.storage.encoding import entry_text, quote
 
 NULL = b"null"
 
 to_json = msgspec.json.Encoder(decimal_format="number").encode
 
 
-def written(caller_key: str, committed: Committed) -> bytes:
-    """The answer to a ``set``."""
-    mine = committed.written[0]
+def written(caller: Caller, key: str, committed: Committed) -> bytes:
+    """The answer to a ``set``.
+
+    Its ``version`` counts the writes of others too, so only a caller who may read the key gets it.
+    """
+    outcome = committed.written[0]
     position = committed.position
-    expires = b"" if mine.expires_at is None else b',"expires_at":%a' % mine.expires_at
-    return (
-        b'{"ok":true,"updated":true,"key":%b,"revision":%d,"version":%d,"ts":%a%b,"cursor":"%b"}'
-        % (
-            quote(caller_key),
-            position.revision,
-            mine.version,
-            committed.ts,
-            expires,
-            encode_cursor(position).encode(),
-        )
+    version = b',"version":%d' % outcome.version if caller.principal.may("read", key) else b""
+    expires = b"" if outcome.expires_at is None else b',"expires_at":%a' % outcome.expires_at
+    return b'{"ok":true,"updated":true,"key":%b,"revision":%d%b,"ts":%a%b,"cursor":"%b"}' % (
+        quote(key),
+        position.revision,
+        version,
+        committed.ts,
+        expires,
+        encode_cursor(position).encode(),
     )
 
 
@@ -51,13 +52,8 @@ def updated(caller: Caller, key: str, committed: Committed, value: bytes | None)
     return _updated(committed, new_entry(caller, key, committed, value))
 
 
-def touched(caller: Caller, key: str, entry: bytes, committed: Committed) -> bytes:
-    """The answer to a ``touch``: the entry, without its value where it may not be read."""
-    if not caller.principal.may("read", key):
-        held = decode_entry(entry)
-        entry = entry_text(
-            key, held.revision, held.version, held.ts, held.writer, held.expires_at, None
-        )
+def touched(entry: bytes, committed: Committed) -> bytes:
+    """The answer to a ``touch``: the entry."""
     return _updated(committed, entry)
 
 
@@ -79,17 +75,6 @@ def new_entry(caller: Caller, key: str, committed: Committed, value: bytes | Non
         caller.writer,
         written.expires_at,
         value,
-    )
-
-
-def unexplained(refusal: ProtocolError, key: str) -> ProtocolError:
-    """A refused update, for a caller who may not read the value that it was to change."""
-    if refusal.code in ("conflict", "quota_exceeded"):
-        return refusal
-    return ProtocolError(
-        refusal.code,
-        f"what this update would make of {key!r} is refused; why is only told to who may read it",
-        key=key,
     )
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
@@ -12,7 +15,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from memx_sdk.errors import MemxClosedError
-from memx_server.storage.sqlite.lockfile import DatabaseLock
+from memx_server.storage.lockfile import DatabaseLock
+from memx_server.transports.forks import forget_after_fork
 from memx_server.transports.in_process import Application
 
 T = TypeVar("T")
@@ -32,42 +36,74 @@ ApplicationFactory = Callable[[Path, DatabaseLock], EmbeddedApplication]
 """Makes the application of a database; the lock is held, by the server that calls the factory."""
 
 
+class Companion(Protocol):
+    """Work that goes on beside a server for as long as it lives."""
+
+    async def run(self) -> None:
+        """Work until ``end`` is called."""
+
+    def end(self) -> None:
+        """Have ``run`` return soon."""
+
+    def forget_in_child(self) -> None:
+        """Let go of the parent's sockets in a forked child."""
+
+
 class EmbeddedServer:
     """Serves one folder to all contexts of this process that open it.
+
+    The lock of the folder is taken first, before the application is even made: making it imports the
+    whole server, which takes a second or several, and a process that is refused should not pay for that.
 
     Args:
         folder: Holds the database; None for a temporary one that goes with the server.
         make_application: Makes what is served.
+        note: What other processes can read in the lock file; see ``DatabaseLock.announce``.
 
     Attributes:
         app: The application.
         lock: Keeps other processes out of the folder.
+        pid: The process that it belongs to.
+
+    Raises:
+        CannotOpen: Another process has the folder open (``InUse``).
+        OSError: The folder cannot be made.
     """
 
-    def __init__(self, folder: Path | None, make_application: ApplicationFactory) -> None:
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+    def __init__(
+        self, folder: Path | None, make_application: ApplicationFactory, **note: Any
+    ) -> None:
+        self.pid = os.getpid()
+        self._remove_folder: Callable[[], object] = _keep
         if folder is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="memx-")
-            folder = Path(self._temporary.name)
+            folder = Path(tempfile.mkdtemp(prefix="memx-"))
+            # It goes with the object or the process, whichever ends first.
+            self._remove_folder = weakref.finalize(self, _remove, folder, self.pid)
         folder.mkdir(parents=True, exist_ok=True)
         database = folder / DATABASE
         self.lock = DatabaseLock(database)
-        self.lock.acquire()
+        self.lock.acquire(**note)
         try:
             self.app = make_application(database, self.lock)
         except BaseException:
             self.lock.release()
             raise
         self._loop = asyncio.new_event_loop()
-        self._before_stop: tuple[Callable[[], None], asyncio.Task[None]] | None = None
+        self._companion: tuple[Companion, asyncio.Task[None]] | None = None
         self._started: Future[None] = Future()
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="memx-embedded", daemon=True)
+        forget_after_fork(self)
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
         """The server's event loop."""
         return self._loop
+
+    @property
+    def has_companion(self) -> bool:
+        """Whether ``accompany`` has been called."""
+        return self._companion is not None
 
     def start(self) -> None:
         """Open the database and begin to serve.
@@ -89,20 +125,11 @@ class EmbeddedServer:
         self._thread.join()
         # Only now is the file closed: another process may have it from here on.
         self.lock.release()
-        if self._temporary is not None:
-            self._temporary.cleanup()
+        self._remove_folder()
 
-    def run_until_stop(self, work: Coroutine[Any, Any, None], end: Callable[[], None]) -> None:
-        """Run ``work`` on the server's loop; call ``end`` and wait for it before the server stops.
-
-        Call this on that loop, and once.
-        """
-        self._before_stop = (end, asyncio.create_task(work))
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether ``run_until_stop`` has been called."""
-        return self._before_stop is not None
+    def accompany(self, companion: Companion) -> None:
+        """Run ``companion`` on the server's loop until the server stops; call this on that loop, once."""
+        self._companion = (companion, asyncio.create_task(companion.run()))
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run ``work`` on the server's loop, from a coroutine of another one.
@@ -121,6 +148,16 @@ class EmbeddedServer:
                 raise
             raise MemxClosedError("closed", "the context was closed meanwhile") from None
 
+    def forget_in_child(self) -> None:
+        """Let go of the parent's lock and sockets in a forked child.
+
+        The thread and its loop do not exist there. What is left of them is never touched: the database
+        connections because SQLite forbids it, the loop because its wake-up pipe is the parent's too.
+        """
+        self.lock.forget_in_child()
+        if self._companion is not None:
+            self._companion[0].forget_in_child()
+
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             try:
@@ -134,9 +171,9 @@ class EmbeddedServer:
         async with self.app.running():
             self._started.set_result(None)
             await self._stop.wait()
-            if self._before_stop is not None:
-                end, work = self._before_stop
-                end()
+            if self._companion is not None:
+                companion, work = self._companion
+                companion.end()
                 await asyncio.wait({work})
 
 
@@ -149,31 +186,39 @@ class EmbeddedServers:
 
     def __init__(self, make_application: ApplicationFactory) -> None:
         self._make_application = make_application
+        self.forget_in_child()
+        forget_after_fork(self)
+
+    def forget_in_child(self) -> None:
+        """Begin anew: in a forked child the servers are the parent's, and the lock may be held for ever."""
         # Held while a server starts or stops: two threads that ask for one folder must get one server,
         # and a start must not find the lock of a server that is still stopping.
         self._lock = threading.Lock()
         self._users: dict[Path, tuple[EmbeddedServer, int]] = {}
 
-    def acquire(self, location: str) -> EmbeddedServer:
+    def acquire(self, location: str, **note: Any) -> EmbeddedServer:
         """Return the server of a folder, started; each call wants one ``release``.
 
         Args:
             location: The folder; empty for a temporary one.
+            note: For the lock file, where the server is made by this call.
 
         Raises:
             CannotOpen: Another process has the folder open (``InUse``), or it cannot be used.
             OSError: The folder cannot be made.
         """
         if not location:
-            return self._started(None)
+            return self._started(None, note)
         folder = Path(location).resolve()
         with self._lock:
-            server, users = self._users.get(folder) or (self._started(folder), 0)
+            server, users = self._users.get(folder) or (self._started(folder, note), 0)
             self._users[folder] = (server, users + 1)
         return server
 
     def release(self, location: str, server: EmbeddedServer) -> None:
-        """Give a server back; the last user's release stops it."""
+        """Give a server back; the last user's release stops it. A parent's server is left alone."""
+        if server.pid != os.getpid():
+            return
         if not location:
             server.stop()
             return
@@ -186,7 +231,17 @@ class EmbeddedServers:
             del self._users[folder]
             server.stop()
 
-    def _started(self, folder: Path | None) -> EmbeddedServer:
-        server = EmbeddedServer(folder, self._make_application)
+    def _started(self, folder: Path | None, note: dict[str, Any]) -> EmbeddedServer:
+        server = EmbeddedServer(folder, self._make_application, **note)
         server.start()
         return server
+
+
+def _keep() -> None:
+    """Leave a folder that is not temporary."""
+
+
+def _remove(folder: Path, pid: int) -> None:
+    """Remove a temporary folder, in the process that made it: a forked child ends too, and earlier."""
+    if os.getpid() == pid:
+        shutil.rmtree(folder, ignore_errors=True)

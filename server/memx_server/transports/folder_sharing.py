@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
+import os
 import secrets
+import socket
 from typing import Any
 
 import uvicorn
@@ -20,24 +23,59 @@ _KEY = b"x-api-key"
 async def share(server: EmbeddedServer) -> None:
     """Answer over loopback for as long as ``server`` lives; doing it again changes nothing.
 
-    It runs on the server's loop. The address and a fresh key go into the lock file, which only the
-    folder's owner can read.
+    It runs on the server's loop.
     """
-    if server.is_shared:
-        return
-    key = secrets.token_urlsafe(32)
-    listener = serving.listen("127.0.0.1", 0)
-    config = serving.configure(_OwnerOnly(server.app, key))
-    config.lifespan = "off"  # the embedded server sees to it
-    loopback = uvicorn.Server(config)
+    if not server.has_companion:
+        server.accompany(LoopbackServer(server))
 
-    def end() -> None:
-        loopback.should_exit = True
 
-    server.run_until_stop(loopback.serve([listener]), end)
-    # Last, as others connect to what they read here. The socket listens already; a connection that
-    # comes before uvicorn accepts waits in its backlog.
-    server.lock.announce(address=serving.url_of(listener), key=key)
+class LoopbackServer:
+    """Serves an embedded server's application on a free port of loopback.
+
+    The address and a fresh key stand in the lock file for as long as requests are accepted there. Whoever
+    reads them may connect; whoever finds them gone waits for the lock.
+
+    Args:
+        server: The embedded server.
+    """
+
+    def __init__(self, server: EmbeddedServer) -> None:
+        self._lock = server.lock
+        key = secrets.token_urlsafe(32)
+        self._listener = serving.listen("127.0.0.1", 0)
+        config = serving.configure(_OwnerOnly(server.app, key))
+        config.lifespan = "off"  # the embedded server sees to it
+        self._server = uvicorn.Server(config)
+        # The socket listens already: a connection that comes before uvicorn accepts waits in its backlog.
+        self._lock.announce(address=serving.url_of(self._listener), key=key)
+
+    async def run(self) -> None:
+        """Serve until ``end`` is called."""
+        await self._server.serve([self._listener])
+
+    def end(self) -> None:
+        """Accept nothing more; `run` returns when what was begun is answered."""
+        self._lock.announce(address=None, key=None)
+        self._server.should_exit = True
+
+    def forget_in_child(self) -> None:
+        """Close the parent's sockets in a forked child.
+
+        Connections to them must be refused, and open ones end, when the parent ends; as long as a child
+        has them, they would be accepted by nobody and wait for ever.
+        """
+        _close(self._listener)
+        for connection in list(self._server.server_state.connections):
+            transport = getattr(connection, "transport", None)
+            if transport is not None:
+                _close(transport.get_extra_info("socket"))
+
+
+def _close(sock: socket.socket | None) -> None:
+    """Close a socket's descriptor without its object, which an event loop may still think its own."""
+    if sock is not None and sock.fileno() >= 0:
+        with contextlib.suppress(OSError):
+            os.close(sock.fileno())
 
 
 class _OwnerOnly:

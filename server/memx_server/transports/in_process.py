@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
@@ -176,6 +177,7 @@ class InProcessSocket:
         self._refusal = _CollectedResponse()
         self._task: asyncio.Task[None] | None = None
         self._closed: MemxConnectionError | None = None
+        self._pid = os.getpid()
 
     async def open(self, scope: dict[str, Any]) -> Response | None:
         """Make the handshake, on the application's loop; returns its response if it refuses."""
@@ -190,6 +192,8 @@ class InProcessSocket:
 
     async def receive(self, timeout: float | None = None) -> str:
         """Return the next message; see `AsyncMessageStream.receive`."""
+        if self._pid != os.getpid():  # no one would ever put a message into the inbox
+            raise MemxConnectionError("connection", "the stream was left behind by a fork")
         if self._closed is not None:
             raise self._closed
         try:
@@ -207,7 +211,8 @@ class InProcessSocket:
     async def close(self) -> None:
         """Close it; a pending ``receive`` raises. Closing twice is harmless."""
         self._inbox.put_nowait({"type": "websocket.close", "code": _NORMAL})
-        self._on_app_loop(self._disconnect)
+        if self._pid == os.getpid():
+            self._on_app_loop(self._disconnect)
 
     def _disconnect(self) -> None:
         self._to_app.put_nowait({"type": "websocket.disconnect", "code": _NORMAL})

@@ -15,7 +15,6 @@ import jsonpatch
 import jsonpointer
 import msgspec
 import simplejson
-from msgspec import UNSET
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.domain.requests import (
@@ -94,17 +93,6 @@ def work_of(operation: Computed, present: bytes | None) -> int:
             return held + parts_of(bytes(operation.append))
         case IncrementOperation():
             return 0
-
-
-def reveals_value(operation: object) -> bool:
-    """Tell whether the mere success of ``operation`` shows something of the present value."""
-    match operation:
-        case IncrementOperation():
-            return operation.minimum is not UNSET or operation.maximum is not UNSET
-        case PatchOperation():
-            return True
-        case _:
-            return False
 
 
 def merged(target: bytes | None, patch: bytes) -> bytes:

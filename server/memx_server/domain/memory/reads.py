@@ -12,7 +12,7 @@ from memx_sdk.protocol.cursors import Position, decode_cursor, encode_cursor
 from memx_sdk.protocol.errors import ProtocolError
 from memx_sdk.protocol.keys import compile_pattern, validate_key, validate_pattern
 from memx_server.domain import responses
-from memx_server.domain.access import Principal, Visibility, kinds_of, listing_prefix
+from memx_server.domain.access import Principal, Visibility, kinds_of, listing_prefixes
 from memx_server.domain.caller import Caller
 from memx_server.domain.requests import (
     ChangesRequest,
@@ -29,6 +29,10 @@ _PAGES_PER_ANSWER = 20
 """How many pages of the store are read for one answer; where few keys match, it is a short one."""
 
 _LOG_PAGE = 256
+_RECORDS_PER_ANSWER = 20 * _LOG_PAGE
+"""How many records of the log are looked at for one answer. They are counted, and not the store's pages,
+since those are shorter where values are long: where an answer ends shows nothing of hidden values."""
+
 _LIST_PAGE = 100
 
 _KEPT_PAGE = "~"
@@ -156,18 +160,20 @@ class EntryReads:
         readable = caller.principal.scopes.read
         visibility = Visibility(pattern, kinds_of(request.event), readable)
         found: list[bytes] = []
-        for _ in range(_PAGES_PER_ANSWER):
-            page = await self._log(caller.space, since)
+        left = _RECORDS_PER_ANSWER
+        while True:
+            page = await self._log(caller.space, since, min(left, _LOG_PAGE))
             position, seen = _collect(page, visibility, request.limit - len(found))
             found += seen
-            if len(found) >= request.limit or position.revision >= page.head:
+            left -= len(page.records)
+            if len(found) >= request.limit or position.revision >= page.head or not left:
                 break
             since = position
         return ChangesPage(found, encode_cursor(position), position.revision < page.head)
 
-    async def _log(self, space: str, since: Position | None) -> LogPage:
+    async def _log(self, space: str, since: Position | None, limit: int) -> LogPage:
         try:
-            return await self._store.log(space, since, _LOG_PAGE)
+            return await self._store.log(space, since, limit)
         except (Compacted, Diverged) as gap:
             head = await self._store.head(space)
             raise responses.gap_error(gap, head) from None
@@ -181,22 +187,29 @@ class EntryReads:
         """
         match = compile_pattern(pattern)
         readable = principal.scopes.read
-        prefix = listing_prefix(principal, pattern)
+        prefixes = listing_prefixes(principal, pattern)
         found: list[tuple[str, bytes]] = []
-        position: str | None = after
         for _ in range(_PAGES_PER_ANSWER):
+            # Those whose keys all sort before the place to go on from are done.
+            while prefixes and prefixes[0] < after and not after.startswith(prefixes[0]):
+                del prefixes[0]
+            if not prefixes:
+                return found, None
             page = await self._store.list(
-                principal.space, prefix=prefix, after=position or "", limit=max(limit, _LIST_PAGE)
+                principal.space, prefix=prefixes[0], after=after, limit=max(limit, _LIST_PAGE)
             )
             for key, entry in page.entries:
                 if key in readable and match(key):
                     found.append((key, entry))
                     if len(found) == limit:
                         return found, key
-            position = page.after
-            if position is None:
-                break
-        return found, position
+            if page.after is not None:
+                after = page.after
+                continue
+            # To go on from here is right even where the answer ends before the next prefix.
+            after = page.entries[-1][0] if page.entries else after
+            del prefixes[0]
+        return found, after if prefixes else None
 
     async def _next(self, caller: Caller, key: str) -> str:
         """Make the cursor of the page after ``key``.

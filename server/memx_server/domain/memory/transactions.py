@@ -24,7 +24,6 @@ from memx_server.domain.memory.commits import (
     idempotency_of,
     milliseconds,
 )
-from memx_server.domain.memory.computing import reveals_value
 from memx_server.domain.memory.updates import computed_put
 from memx_server.domain.request_schemas import COMPARES
 from memx_server.domain.requests import (
@@ -156,7 +155,6 @@ class Transactions:
         except StoreUnavailable:
             raise
         except ProtocolError as refusal:
-            refusal = _shown(caller, refusal, (*request.then, *request.else_))
             outcome = await self._commits.earlier_answer(caller, idempotency, refusal)
         if not isinstance(outcome, Committed):
             return None
@@ -206,17 +204,6 @@ class Transactions:
                 result = await self._evaluator.compute(space, operation, held)
                 plan.writes.append(computed_put(operation, result, reason))
         plan.note.values.append([] if result is None else [msgspec.Raw(result)])
-
-
-def _shown(
-    caller: Caller, refusal: ProtocolError, operations: Sequence[AnyOperation]
-) -> ProtocolError:
-    """Return the refusal without what would show a present value to a caller who may not read it."""
-    computed = {each.key for each in operations if isinstance(each, ComputedOperation)}
-    key = refusal.extra.get("key")
-    if key in computed and not caller.principal.may("read", key):
-        return responses.unexplained(refusal, key)
-    return refusal
 
 
 def _compares(present: Present) -> list[Compare]:
@@ -282,12 +269,15 @@ def _result(
     if isinstance(operation, TouchOperation):
         return b'{%b,"touched":%b%b}' % (head, responses.boolean(outcome.changed), expiry)
     value = b""
-    if noted is not None and caller.principal.may("read", operation.key):
+    if noted is not None:
         value = b',"value":%b' % bytes(noted)
-    return b'{%b,"revision":%d,"version":%d%b%b}' % (
+    # As in the answer to a single set: a version counts the writes of others too.
+    may_read = caller.principal.may("read", operation.key)
+    version = b',"version":%d' % outcome.version if may_read else b""
+    return b'{%b,"revision":%d%b%b%b}' % (
         head,
         committed.position.revision,
-        outcome.version,
+        version,
         expiry,
         value,
     )
@@ -313,7 +303,7 @@ def check_txn(caller: Caller, request: TxnRequest, limits: Limits) -> None:
         )
     for compare in request.if_:
         _check_compare(compare)
-        caller.principal.require("read", validate_key(compare.key))
+        caller.principal.require_read_and_write(validate_key(compare.key))
     for branch, operations in (("then", request.then), ("else", request.else_)):
         _check_branch(caller, branch, operations)
 
@@ -332,10 +322,12 @@ def _check_compare(compare: CompareRequest) -> None:
 def _check_branch(caller: Caller, branch: str, operations: Sequence[AnyOperation]) -> None:
     for operation in operations:
         key = validate_key(operation.key)
-        if not isinstance(operation, GetOperation):
-            caller.principal.require("write", key)
-        if isinstance(operation, GetOperation) or reveals_value(operation):
+        if isinstance(operation, GetOperation):
             caller.principal.require("read", key)
+        elif isinstance(operation, SetOperation | DeleteOperation):
+            caller.principal.require("write", key)
+        else:
+            caller.principal.require_read_and_write(key)
     writes = Counter(each.key for each in operations if not isinstance(each, GetOperation))
     for key, count in writes.items():
         if count > 1:

@@ -22,7 +22,6 @@ from memx_server.domain.memory.commits import (
     idempotency_of,
     milliseconds,
 )
-from memx_server.domain.memory.computing import reveals_value
 from memx_server.domain.memory.writes import condition
 from memx_server.domain.request_schemas import UPDATES
 from memx_server.domain.requests import (
@@ -57,6 +56,13 @@ _NOTE_BYTES = 16 * 1024
 """The same for a value that the log does not have (``history: false``)."""
 
 _OPTIONS = ("minimum", "maximum", "cap", "ttl")
+
+_TURN_SECONDS = 8.0
+"""How long an update waits for those of the same key before it.
+
+It is not the deadline of a write, which counts from its turn on: a queue of 200 updates is no fault of the
+store, and each of them takes a sync of the disk. It is below what the SDK waits for an answer.
+"""
 
 _REMEMBERED = 1024
 """Keys whose entries are remembered while nobody updates them."""
@@ -94,15 +100,13 @@ class Updates:
                 others update the same key.
         """
         key = validate_key(request.key)
-        caller.principal.require("write", key)
+        caller.principal.require_read_and_write(key)
         self._commits.checked_reason(request.reason)
         operation = operation_of(request)
-        if reveals_value(operation):
-            caller.principal.require("read", key)
         if isinstance(operation, TouchOperation):
             return await self._touch(caller, request, operation)
         try:
-            async with self._locks.hold(caller.space, key, self._deadline) as lock:
+            async with self._locks.hold(caller.space, key, _TURN_SECONDS) as lock:
                 return await self._update(caller, request, operation, lock)
         except TimeoutError:
             raise StoreUnavailable("waited too long for the lock of a contended key") from None
@@ -138,8 +142,6 @@ class Updates:
                 if not lock.is_fresh:
                     lock.forget()
                     continue
-                if not caller.principal.may("read", request.key):
-                    refusal = responses.unexplained(refusal, request.key)
                 outcome = await self._commits.earlier_answer(caller, idempotency, refusal)
             if isinstance(outcome, Committed):
                 return await self._updated(caller, request.key, outcome, value, lock)
@@ -169,8 +171,7 @@ class Updates:
             lock.forget()
         else:
             lock.note_written(responses.new_entry(caller, key, committed, value))
-        shown = value if caller.principal.may("read", key) else None
-        return responses.updated(caller, key, committed, shown)
+        return responses.updated(caller, key, committed, value)
 
     async def _logged_value(self, caller: Caller, key: str, committed: Committed) -> bytes | None:
         """Return what an update wrote when it was first sent; None where the log has it no longer."""
@@ -192,7 +193,7 @@ class Updates:
             raise ProtocolError(
                 "not_found", f"there is no entry {key!r} whose expiry could be moved", key=key
             )
-        return responses.touched(caller, key, entry, committed)
+        return responses.touched(entry, committed)
 
 
 def computed_put(operation: Computed, value: bytes, reason: str | None) -> Put:

@@ -31,7 +31,7 @@ class EntryWrites:
     async def set(self, caller: Caller, request: SetRequest) -> bytes:
         """Set an entry; without ``ttl`` it never expires."""
         committed = await self._commits.commit(self._draft(caller, request))
-        return responses.written(request.key, committed)
+        return responses.written(caller, request.key, committed)
 
     async def delete(self, caller: Caller, request: DeleteRequest) -> bytes:
         """Remove an entry."""
@@ -59,13 +59,13 @@ class EntryWrites:
                 answers[index] = refusal
         results = await self._commits.commit_each(list(drafts.values())) if drafts else []
         for index, result in zip(drafts, results, strict=True):
-            request = writes[index][1]
+            caller, request = writes[index]
             if isinstance(result, ProtocolError):
                 answers[index] = result
             elif isinstance(result, Conflicted):
                 answers[index] = responses.conflict(writes[index][0], result.key, result.entry)
             elif isinstance(request, SetRequest):
-                answers[index] = responses.written(request.key, result)
+                answers[index] = responses.written(caller, request.key, result)
             else:
                 answers[index] = responses.deleted(request.key, result)
         return [answers[index] for index in range(len(writes))]

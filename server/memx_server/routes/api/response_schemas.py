@@ -51,7 +51,10 @@ class SetResponse(ResponseSchema, kw_only=True):
     updated: Literal[True]
     key: str
     revision: Revision
-    version: int
+    version: (
+        Annotated[int, Meta(description="Left out for a caller who may not read the key.")]
+        | UnsetType
+    ) = UNSET
     ts: Time
     expires_at: Time | UnsetType = UNSET
     cursor: Cursor

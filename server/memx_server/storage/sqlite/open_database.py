@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memx_server.storage.base import Record, SpaceQuotas
+from memx_server.storage.lockfile import CannotOpen, DatabaseLock
 from memx_server.storage.sqlite.commit_queue import CommitQueue
 from memx_server.storage.sqlite.commits import CommitWriter
 from memx_server.storage.sqlite.database import connect, open_database
-from memx_server.storage.sqlite.lockfile import CannotOpen, DatabaseLock
 from memx_server.storage.sqlite.reads import SqliteReads
 from memx_server.storage.sqlite.state_table import StateTable
 

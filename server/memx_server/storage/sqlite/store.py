@@ -26,8 +26,8 @@ from memx_server.storage.base import (
     TailListener,
     Transaction,
 )
+from memx_server.storage.lockfile import DatabaseLock
 from memx_server.storage.sqlite.database import faults_as_unavailable
-from memx_server.storage.sqlite.lockfile import DatabaseLock
 from memx_server.storage.sqlite.open_database import OpenDatabase, SqliteSettings
 from memx_server.storage.sqlite.state import SqliteState
 

@@ -63,8 +63,11 @@ class DatabaseLock:
         self._fd: int | None = None
         self._note: dict[str, Any] = {}
 
-    def acquire(self) -> None:
+    def acquire(self, **note: Any) -> None:
         """Take the lock.
+
+        Args:
+            note: As for ``announce``; nobody sees the lock without it for long.
 
         Raises:
             InUse: Another process, or another object of this one, has it.
@@ -84,7 +87,7 @@ class DatabaseLock:
         self._fd = fd
         self._note = {}
         self._path.chmod(0o600)
-        self.announce(pid=os.getpid())
+        self.announce(pid=os.getpid(), **note)
 
     def announce(self, **note: Any) -> None:
         """Add to the note that other processes can read, for example ``address="http://..."``.
@@ -103,6 +106,16 @@ class DatabaseLock:
         os.ftruncate(self._fd, 0)
         os.lseek(self._fd, 0, os.SEEK_SET)
         os.write(self._fd, text)
+
+    def forget_in_child(self) -> None:
+        """Let go of the lock in a forked child, so that it ends with the parent and not with the child.
+
+        A lock of this kind belongs to what `open` returned, which parent and child share. It ends when
+        both have closed it; emptying the file or unlocking it here would take it from the parent.
+        """
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
 
     def release(self) -> None:
         """Give the lock up.
