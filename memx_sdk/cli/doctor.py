@@ -112,8 +112,9 @@ async def _store_findings(url: str, timeout: float) -> AsyncIterator[Finding]:
         yield Finding(
             "store",
             "problem",
-            "the server cannot reach its store; it answers 503 until it can",
-            "start Redis, or correct REDIS_URL where the server was started",
+            "the server cannot reach its store, or that takes no writes: "
+            + printable(str(answer.body.get("detail") or "it answers 503 until it can")),
+            "start Redis, correct REDIS_URL where the server was started, or give Redis what it lacks",
         )
     else:
         for advice in answer.body.get("advice", ()):

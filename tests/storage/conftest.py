@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import pytest
 from memx_server.storage.base import Store
 
 from tests.storage.backends import Backend, RedisBackend, SqliteBackend
-from tests.support.redis_server import redis_fixtures
+from tests.storage.redis_cluster import Start, low_port
+from tests.support.redis_server import RedisServer, redis_fixtures
 
 OpenStore = Callable[..., Awaitable[Store]]
 
@@ -42,3 +43,16 @@ async def open_store(backend: Backend) -> AsyncIterator[OpenStore]:
 async def store(open_store: OpenStore) -> Store:
     """An open and empty store."""
     return await open_store()
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts servers that end with the test."""
+    with ExitStack() as servers:
+
+        def start_one(binary: str, options: dict[str, str]) -> RedisServer:
+            server = RedisServer(binary, options)
+            server.port = low_port()
+            return servers.enter_context(server)
+
+        yield start_one

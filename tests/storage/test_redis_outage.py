@@ -9,8 +9,10 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 from memx_server.storage.base import (
     Committed,
+    Delete,
     Idempotency,
     Put,
+    StoreFull,
     StoreUnavailable,
     Touch,
     Transaction,
@@ -213,6 +215,43 @@ async def test_a_full_redis_refuses_a_transaction_whole(
         assert len(await whole_log(store)) == 1
         await put(store, "new", 1)
         assert await value(store, "new") == 1
+
+
+async def test_a_full_redis_takes_deletes_with_their_records(redis: RedisServer) -> None:
+    async with opened(redis) as store:
+        await commit(store, Put("a", b"1"), Put("b", b"1", ttl_ms=60_000), Put("c", b"1"))
+        await store.ping()
+        with redis.client() as client:
+            client.config_set("maxmemory", 1)
+            with pytest.raises(StoreFull):
+                await store.ping()
+            token = Idempotency("token", "digest")
+            delete, put_, both, missing = await store.commit(
+                SPACE,
+                [
+                    Transaction(WRITER, [Delete("a"), Delete("b")], idempotency=token),
+                    Transaction(WRITER, [Put("a", b"2")]),
+                    Transaction(WRITER, [Delete("c"), Put("d", b"1")]),
+                    Transaction(WRITER, [Delete("nothing")]),
+                ],
+            )
+            client.config_set("maxmemory", 0)
+
+        assert isinstance(delete, Committed)
+        assert [each.changed for each in delete.written] == [True, True]
+        assert isinstance(missing, Committed)
+        assert isinstance(put_, StoreFull)
+        assert isinstance(both, StoreFull)
+        assert "full" in put_.detail
+        assert "delete" in put_.detail
+        assert summary(changes_of(await whole_log(store)))[3:] == [("delete", "a"), ("delete", "b")]
+        assert [await value(store, key) for key in "abcd"] == [None, None, 1, None]
+        again = await commit_one(
+            store, SPACE, Transaction(WRITER, [Delete("a"), Delete("b")], idempotency=token)
+        )
+        assert isinstance(again, Committed)
+        assert again.position == delete.position
+        await store.ping()
 
 
 async def test_a_replica_is_not_written_to(one_redis: RedisServer) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from memx_server.storage.redis.network.urls import topology_of
 from redis.exceptions import ResponseError
 
 from tests.storage.helpers import SPACE, Listener, commit, eventually, put, value, whole_log
+from tests.storage.redis_cluster import Start, ask, cluster_of
 from tests.storage.redis_helpers import opened, verdict
 from tests.support.redis_server import RedisServer, free_port, newest_redis, redis_binaries
 
@@ -93,59 +94,12 @@ async def test_what_is_no_redis_is_unavailable() -> None:
     listener.close()
 
 
-def low_port() -> int:
-    """A port that leaves room for the bus of a cluster, 10,000 above."""
-    while (port := free_port()) > 55_000:
-        pass
-    return port
-
-
-@pytest.fixture
-def start() -> Iterator[Callable[..., RedisServer]]:
-    """Starts servers that end with the test."""
-    with ExitStack() as servers:
-
-        def start_one(binary: str, options: dict[str, str]) -> RedisServer:
-            server = RedisServer(binary, options)
-            server.port = low_port()
-            return servers.enter_context(server)
-
-        yield start_one
-
-
-async def cluster_of(servers: list[RedisServer]) -> str:
-    """Make a cluster of servers that share the slots; returns its URL."""
-    share = SLOTS // len(servers)
-    for number, server in enumerate(servers):
-        first = number * share
-        last = SLOTS if server is servers[-1] else first + share
-        ask(server, "CLUSTER ADDSLOTS", *range(first, last))
-        ask(server, "CLUSTER SET-CONFIG-EPOCH", number + 1)
-        ask(server, "CLUSTER MEET", "127.0.0.1", servers[0].port)
-
-    async def agreed() -> bool:
-        states = [ask(server, "CLUSTER INFO") for server in servers]
-        return all(
-            state["cluster_state"] == "ok" and int(state["cluster_known_nodes"]) == len(servers)
-            for state in states
-        )
-
-    await eventually(agreed)
-    return "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in servers)
-
-
-def ask(server: RedisServer, *command: Any) -> Any:
-    """Run a command."""
-    with server.client() as client:
-        return client.execute_command(*command)
-
-
 @pytest.fixture(params=redis_binaries())
 def binary(request: pytest.FixtureRequest) -> str:
     return redis_binaries()[request.param]
 
 
-async def test_a_cluster_of_one(binary: str, start: Callable[..., RedisServer]) -> None:
+async def test_a_cluster_of_one(binary: str, start: Start) -> None:
     server = start(binary, {"cluster-enabled": "yes"})
     url = await cluster_of([server])
     store = RedisStore(url, log_max_records=20)
@@ -168,9 +122,7 @@ async def test_a_cluster_of_one(binary: str, start: Callable[..., RedisServer]) 
     await store.close()
 
 
-async def test_a_cluster_of_one_that_is_taken_for_a_server(
-    binary: str, start: Callable[..., RedisServer]
-) -> None:
+async def test_a_cluster_of_one_that_is_taken_for_a_server(binary: str, start: Start) -> None:
     server = start(binary, {"cluster-enabled": "yes"})
     await cluster_of([server])
     store = RedisStore(server.url)
@@ -182,9 +134,7 @@ async def test_a_cluster_of_one_that_is_taken_for_a_server(
     await store.close()
 
 
-async def test_a_slot_that_moves_is_followed(
-    binary: str, start: Callable[..., RedisServer]
-) -> None:
+async def test_a_slot_that_moves_is_followed(binary: str, start: Start) -> None:
     servers = [start(binary, {"cluster-enabled": "yes"}) for _ in range(2)]
     url = await cluster_of(servers)
     store = RedisStore(url)
@@ -220,9 +170,7 @@ async def test_a_slot_that_moves_is_followed(
     await store.close()
 
 
-async def test_a_clusters_promoted_replica_is_found(
-    binary: str, start: Callable[..., RedisServer]
-) -> None:
+async def test_a_clusters_promoted_replica_is_found(binary: str, start: Start) -> None:
     primary, replica = (start(binary, {"cluster-enabled": "yes"}) for _ in range(2))
     url = await cluster_of([primary])
     ask(replica, "CLUSTER MEET", "127.0.0.1", primary.port)
@@ -274,9 +222,7 @@ async def tells(store: Store, listener: Listener) -> bool:
     return revision in {record.position.revision for record in listener.records}
 
 
-async def test_sentinels_lead_to_the_new_primary(
-    binary: str, start: Callable[..., RedisServer]
-) -> None:
+async def test_sentinels_lead_to_the_new_primary(binary: str, start: Start) -> None:
     primary = start(binary, {})
     replica = start(binary, {"replicaof": f"127.0.0.1 {primary.port}"})
     sentinel = start(binary, {"sentinel": f"monitor main 127.0.0.1 {primary.port} 1"})

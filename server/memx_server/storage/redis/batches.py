@@ -10,6 +10,9 @@ from memx_server.storage.base import Put, Transaction
 from memx_server.storage.redis.commit_codec import Argument, encode
 from memx_server.storage.redis.keyspace import Keyspace
 
+UNFINISHED, REFUSED = 1, 2
+"""Flags of the script's reply: work is left for an empty transaction; what follows a commit was refused."""
+
 _SPACE_BYTES = 128
 """What a batch counts for beside its writes."""
 
@@ -22,11 +25,11 @@ class BatchReply(NamedTuple):
 
     Attributes:
         outcomes: One for each of the transactions, in their order, for ``commit_codec.decode``.
-        unfinished: Whether the run left work for an empty transaction.
+        flags: What else the script reported of the whole run: ``UNFINISHED``, ``REFUSED``.
     """
 
     outcomes: Sequence[Any]
-    unfinished: bool
+    flags: int
 
 
 class BatchPart(NamedTuple):
@@ -85,13 +88,13 @@ class Batch:
 
     def settle(self, result: list[Any] | Exception) -> None:
         """Give each caller their part of what the script returned, or the error."""
-        first = 1  # behind the flag that says whether work is left
+        first = 1  # behind the flags
         for part in self._parts:
             behind = first + part.number
             if not part.reply.done():  # else the caller has given up
                 part.reply.set_result(
                     result
                     if isinstance(result, Exception)
-                    else BatchReply(result[first:behind], bool(result[0]))
+                    else BatchReply(result[first:behind], result[0])
                 )
             first = behind

@@ -17,6 +17,7 @@ from memx_server.storage.base import (
     PutSchema,
     SchemaMoved,
     SpaceQuotas,
+    StoreUnavailable,
     Touch,
     Transaction,
     Write,
@@ -25,6 +26,7 @@ from memx_server.storage.base import (
 )
 from memx_server.storage.encoding import quote
 from memx_server.storage.redis.keyspace import Keyspace
+from memx_server.storage.redis.network.faults import SlotMoving
 
 _TTL_MAX_MS = 2**52
 _WRITES_MAX = 1000
@@ -71,7 +73,9 @@ def encode(
         arguments += text
 
 
-def decode(reply: Sequence[Any], transaction: Transaction, quotas: SpaceQuotas) -> Outcome:
+def decode(
+    reply: Sequence[Any], transaction: Transaction, quotas: SpaceQuotas
+) -> Outcome | StoreUnavailable:
     """Make the outcome of ``transaction`` from what the commit script returned for it."""
     outcome = reply[0]
     if outcome == b"committed":
@@ -87,6 +91,8 @@ def decode(reply: Sequence[Any], transaction: Transaction, quotas: SpaceQuotas) 
         return SchemaMoved(reply[1])
     if outcome == b"full":
         return quotas.exceeded(reply[1].decode())
+    if outcome == b"moving":
+        return SlotMoving("the slot is moving")
     return IdempotencyMismatch()
 
 

@@ -8,26 +8,41 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
+
+from hiredis import ReplyError
 
 from memx_server.storage.base import (
     SCHEMA_OVERHEAD,
+    Delete,
+    DeleteSchema,
     Outcome,
     SpaceQuotas,
+    StoreFull,
     StoreUnavailable,
     Transaction,
 )
-from memx_server.storage.redis.batches import Batch, BatchPart, BatchReply
+from memx_server.storage.redis.batches import (
+    REFUSED,
+    UNFINISHED,
+    Batch,
+    BatchPart,
+    BatchReply,
+)
 from memx_server.storage.redis.commit_codec import Argument, decode
 from memx_server.storage.redis.keyspace import Keyspace
 from memx_server.storage.redis.network.client import RedisClient
 from memx_server.storage.redis.network.connection import RedisConnection
+from memx_server.storage.redis.network.faults import RedisDenied, is_log_above_head
 from memx_server.storage.redis.network.scripts import Script
 from memx_server.storage.redis.network.topology import SentCommand, Topology
+
+log = logging.getLogger(__name__)
 
 NOTICE_MAX_BYTES = 64 * 1024
 """The most change text that a notice carries: Redis cuts off clients whose notices pile up."""
@@ -66,9 +81,16 @@ class CommitRunner:
         topology: Where the spaces are.
         limits: How much log to keep.
         quotas: The most that a space may hold.
+        on_denied: Called where Redis has denied a right, or refused what follows a commit.
     """
 
-    def __init__(self, topology: Topology, limits: LogLimits, quotas: SpaceQuotas) -> None:
+    def __init__(
+        self,
+        topology: Topology,
+        limits: LogLimits,
+        quotas: SpaceQuotas,
+        on_denied: Callable[[], None],
+    ) -> None:
         self._topology = topology
         self._quotas = quotas
         # A lineage's id is this process's prefix and the number of the run that opened it.
@@ -76,6 +98,8 @@ class CommitRunner:
         self._run_numbers = itertools.count()
         self._open: dict[bytes, Batch] = {}
         self._open_size = 0
+        self._on_denied = on_denied
+        self._repair = Script("repair")
         self._tasks: set[asyncio.Task[None]] = set()
         self._script = Script(
             "commit",
@@ -102,20 +126,56 @@ class CommitRunner:
             ValueError: A transaction cannot be encoded; nothing of it was sent.
         """
         outcomes: list[Outcome | StoreUnavailable] = []
-        unfinished = False
+        unfinished = full = False
         for part in self._begin(space, transactions):
             result = await part.reply
             if isinstance(result, BatchReply):
-                unfinished = unfinished or result.unfinished
-                for outcome in result.outcomes:
-                    transaction = transactions[len(outcomes)]
-                    outcomes.append(decode(outcome, transaction, self._quotas))
+                unfinished = unfinished or bool(result.flags & UNFINISHED)
+                self._decode(result, transactions, outcomes)
             elif isinstance(result, StoreUnavailable):
-                # Each gets an object of its own, since whoever raises one adds to its traceback.
-                outcomes += [StoreUnavailable(*result.args) for _ in range(part.number)]
+                full = full or isinstance(result, StoreFull)
+                outcomes += [result.copy() for _ in range(part.number)]
             else:
                 raise CommitRefused(str(result)) from result
+        if full:
+            await self._delete_although_full(space, transactions, outcomes)
         return outcomes, unfinished
+
+    def _decode(
+        self,
+        reply: BatchReply,
+        transactions: Sequence[Transaction],
+        outcomes: list[Outcome | StoreUnavailable],
+    ) -> None:
+        """Append the outcomes of a part to those before it."""
+        for outcome in reply.outcomes:
+            outcomes.append(decode(outcome, transactions[len(outcomes)], self._quotas))
+
+    async def _delete_although_full(
+        self,
+        space: Keyspace,
+        transactions: Sequence[Transaction],
+        outcomes: list[Outcome | StoreUnavailable],
+    ) -> None:
+        """Send again what only deletes, so that a Redis that is out of memory takes it.
+
+        A run is refused as a whole before its first write, so none of its transactions has happened.
+        """
+        refused = [at for at, outcome in enumerate(outcomes) if isinstance(outcome, StoreFull)]
+        deletes = [at for at in refused if _only_deletes(transactions[at])]
+        if not deletes:
+            return
+        batch = Batch(space)
+        for at in deletes:
+            batch.add(transactions[at])
+        part = batch.end_part()
+        self._finish_later(batch, self._arguments(batch, only_deletes=True), None)
+        result = await part.reply
+        if isinstance(result, BatchReply):
+            again: list[Outcome | StoreUnavailable] = []
+            self._decode(result, [transactions[at] for at in deletes], again)
+            for at, outcome in zip(deletes, again, strict=True):
+                outcomes[at] = outcome
 
     def _begin(self, space: Keyspace, transactions: Sequence[Transaction]) -> list[BatchPart]:
         """Put transactions into batches, in their order."""
@@ -161,9 +221,7 @@ class CommitRunner:
         """Send one batch; returns by which client, None where it takes the long way."""
         if not batch.arguments:  # its only transaction could not be encoded
             return None
-        lineage = b"%b%x" % (self._lineage_prefix, next(self._run_numbers))
-        verb = b"SPUBLISH" if self._topology.sharded else b"PUBLISH"
-        arguments = [lineage, verb, *batch.arguments]
+        arguments = self._arguments(batch)
         slot = batch.space.slot
         sent = self._script.begin(self._topology, slot, batch.keys, arguments)
         if sent is None:  # a connection has to be made first
@@ -171,6 +229,15 @@ class CommitRunner:
             return None
         sent.reply.add_done_callback(partial(self._on_reply, batch, arguments, sent))
         return sent.client
+
+    def _arguments(self, batch: Batch, *, only_deletes: bool = False) -> list[Argument]:
+        """What the script takes as ARGV for a run."""
+        verb = b"SPUBLISH" if self._topology.sharded else b"PUBLISH"
+        return [self._new_lineage(), verb, int(only_deletes), *batch.arguments]
+
+    def _new_lineage(self) -> bytes:
+        """The id of the lineage that a run begins, if it has to begin one."""
+        return b"%b%x" % (self._lineage_prefix, next(self._run_numbers))
 
     def _on_reply(
         self,
@@ -183,7 +250,13 @@ class CommitRunner:
         if isinstance(result, Exception):  # perhaps one that is mended by sending the script again
             self._finish_later(batch, arguments, sent)
         else:
-            batch.settle(result)
+            self._settle(batch, result)
+
+    def _settle(self, batch: Batch, result: list[Any] | Exception) -> None:
+        """Hand a result to the callers; note what of it is for the operator."""
+        batch.settle(result)
+        if isinstance(result, RedisDenied) or (isinstance(result, list) and result[0] & REFUSED):
+            self._on_denied()
 
     def _finish_later(
         self, batch: Batch, arguments: list[Argument], sent: SentCommand | None
@@ -198,10 +271,46 @@ class CommitRunner:
         """Run a batch by the way that may wait: for a connection, a redirection, the script's text."""
         result: Any = StoreUnavailable("the store is closed")
         try:
-            result = await self._script.run(
-                self._topology, batch.space.slot, batch.keys, arguments, sent
-            )
+            result = await self._run(batch, arguments, sent)
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
             result = error
         finally:  # also where this task is cancelled
-            batch.settle(result)
+            self._settle(batch, result)
+
+    async def _run(
+        self, batch: Batch, arguments: list[Argument], sent: SentCommand | None
+    ) -> list[Any]:
+        """Run the script; where the log ends above the head, mend the space and run it again.
+
+        The script finds that out by its first write to the log, so nothing of the batch has been logged.
+        What stood before it in the batch has happened at the most to expiries, and may happen again.
+        """
+        slot = batch.space.slot
+        try:
+            result = await self._script.run(self._topology, slot, batch.keys, arguments, sent)
+        except ReplyError as error:
+            if not is_log_above_head(error):
+                raise
+        else:
+            return cast(list[Any], result)
+        await self._mend(batch.space)
+        return cast(list[Any], await self._script.run(self._topology, slot, batch.keys, arguments))
+
+    async def _mend(self, space: Keyspace) -> None:
+        """Remove what a commit that failed half-way has left in the log of ``space``."""
+        removed, stands = await self._repair.run(
+            self._topology, space.slot, list(space.shared), [self._new_lineage()]
+        )
+        log.warning(
+            "the log of space %r ended %d records above its head, since a commit had failed half-way; "
+            "they were removed, and %s",
+            space.id,
+            removed,
+            "as some of their writes stand, every subscriber starts anew"
+            if stands
+            else "nothing else of them stands",
+        )
+
+
+def _only_deletes(transaction: Transaction) -> bool:
+    return all(isinstance(write, Delete | DeleteSchema) for write in transaction.writes)

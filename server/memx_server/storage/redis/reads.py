@@ -169,7 +169,11 @@ class RedisReads:
         state = _log_state(held, length)
         if since is not None:
             state.check(since)
-        return state, [record_in_log(state.lineage, row) for row in rows]
+        # What stands above the head has not been committed, and may be removed again (lua/repair.lua).
+        records = [record_in_log(state.lineage, row) for row in rows]
+        while records and records[-1].position.revision > state.head:
+            records.pop()
+        return state, records
 
 
 def _log_state(held: Sequence[bytes | None], length: int) -> LogState:

@@ -20,12 +20,13 @@ from memx_server.storage.base import (
     Touch,
     Transaction,
 )
-from memx_server.storage.redis.advice import advice_from
+from memx_server.storage.redis.advice import advice_from, fault_from
 from memx_server.storage.redis.commits import CommitRunner, LogLimits
 from memx_server.storage.redis.keyspace import Keyspace, Keyspaces
 from memx_server.storage.redis.network.pubsub import PubSub
 from memx_server.storage.redis.network.urls import topology_of
 from memx_server.storage.redis.reads import RedisReads
+from memx_server.storage.redis.rights import RedisRights
 from memx_server.storage.redis.state import RedisState
 from memx_server.storage.redis.sweeper import Sweeper
 
@@ -63,9 +64,12 @@ class RedisStore:
         self._topology = topology_of(url, timeout)
         self._keyspaces = Keyspaces(prefix)
         log_limits = LogLimits(log_max_records, log_max_bytes)
-        self._commits = CommitRunner(self._topology, log_limits, quotas)
+        self._rights = RedisRights(self._topology, prefix, timeout)
+        self._commits = CommitRunner(
+            self._topology, log_limits, quotas, on_denied=self._rights.suspect
+        )
         self._reads = RedisReads(self._topology)
-        self._tail = PubSub(self._topology, timeout)
+        self._tail = PubSub(self._topology, timeout, on_denied=self._rights.suspect)
         self._sweeper = Sweeper(
             self._topology, self._keyspaces, self._commit_nothing, lambda: self._tail.spaces
         )
@@ -76,28 +80,42 @@ class RedisStore:
 
         Raises:
             StoreUnavailable: Redis cannot be reached (the store works all the same once it can),
-                or is too old.
+                is too old, or denies memX's user a right that it cannot do without.
         """
         self._sweeper.start()
         info = await self._topology.call(0, b"INFO", b"server")
         version = info.partition(b"redis_version:")[2].split(b"\r\n")[0].decode()
         if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST_VERSION:
             raise StoreUnavailable(f"memX needs Redis 6.2 or later; this is {version}")
+        await self._rights.test()
+        if advice := list(self._rights.advice()):
+            self._rights.suspect()  # until it has been given
+        if self._rights.refusal is not None:
+            raise StoreUnavailable(*advice)
 
     async def close(self) -> None:
         """Stop background work and close every connection."""
+        await self._rights.close()
         await self._sweeper.close()
         await self._tail.close()
         self._topology.close()
 
     async def ping(self) -> None:
-        """Return when Redis answers."""
-        await self._topology.call(0, b"PING")
+        """Return when Redis answers and, as far as it tells, takes writes.
+
+        Raises:
+            StoreUnavailable: It does not answer, is full, cannot write to its disk, or denies memX's user
+                a right.
+        """
+        info: bytes = await self._topology.call(0, b"INFO")
+        fault = self._rights.refusal or fault_from(info.decode(errors="replace"))
+        if fault is not None:
+            raise fault
 
     async def advice(self) -> Sequence[str]:
-        """Say what in Redis's settings could lose memory and should be changed."""
+        """Say what in Redis's settings could lose memory, or keeps memX from its work."""
         info: bytes = await self._topology.call(0, b"INFO")
-        return list(advice_from(info.decode(errors="replace")))
+        return [*self._rights.advice(), *advice_from(info.decode(errors="replace"))]
 
     async def read(self, space: str, keys: Sequence[str]) -> Sequence[bytes | None]:
         """Read entries of one moment; None for each key that does not exist."""
@@ -117,11 +135,13 @@ class RedisStore:
         Raises:
             CommitRefused: Redis refused the commit script for what it found in the space.
         """
+        if (refusal := self._rights.refusal) is not None:
+            return [refusal.copy() for _ in transactions]
         if any(map(_gives_expiry, transactions)):
             try:
                 await self._sweeper.before_expiry(space)
             except StoreUnavailable as error:  # nothing was sent
-                return [StoreUnavailable(*error.args) for _ in transactions]
+                return [error.copy() for _ in transactions]
         keyspace = self._keyspaces.space(space)
         outcomes, unfinished = await self._commits.commit(keyspace, transactions)
         if unfinished:

@@ -139,7 +139,7 @@ class SqliteStore(Store):
             ]
         except StoreUnavailable as error:
             # A copy for each: an exception gathers where it was raised.
-            return [StoreUnavailable(*error.args) for _ in transactions]
+            return [error.copy() for _ in transactions]
         finish = database.queue.finish
         if len(begun) == 1:
             return [await _outcome(finish(begun[0]))]

@@ -4,20 +4,33 @@
 --
 -- KEYS: the keys that the space shares, in the order of Keyspace.shared; then for each transaction the key of
 -- its idempotency answer where it has a token, the entries it compares and the entries it writes.
--- ARGV: the id of the lineage that begins if one has to; the command that publishes; then the transactions,
--- as commit_codec.py encodes them.
--- Returns: whether work is left for an empty transaction (1 or 0), then the outcome of each transaction.
+-- ARGV: the id of the lineage that begins if one has to; the command that publishes; 1 where all transactions
+-- only delete, so that a Redis that is out of memory has to take them; then the transactions, as
+-- commit_codec.py encodes them.
+-- Returns: a sum of flags (1: work is left for an empty transaction; 2: Redis refused to publish or to trim), then the
+-- outcome of each transaction.
 --
--- Redis does not roll back a script that fails half-way, so every check of a transaction comes before its
--- first write, and the first write (XADD) is one that Redis refuses when it is out of memory or is a
--- replica; once one has been let through, Redis refuses none of the same script. Values are bytes that
--- are only ever joined, never parsed. Revisions are text throughout, as Lua's own conversion of numbers
--- rounds them.
+-- Redis does not roll back a script that fails half-way. So that nothing refuses after a first write:
+--   * Every check of a transaction comes before its first write, and each key that it is going to write has
+--     been read by then, so that its type is known to be right.
+--   * The first write of a transaction is one that Redis refuses when it is out of memory, can't save or is a
+--     replica; once that has been let through, Redis refuses none of the same script for these reasons.
+--   * In a cluster's slot that is moving, a key that does not exist is 'not local', so a key that this run
+--     has removed must not be touched again. Within a transaction everything that removes comes last; a later
+--     transaction that needs a removed key again first asks whether the slot is moving (plan.lua).
+--   * Trimming and publishing come behind the commit, and their refusal is noted, not raised.
+--   * The rights of memX's user are tested when the store is opened (rights.lua).
+-- What commits is the HSET of META at the end: no reader is given a record above its head. If a script
+-- has failed in between all the same (a right was taken away while memX ran), the log ends above the head.
+-- XADD, always the first to write to the log, then refuses the id, and repair.lua mends the space.
+--
+-- Values are bytes that are only ever joined, never parsed. Revisions are text throughout, as Lua's own
+-- conversion of numbers rounds them.
 --
 -- It has few functions and makes none for each transaction: Lua would build them anew at every run, which
 -- costs as much as a command of Redis. `break` ends the transaction at hand.
 
-local NEW_LINEAGE, PUBLISH = ARGV[1], ARGV[2]
+local NEW_LINEAGE, PUBLISH, ONLY_DELETES = ARGV[1], ARGV[2], ARGV[3] == '1'
 local HEADER_ARGS, COMPARE_ARGS, WRITE_ARGS = 8, 2, 7
 local META, LOG, NAMES, EXPIRIES, NEWEST, SCHEMAS = unpack(KEYS, 1, 6)
 
@@ -30,8 +43,8 @@ local call, format = redis.call, string.format
 
 --> space
 
-local outcomes = {0}
-local next_key, next_arg = 7, 3
+local outcomes = {0}  -- behind the flags
+local next_key, next_arg = 7, 4
 while next_arg <= #ARGV do
   local WRITER, SCHEMA_REVISION, DIGEST, NOTE, KEPT_MS, RESULT_SIZE, COMPARES, WRITES =
     unpack(ARGV, next_arg, next_arg + HEADER_ARGS - 1)
@@ -54,5 +67,6 @@ end
 
 --> trim
 
-if more then outcomes[1] = 1 end
+--> finish
+
 return outcomes

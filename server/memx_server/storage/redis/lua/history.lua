@@ -10,7 +10,10 @@ local NAME, BEGIN, UNTIL = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local LIMIT, STEPS, BYTES, KEPT = unpack(ARGV, 4, 7)
 LIMIT, STEPS, BYTES, KEPT = tonumber(LIMIT), tonumber(STEPS), tonumber(BYTES), tonumber(KEPT)
 
-local floor = tonumber(redis.call('HGET', META, 'floor') or 0)
+local held = redis.call('HMGET', META, 'floor', 'head')
+local floor = tonumber(held[1] or 0)
+-- What is above the head has not been committed (commit.lua).
+UNTIL = math.min(UNTIL, tonumber(held[2] or 0))
 local texts, steps, size = {}, 0, 0
 
 -- Returns the key's change at a revision and the revision of the one before it.

@@ -2,48 +2,64 @@
 
 -- The writes, and of their keys those that have expired without a record of it: an entry that Redis does
 -- not have is gone, even if this clock (a new primary's, perhaps) is behind the one that ended it.
-local writes, at_hand, expired, added, schema_added = {}, {}, {}, 0, 0
+local writes, at_hand, expired, added, listed, schema_added = {}, {}, {}, 0, false, 0
+-- Whether a key is written again that this run has removed.
+local touches_gone = false
 for at = FIRST_WRITE, next_arg - 1, WRITE_ARGS do
   local kind, name, quoted, reason, ttl, in_log, value = unpack(ARGV, at, at + WRITE_ARGS - 1)
   local write = {
     kind = kind, name = name, quoted = quoted, reason = reason, value = value,
     in_log = in_log == '1', entry = KEYS[FIRST_ENTRY + COMPARES + #writes],
     version_before = false, version = 0, expires = false, text = false, changed = false,
+    known = false,
   }
   if kind ~= 'put_schema' and kind ~= 'delete_schema' then
     local version = write.entry == compared and compared_version or standing(write.entry)
     write.version_before = tonumber(version or nil)
     at_hand[name] = true
-    if kind == 'put' and not version then added = added + 1 end
-    if kind == 'delete' and version then added = added - 1 end
-    if expiring and not version and call('ZSCORE', EXPIRIES, name) then expired[#expired + 1] = name end
+    if kind == 'put' and not version then added, listed = added + 1, true end
+    if kind == 'delete' and version then added, listed = added - 1, true end
+    if kind == 'put' and gone and gone[write.entry] then touches_gone = true end
+    if expiring > 0 and not version and call('ZSCORE', EXPIRIES, name) then
+      expired[#expired + 1] = name
+    end
   else
-    local before = call('HSTRLEN', SCHEMAS, name)
+    local before = schemas_gone and 0 or call('HSTRLEN', SCHEMAS, name)
+    write.known = before > 0
+    touches_gone = touches_gone or schemas_gone and kind == 'put_schema'
     if before > 0 then schema_added = schema_added - SCHEMA_OVERHEAD - #name - before end
     if kind == 'put_schema' then schema_added = schema_added + SCHEMA_OVERHEAD + #name + #value end
   end
   if ttl == 'keep' then
-    write.expires = expiring and write.version_before
+    write.expires = expiring > 0 and write.version_before
       and tonumber(call('ZSCORE', EXPIRIES, name) or nil)
   elseif ttl ~= '' then
     write.expires = now_ms + tonumber(ttl)
+    touches_gone = touches_gone or expiries_gone
   end
   writes[#writes + 1] = write
 end
 
--- The cap on the keys of a space. Names of entries that have expired may still be listed, so what the
+-- Asked of a key that never exists: in a slot that is moving, Redis refuses to look for it here.
+if (touches_gone or records == 0 or head == '0') and (#writes > 0 or expiring > 0)
+  and type(redis.pcall('EXISTS', META .. '?')) == 'table' then
+  outcome = {'moving'}
+  break
+end
+
+-- The cap on the keys of a space (and, where the index of keys is written, a look at its type). Names of entries that have expired may still be listed, so what the
 -- cheap count refuses is counted exactly: at hand it is Redis that says what lives, elsewhere the clock.
-if MAX_KEYS > 0 and added > 0 then
+if listed then
   local kept = call('ZCARD', NAMES) + added
-  if kept > MAX_KEYS then
+  if MAX_KEYS > 0 and added > 0 and kept > MAX_KEYS and expiring > 0 then
     kept = kept - call('ZCOUNT', EXPIRIES, '-inf', format('%.0f', now_ms - 1))
     for _, write in ipairs(writes) do
       local expires = at_hand[write.name] and tonumber(call('ZSCORE', EXPIRIES, write.name) or nil)
       if expires and expires < now_ms and write.version_before then kept = kept + 1 end
       if expires and expires >= now_ms and not write.version_before then kept = kept - 1 end
     end
-    if kept > MAX_KEYS then outcome = {'full', 'keys'} end
   end
+  if MAX_KEYS > 0 and added > 0 and kept > MAX_KEYS then outcome = {'full', 'keys'} end
 end
 
 -- The cap on the bytes of schemas. The sum that META holds may be wrong, where a server of another version
@@ -51,7 +67,7 @@ end
 if MAX_SCHEMA_BYTES > 0 and schema_added > 0 then
   if not schema_bytes or schema_bytes + schema_added > MAX_SCHEMA_BYTES then
     schema_bytes = 0
-    for _, name in ipairs(call('HKEYS', SCHEMAS)) do
+    for _, name in ipairs(schemas_gone and {} or call('HKEYS', SCHEMAS)) do
       schema_bytes = schema_bytes + SCHEMA_OVERHEAD + #name + call('HSTRLEN', SCHEMAS, name)
     end
   end
@@ -60,7 +76,7 @@ end
 if outcome then break end
 
 -- Other entries that have expired. Those at hand that Redis still shows are alive in this transaction.
-local due = expiring and not swept and call('ZRANGEBYSCORE', EXPIRIES, '-inf',
+local due = expiring > 0 and not swept and call('ZRANGEBYSCORE', EXPIRIES, '-inf',
   format('%.0f', now_ms - 1), 'LIMIT', 0, EXPIRED_AT_ONCE) or {}
 swept, more = true, more or #due == EXPIRED_AT_ONCE
 if #due > 0 then
@@ -81,7 +97,13 @@ if #writes > 0 or #expired > 0 then
     local _, before = info:find('master_replid:', 1, true)
     server_replid = before and info:sub(before + 1, before + 40) or ''
   end
-  if server_replid ~= replid then counted_from = math.max(counted_from, now - 1) end
+  if server_replid ~= replid then
+    -- A new lineage counts from the clock, so XADD would not notice a log that ends above the head.
+    if head ~= '0' and #call('XREVRANGE', LOG, '+', '(' .. head .. '-0', 'COUNT', 1) > 0 then
+      do return {err = 'ERR LOGABOVE the log of the space ends above its head'} end
+    end
+    counted_from = math.max(counted_from, now - 1, tonumber(call('HGET', META, 'beyond') or 0))
+  end
 end
 local expiry_revision = #expired > 0 and format('%.0f', counted_from + 1)
 local revision = format('%.0f', counted_from + (expiry_revision and 2 or 1))
@@ -113,7 +135,7 @@ for _, write in ipairs(writes) do
     write.text = text:sub(1, before) .. (expires or 'null') .. text:sub(after)
 
   elseif kind == 'put_schema'
-    or kind == 'delete_schema' and call('HEXISTS', SCHEMAS, write.name) == 1 then
+    or kind == 'delete_schema' and write.known then
     action, change = 'schema', '{"event":"schema","action":"schema","key":' .. write.quoted
       .. ',"revision":' .. revision .. ',"ts":' .. ts .. ',"writer":' .. WRITER .. write.reason
       .. ',"schema":' .. write.value .. '}'

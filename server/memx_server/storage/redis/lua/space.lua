@@ -11,7 +11,14 @@ local held = call('HMGET', META, 'head', 'lineage', 'replid', 'floor', 'bytes', 
 local head, lineage, replid, floor = held[1] or '0', held[2] or '0', held[3], held[4] or '0'
 local bytes, records = tonumber(held[5] or 0), call('XLEN', LOG)
 local schema_revision, cuts = held[6] or '0', held[7] or ''
-local expiring = call('EXISTS', EXPIRIES) == 1
+-- How many keys expire: EXPIRIES is left alone while that is none.
+local expiring = call('ZCARD', EXPIRIES)
+
+-- What this run has removed, and so must not touch again while the slot may be moving: entries by key, and
+-- whether EXPIRIES and SCHEMAS have become empty, and with that gone.
+local gone, expiries_gone, schemas_gone = nil, false, false
+-- The notices of what was logged, for the end of the run.
+local notices = {}
 
 -- The results that are kept for idempotency tokens: META holds their bytes in `results`, and in
 -- `results:<minute>` the bytes of those that expire in that minute. Redis drops each result by itself and
@@ -35,6 +42,7 @@ local logged, moved, empty, swept, more = false, false, false, false, false
 -- An entry that Redis still shows is alive, whatever TIME says by now: Redis holds expiry still while
 -- a script runs.
 local function standing(entry)
+  if gone and gone[entry] then return nil end
   local start = call('GETRANGE', entry, 0, 63)
   if start ~= '' then
     local revision, version = start:match('^{"revision":(%d+),"version":(%d+)')
@@ -47,7 +55,7 @@ local function removal(action, quoted, removed_at, writer, reason)
     .. ',"version":0,"ts":' .. ts .. ',"writer":' .. writer .. reason .. ',"value":null}'
 end
 
--- Logs changes as one record and publishes it to those who tail the space.
+-- Logs changes as one record, and keeps the notice for those who tail the space.
 --
 -- A record of the log is a stream entry `<revision>-0` with the fields `previous` (the revision of the
 -- record before it) and, for each change, `<action>:<before>:<key>` with the change's text. `before` is
@@ -71,7 +79,7 @@ local function append(changes, at)
   call('XADD', LOG, at .. '-0', unpack(fields))
   -- A notice that would be too big names the revision only.
   notice[#notice + 1] = ']'
-  call(PUBLISH, LOG, size <= NOTICE_MAX and table.concat(notice) or notice[1])
+  notices[#notices + 1] = size <= NOTICE_MAX and table.concat(notice) or notice[1]
   for _, change in ipairs(changes) do
     if change.newest then call('HSET', NEWEST, change.name, change.newest) end
   end

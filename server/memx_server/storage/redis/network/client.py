@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
-from hiredis import ReplyError
-
 from memx_server.storage.base import StoreUnavailable
 from memx_server.storage.redis.network.connection import Endpoint, RedisConnection, connect
+from memx_server.storage.redis.network.faults import WRONG_SERVER, fault_of, first_word
 
 log = logging.getLogger(__name__)
 
@@ -19,25 +17,11 @@ Command = tuple[bytes | str | int, ...]
 
 C = TypeVar("C", bound=RedisConnection)
 
-_ERROR_WORD = re.compile(r"(?:^|: -)(?!ERR )([A-Z]+) ")
-"""What names an error; Redis 6.2 wraps those of a command that a script ran."""
-
 _FAILURE_STANDS = 0.05
 """Seconds for which a failed attempt to connect answers for those who ask next."""
 
 _LOG_AGAIN = 60.0
 """Seconds in which the same trouble of a server is logged once."""
-
-_UNAVAILABLE = frozenset(
-    {
-        *("LOADING", "BUSY", "UNKILLABLE", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"),
-        *("OOM", "MISCONF", "NOREPLICAS", "NOAUTH", "WRONGPASS", "NOPERM"),
-    }
-)
-"""First words of errors that lie in the state of the server and not in the command."""
-
-_WRONG_SERVER = frozenset({"READONLY", "MASTERDOWN"})
-"""First words of errors of a server that is no longer the one to talk to."""
 
 
 class RedisClient(Generic[C]):
@@ -123,7 +107,7 @@ class RedisClient(Generic[C]):
         loop = asyncio.get_running_loop()
         if self._connecting is None:
             if self._failure is not None and loop.time() < self._failure_stands_until:
-                raise StoreUnavailable(*self._failure.args)
+                raise self._failure.copy()
             self._connecting = loop.create_task(self._connect())
         attempt = self._connecting
         # Not awaited itself: a caller who gives up must not take the connection from the others.
@@ -132,7 +116,7 @@ class RedisClient(Generic[C]):
             StoreUnavailable("the store is closed") if attempt.cancelled() else attempt.result()
         )
         if isinstance(result, StoreUnavailable):
-            raise StoreUnavailable(*result.args)
+            raise result.copy()
         return result
 
     @property
@@ -167,16 +151,15 @@ class RedisClient(Generic[C]):
         return self._connection
 
     def _fault(self, error: Exception) -> Exception:
-        if not isinstance(error, ReplyError):
+        """What to raise for an error that came as a reply."""
+        fault = fault_of(error)
+        if fault is error:
             return error
-        found = _ERROR_WORD.search(str(error))
-        word = found[1] if found else ""
-        if word in _WRONG_SERVER and self._connection is not None:
+        word = first_word(error)
+        if word in WRONG_SERVER and self._connection is not None:
             self._connection.close(f"this Redis is not the one to write to: {error}")
-        if word not in _UNAVAILABLE:
-            return error
         self._log_fault(word, error)
-        return StoreUnavailable(str(error))
+        return fault
 
     def _log_fault(self, word: str, error: Exception) -> None:
         """Log what keeps the server from its work, once in a while: clients learn only that it is unavailable."""

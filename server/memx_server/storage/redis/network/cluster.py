@@ -67,6 +67,11 @@ class Cluster:
         replies: list[Any] = await self._follow(slot, lambda client: transact(client, commands))
         return replies
 
+    async def slots(self) -> Sequence[int]:
+        """The first slot of each server."""
+        await self._map()
+        return list({place: first for first, _, place in self._owners}.values())
+
     async def place(self, slot: int) -> Place:
         """The server that holds ``slot`` at the moment."""
         await self._map()

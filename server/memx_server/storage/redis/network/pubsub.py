@@ -15,6 +15,7 @@ from memx_server.storage.base import StoreUnavailable, TailListener
 from memx_server.storage.redis.keyspace import Keyspace
 from memx_server.storage.redis.network.client import RedisClient
 from memx_server.storage.redis.network.connection import RedisConnection
+from memx_server.storage.redis.network.faults import RedisDenied, fault_of
 from memx_server.storage.redis.network.topology import Place, Topology
 from memx_server.storage.redis.records import record_in_notice
 
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 
 _BACKOFF_FIRST, _BACKOFF_MOST = 0.05, 0.8
 """Seconds before the first and at the most before any further attempt to subscribe again."""
+
+_DENIED_AGAIN = 5.0
+"""Seconds after which a subscription that the user has no right to is tried again."""
 
 _PING_EVERY = 2.0
 """Seconds between signs of life asked of a server: its silence may mean that nothing happens."""
@@ -91,9 +95,11 @@ class PubSub:
     Args:
         topology: Where the spaces are.
         timeout: Seconds until a silent server counts as lost.
+        on_denied: Called where Redis denies memX's user the right to subscribe.
     """
 
-    def __init__(self, topology: Topology, timeout: float) -> None:
+    def __init__(self, topology: Topology, timeout: float, on_denied: Callable[[], None]) -> None:
+        self._on_denied = on_denied
         self._topology = topology
         self._timeout = timeout
         self._channels: dict[bytes, _Channel] = {}
@@ -163,6 +169,13 @@ class PubSub:
         while True:
             try:
                 await self._subscribe(channel)
+            except RedisDenied:
+                # Without the right there is nothing to hear, and the position check of the hub has to do.
+                self._on_denied()
+                channel.subscribed.set()
+                interrupted = True
+                await asyncio.sleep(_DENIED_AGAIN)
+                continue
             except (StoreUnavailable, ReplyError) as error:
                 if isinstance(error, ReplyError):
                     log.warning("Redis refuses a subscription: %s", error)
@@ -190,7 +203,7 @@ class PubSub:
         channel.connection = connection = await client.connection()
         confirmation = await connection.send(self._verb(b"SUBSCRIBE"), channel.name)
         if isinstance(confirmation, Exception):
-            raise confirmation
+            raise fault_of(confirmation)
 
     def _verb(self, verb: bytes) -> bytes:
         return b"S" + verb if self._topology.sharded else verb

@@ -41,6 +41,9 @@ class Topology(Protocol):
     async def transact(self, slot: int, *commands: Command) -> list[Any]:
         """Run commands in MULTI and EXEC; return their replies."""
 
+    async def slots(self) -> Sequence[int]:
+        """One slot of each server that is written to; raises ``StoreUnavailable``."""
+
     async def place(self, slot: int) -> Place:
         """Which server holds ``slot`` and publishes its notices; raises ``StoreUnavailable``."""
 
@@ -76,6 +79,10 @@ class Standalone:
     async def transact(self, slot: int, *commands: Command) -> list[Any]:
         """Run commands in MULTI and EXEC; return their replies."""
         return await transact(self._client, commands)
+
+    async def slots(self) -> Sequence[int]:
+        """Any slot: there is one server."""
+        return (0,)
 
     async def place(self, slot: int) -> Place:
         """The one there is."""
