@@ -5,7 +5,7 @@ PYTEST ?= -n 2 --dist worksteal
 COMPOSE ?= docker compose
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-newest lint format types generate pin bench bench-quick soak dev down clean environment suite
+.PHONY: help demo test test-all test-newest fuzz lint format types generate pin bench bench-quick soak dev down clean environment suite
 
 demo: ## Watch agents build one memory, on a server of their own
 	@tools/environment.sh demo
@@ -44,6 +44,9 @@ generate: environment ## Write the synchronous half of the SDK from the asynchro
 
 pin: environment ## Bring constraints.txt in line with the pyproject.toml files
 	@$(BIN)/python tools/pin.py $(PIN)
+
+fuzz: environment ## Search ten minutes for inputs that take longer than their length explains
+	@MEMX_FUZZ_SECONDS=100 MEMX_FUZZ_SEED=$$(date +%s) $(BIN)/pytest -n 0 tests/access/test_slowness.py
 
 bench: environment ## Measure everything beside its floor, in under 40 minutes
 	@$(BIN)/python -m benchmarks --json benchmarks/results/bench.json --plot benchmarks/results/bench.svg

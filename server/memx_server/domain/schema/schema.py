@@ -27,9 +27,9 @@ _SHOWN_BYTES = 200
 
 _LOOP_SIZE = 1000
 """Keywords that are compiled on the event loop at the most, within some milliseconds."""
-_LOOP_WORK = 10_000.0
+_LOOP_WORK = 20_000.0
 """Units of work (see ``cost.py``) that a validation may take on the event loop: about two milliseconds."""
-_INSTANT_WORK = 1000.0
+_INSTANT_WORK = 5000.0
 _ENDLESS = float("inf")
 _LOOP_ERRORS = 500.0
 """A bound on the errors that are collected on the event loop; each takes some ten microseconds."""
