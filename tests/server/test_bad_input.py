@@ -146,6 +146,8 @@ QUERIES = [
     ("/get", "key=a&=1", "invalid_request", "body"),
     ("/get", "key=a&at=x", "invalid_request", "at"),
     ("/get", "key=a&at=-1", "invalid_request", "at"),
+    ("/get", "key=a&at=null", "invalid_request", "at"),
+    ("/get", "key=a&at=NULL", "invalid_request", "at"),
     ("/get", "key=", "invalid_key", "key"),
     ("/get", "key=a*", "invalid_key", "key"),
     ("/get", "key=%00", "invalid_key", "key"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 import pytest
@@ -86,6 +87,25 @@ def test_keys_are_per_principal(served: Served) -> None:
         a = first.post("/update", {"key": "n", "increment": 1}, idempotency_key="same")
         b = second.post("/update", {"key": "n", "increment": 1}, idempotency_key="same")
         assert (a["value"], b["value"]) == (1, 2)
+
+
+def test_two_api_keys_of_one_agent_do_not_share_theirs(served: Served) -> None:
+    space = f"shared-{secrets.token_hex(4)}"
+    keys = [served.keys.add(space=space, agent="one") for _ in range(2)]
+    with client(served, keys[0]) as first, client(served, keys[1]) as second:
+        a = first.post("/update", {"key": "n", "increment": 1}, idempotency_key="same")
+        b = second.post("/update", {"key": "n", "increment": 1}, idempotency_key="same")
+        second.post("/set", {"key": "n", "value": 5}, 422, idempotency_key="same")
+        first.post("/set", {"key": "n", "value": 5}, idempotency_key="other")
+        second.post("/set", {"key": "n", "value": 6}, idempotency_key="other")
+        assert (a["value"], b["value"]) == (1, 2)
+
+
+def test_one_api_key_in_two_spaces_does_not_share_them(served: Served) -> None:
+    with client(served, served.fresh_key()) as first, client(served, served.fresh_key()) as second:
+        for api in (first, second):
+            done = api.post("/update", {"key": "n", "increment": 1}, idempotency_key="same")
+            assert done["value"] == 1
 
 
 @pytest.mark.parametrize("bad", ["", "x" * 256])

@@ -41,10 +41,26 @@ def decode_query(operation: Operation, query: bytes) -> Any:
     Raises:
         ProtocolError: ``invalid_request`` with the ``field`` at fault.
     """
+    parameters = read_query(query)
     try:
-        return msgspec.convert(read_query(query), operation.request, strict=False)
+        request = msgspec.convert(parameters, operation.request, strict=False)
     except msgspec.ValidationError as error:
         raise explain(error, operation.request) from None
+    if b"null" in query.lower():
+        _refuse_null(parameters, request)
+    return request
+
+
+def _refuse_null(parameters: dict[str, str], request: Any) -> None:
+    """Refuse a parameter that says ``null``, which msgspec takes for "none" where a number may stand.
+
+    A query has texts only: what is not wanted is left out of it, and the OpenAPI document says so.
+    """
+    for name, text in parameters.items():
+        if text.lower() == "null" and getattr(request, name) is None:
+            raise ProtocolError(
+                "invalid_request", f"{name}: null is no number; leave the parameter out", field=name
+            )
 
 
 def read_query(query: bytes) -> dict[str, str]:
