@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
-from memx_server.storage.base import Store
+import pytest
+from memx_server.storage.base import GroupFull, Store
 
 from tests.storage.conftest import OpenStore
 from tests.storage.helpers import SPACE, Listener, eventually, in_time, put
@@ -77,25 +79,71 @@ async def test_of_several_takers_one_gets_it(store: Store) -> None:
     assert await store.state.list("g") == {}
 
 
-async def test_increments_add_up(store: Store) -> None:
-    counts = await asyncio.gather(*(store.state.increment("g", "n", TTL) for _ in range(25)))
-
-    assert sorted(counts) == list(range(1, 26))
-    assert await store.state.increment("g", "n", TTL, by=100) == 125
-    assert await store.state.increment("g", "n", TTL, by=-25) == 100
-    assert await store.state.get("g", "n") == b"100"
-    assert await store.state.list("g") == {"n": b"100"}
+async def _take(
+    store: Store, name: str, count: int, interval_ms: int, burst: int
+) -> tuple[int, int]:
+    return await store.state.take_tokens(
+        "g", name, count, interval_us=1000 * interval_ms, burst=burst
+    )
 
 
-async def test_a_counter_expires_by_its_first_increment(store: Store) -> None:
-    async def increment_twice(name: str, ttl_ms: int) -> None:
-        await store.state.increment("g", name, ttl_ms)
-        await store.state.increment("g", name, TTL)
+async def test_a_bucket_gives_out_a_burst_and_no_more(store: Store) -> None:
+    taken = await asyncio.gather(*(_take(store, "b", 1, 3_600_000, 20) for _ in range(40)))
 
-    name = await in_time(increment_twice)
+    assert sum(count for count, _ in taken) == 20
+    waits = [wait_us for count, wait_us in taken if not count]
+    assert all(0 < wait_us <= 3_600_000_000 for wait_us in waits)
+    assert (await _take(store, "other", 1, 3_600_000, 20))[0] == 1
+    assert await store.state.list("g") == {}
 
-    assert await store.state.get("g", name) is None
-    assert await store.state.increment("g", name, TTL) == 1
+
+async def test_of_too_many_tokens_it_gives_those_that_it_has(store: Store) -> None:
+    assert await _take(store, "b", 3, 3_600_000, 5) == (3, 0)
+    taken, wait_us = await _take(store, "b", 10, 3_600_000, 5)
+    assert taken == 2
+    assert wait_us > 3_500_000_000
+
+
+async def test_a_bucket_fills_at_its_interval_and_up_to_its_burst(store: Store) -> None:
+    begun = time.monotonic()
+    assert (await _take(store, "b", 10, 50, 10))[0] == 10
+    taken = 0
+    while taken < 12:
+        count, wait_us = await _take(store, "b", 12 - taken, 50, 10)
+        taken += count
+        assert taken <= (time.monotonic() - begun) / 0.05 + 1
+        await asyncio.sleep(wait_us / 1_000_000)
+    await asyncio.sleep(0.05 * 12)
+    assert (await _take(store, "b", 100, 50, 10))[0] <= 10 + 1
+
+
+async def test_a_group_holds_no_more_than_the_caller_allows(store: Store) -> None:
+    state = store.state
+    await state.put("g", "a", b"1", TTL, most=2)
+    assert await state.compare_and_put("g", "b", None, b"1", TTL, most=2)
+
+    for name in ("c", "d"):
+        with pytest.raises(GroupFull):
+            await state.put("g", name, b"1", TTL, most=2)
+        with pytest.raises(GroupFull):
+            await state.compare_and_put("g", name, None, b"1", TTL, most=2)
+
+    await state.put("g", "a", b"2", TTL, most=2)  # one that is there
+    assert await state.compare_and_put("g", "b", b"1", b"2", TTL, most=2)
+    await state.put("other", "c", b"1", TTL, most=1)
+    assert await state.list("g") == {"a": b"2", "b": b"2"}
+    await state.remove("g", "a")
+    await state.put("g", "c", b"1", TTL, most=2)
+
+
+async def test_what_has_expired_makes_no_group_full(store: Store) -> None:
+    await store.state.put("g", "a", b"1", 40, most=1)
+
+    async def gone() -> bool:
+        return await store.state.get("g", "a") is None
+
+    await eventually(gone)
+    await store.state.put("g", "b", b"1", TTL, most=1)
 
 
 async def test_a_record_is_put_only_over_what_was_expected(store: Store) -> None:
@@ -127,7 +175,7 @@ async def test_the_state_takes_no_revision_and_wakes_nobody(store: Store) -> Non
     stop = await store.tail(SPACE, listener)
 
     await store.state.put(SPACE, "a", b"1", TTL)
-    await store.state.increment(SPACE, "n", TTL)
+    await store.state.take_tokens(SPACE, "n", 1, interval_us=1000, burst=1)
     await store.state.take(SPACE, "a")
     revision = await put(store, "a")
     await listener.heard(revision)

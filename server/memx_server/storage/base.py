@@ -49,6 +49,7 @@ __all__ = [
     "Delete",
     "DeleteSchema",
     "Diverged",
+    "GroupFull",
     "HistoryPage",
     "Idempotency",
     "IdempotencyMismatch",
@@ -111,6 +112,10 @@ class Compacted(Exception):  # noqa: N818 - names what happened, and the wire ca
 
 class Diverged(Exception):  # noqa: N818 - names what happened, and the wire calls it so
     """The position belongs to a history that was lost, or to another space."""
+
+
+class GroupFull(Exception):  # noqa: N818 - names what happened
+    """The group holds as many records as the caller allows, and this would be one more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,10 +211,14 @@ class TailListener(Protocol):
 class StateStore(Protocol):
     """Small records that expire, beside the log: no revision, no subscriber is woken.
 
-    A record is named by ``(group, name)``. Groups are listed whole, so they are kept small.
+    A record is named by ``(group, name)``. Groups are listed whole, so they are kept small: where a
+    method takes ``most``, it makes no new record in a group that holds that many live ones, and raises
+    ``GroupFull``. A record that exists can always be set.
     """
 
-    async def put(self, group: str, name: str, value: bytes, ttl_ms: int) -> None:
+    async def put(
+        self, group: str, name: str, value: bytes, ttl_ms: int, *, most: int | None = None
+    ) -> None:
         """Set a record, replacing what it held."""
 
     async def get(self, group: str, name: str) -> bytes | None:
@@ -218,11 +227,36 @@ class StateStore(Protocol):
     async def take(self, group: str, name: str) -> bytes | None:
         """Read and remove a record; of several takers one gets it."""
 
-    async def increment(self, group: str, name: str, ttl_ms: int, by: int = 1) -> int:
-        """Add to a counter and return it; ``ttl_ms`` counts from its first increment."""
+    async def take_tokens(
+        self, group: str, name: str, count: int, *, interval_us: int, burst: int
+    ) -> tuple[int, int]:
+        """Take tokens out of a bucket, by the store's clock; the bucket is no record of the group.
+
+        A bucket holds ``burst`` tokens at first and at the most, and gets a new one every
+        ``interval_us``. Within any time it so gives out a burst and what comes in during that time, and
+        never more: there are no windows at whose edges two bursts meet.
+
+        Args:
+            group: Where the bucket is.
+            name: Its name.
+            count: How many are wanted.
+            interval_us: Microseconds between two new tokens.
+            burst: Tokens that a full bucket holds.
+
+        Returns:
+            How many were taken, fewer where there are not so many; then the microseconds until there
+            is one more, 0 otherwise.
+        """
 
     async def compare_and_put(
-        self, group: str, name: str, expected: bytes | None, value: bytes, ttl_ms: int
+        self,
+        group: str,
+        name: str,
+        expected: bytes | None,
+        value: bytes,
+        ttl_ms: int,
+        *,
+        most: int | None = None,
     ) -> bool:
         """Set a record if it holds ``expected`` (None: if there is none); tell whether it did."""
 

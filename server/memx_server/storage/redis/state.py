@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from memx_server.storage.base import GroupFull
 from memx_server.storage.redis.keyspace import Keyspaces
 from memx_server.storage.redis.network.scripts import Script
 from memx_server.storage.redis.network.topology import Topology
+
+_FULL = -1
+"""What the script returns where it made no record, since the group is full."""
 
 
 class RedisState:
@@ -17,9 +21,12 @@ class RedisState:
         self._keyspaces = keyspaces
         self._script = Script("state")
 
-    async def put(self, group: str, name: str, value: bytes, ttl_ms: int) -> None:
-        """Set a record, replacing what it held."""
-        await self._change(group, name, "put", ttl_ms, value)
+    async def put(
+        self, group: str, name: str, value: bytes, ttl_ms: int, *, most: int | None = None
+    ) -> None:
+        """Set a record, replacing what it held; raises ``GroupFull``."""
+        if await self._change(group, name, "put", ttl_ms, value, most or 0) == _FULL:
+            raise GroupFull
 
     async def get(self, group: str, name: str) -> bytes | None:
         """Read a record."""
@@ -32,17 +39,37 @@ class RedisState:
         found: bytes | None = await self._change(group, name, "take")
         return found
 
-    async def increment(self, group: str, name: str, ttl_ms: int, by: int = 1) -> int:
-        """Add to a counter and return it; ``ttl_ms`` counts from its first increment."""
-        count: int = await self._change(group, name, "increment", ttl_ms, by)
-        return count
+    async def take_tokens(
+        self, group: str, name: str, count: int, *, interval_us: int, burst: int
+    ) -> tuple[int, int]:
+        """Take tokens out of a bucket; return how many, and the microseconds until the next one."""
+        taken, wait_us = await self._change(
+            group, name, "take_tokens", interval_us, count, 0, burst
+        )
+        return taken, wait_us
 
     async def compare_and_put(
-        self, group: str, name: str, expected: bytes | None, value: bytes, ttl_ms: int
+        self,
+        group: str,
+        name: str,
+        expected: bytes | None,
+        value: bytes,
+        ttl_ms: int,
+        *,
+        most: int | None = None,
     ) -> bool:
-        """Set a record if it holds ``expected`` (None: if there is none); tell whether it did."""
+        """Set a record if it holds ``expected`` (None: if there is none); raises ``GroupFull``.
+
+        Returns:
+            Whether it was set.
+        """
         before = () if expected is None else (expected,)
-        return bool(await self._change(group, name, "compare_and_put", ttl_ms, value, *before))
+        outcome = await self._change(
+            group, name, "compare_and_put", ttl_ms, value, most or 0, *before
+        )
+        if outcome == _FULL:
+            raise GroupFull
+        return bool(outcome)
 
     async def remove(self, group: str, name: str) -> None:
         """Remove a record."""

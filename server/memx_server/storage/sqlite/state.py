@@ -22,10 +22,12 @@ class SqliteState(StateStore):
     def __init__(self, database: Callable[[], OpenDatabase]) -> None:
         self._database = database
 
-    async def put(self, group: str, name: str, value: bytes, ttl_ms: int) -> None:
-        """Set a record, replacing what it held."""
+    async def put(
+        self, group: str, name: str, value: bytes, ttl_ms: int, *, most: int | None = None
+    ) -> None:
+        """Set a record, replacing what it held; raises ``GroupFull``."""
         database = self._database()
-        await database.queue.submit(lambda: database.state.put(group, name, value, ttl_ms))
+        await database.queue.submit(lambda: database.state.put(group, name, value, ttl_ms, most))
 
     async def get(self, group: str, name: str) -> bytes | None:
         """Read a record."""
@@ -37,20 +39,33 @@ class SqliteState(StateStore):
         database = self._database()
         return await database.queue.submit(lambda: database.state.take(group, name))
 
-    async def increment(self, group: str, name: str, ttl_ms: int, by: int = 1) -> int:
-        """Add to a counter and return it; ``ttl_ms`` counts from its first increment."""
+    async def take_tokens(
+        self, group: str, name: str, count: int, *, interval_us: int, burst: int
+    ) -> tuple[int, int]:
+        """Take tokens out of a bucket; return how many, and the microseconds until the next one."""
         database = self._database()
         return await database.queue.submit(
-            lambda: database.state.increment(group, name, ttl_ms, by)
+            lambda: database.state.take_tokens(group, name, count, interval_us, burst)
         )
 
     async def compare_and_put(
-        self, group: str, name: str, expected: bytes | None, value: bytes, ttl_ms: int
+        self,
+        group: str,
+        name: str,
+        expected: bytes | None,
+        value: bytes,
+        ttl_ms: int,
+        *,
+        most: int | None = None,
     ) -> bool:
-        """Set a record if it holds ``expected`` (None: if there is none); return whether it did."""
+        """Set a record if it holds ``expected`` (None: if there is none); raises ``GroupFull``.
+
+        Returns:
+            Whether it was set.
+        """
         database = self._database()
         return await database.queue.submit(
-            lambda: database.state.compare_and_put(group, name, expected, value, ttl_ms)
+            lambda: database.state.compare_and_put(group, name, expected, value, ttl_ms, most)
         )
 
     async def remove(self, group: str, name: str) -> None:
