@@ -121,7 +121,7 @@ async def test_the_rights_that_are_named_are_enough(server: RedisServer) -> None
         await store.history(SPACE, "b", 10)
         await store.schemas(SPACE)
         await store.state.put("group", "name", b"1", 1000)
-        await store.state.increment("group", "count", 1000)
+        await store.state.take_tokens("group", "bucket", 1, interval_us=1000, burst=2)
         assert await store.state.take("group", "name") == b"1"
         assert await held(store) == {"b": last - 3, "c": last}
         await store.ping()
