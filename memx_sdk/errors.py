@@ -218,6 +218,8 @@ _CLASS_BY_CODE: Final[Mapping[str, type[MemxError]]] = {
     "compacted": CompactedError,
     "diverged": DivergedError,
     "too_large": TooLargeError,
+    "head_too_large": TooLargeError,
+    "request_timeout": RequestError,
     "idempotency_mismatch": IdempotencyMismatchError,
     "taken_over": TakenOverError,
     "rate_limited": RateLimitedError,

@@ -19,6 +19,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "forbidden": 403,
     "not_found": 404,
     "method_not_allowed": 405,
+    "request_timeout": 408,  # a request, or a part of it, took too long to arrive
     "conflict": 409,
     "diverged": 409,
     "taken_over": 409,  # a durable subscription has another holder now
@@ -28,6 +29,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "unsupported_media_type": 415,
     "idempotency_mismatch": 422,
     "rate_limited": 429,
+    "head_too_large": 431,
     "internal": 500,
     "unavailable": 503,
 }

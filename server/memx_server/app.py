@@ -13,6 +13,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from memx_server import __version__, lifespan, mcp_endpoint
 from memx_server.auth.acl_file import AclFile
 from memx_server.auth.base import Authenticator
+from memx_server.domain.byte_budget import ByteBudget
 from memx_server.domain.evaluator import Evaluator
 from memx_server.domain.feed.connections import OpenConnections
 from memx_server.domain.feed.durable import Durable
@@ -33,6 +34,7 @@ from memx_server.routes.asgi import Endpoint, Receive, Scope, Send
 from memx_server.routes.http import events, health, metrics, pages
 from memx_server.routes.http.endpoint import http_operations
 from memx_server.routes.http.events import EventsEndpoint
+from memx_server.routes.http.head_guard import HeadGuard
 from memx_server.routes.http.host_guard import HostGuard
 from memx_server.routes.ws.endpoints import WebSockets
 from memx_server.services import Services
@@ -47,12 +49,13 @@ class MemxApp(FastAPI):
 
     A request passes these, outermost first:
 
-    1. the check of its ``Host``, where the settings ask for it on every request,
-    2. CORS, where other origins may call,
-    3. the endpoint of its path: an operation, a WebSocket, ``/mcp``,
-    4. for all other paths FastAPI: its pages, health, metrics, and the 404.
+    1. the check that its head names one host, and one API key at the most,
+    2. the check of its ``Host``, where the settings ask for it on every request,
+    3. CORS, where other origins may call,
+    4. the endpoint of its path: an operation, a WebSocket, ``/mcp``,
+    5. for all other paths FastAPI: its pages, health, metrics, and the 404.
 
-    Step 3 costs about a quarter of what a FastAPI route costs, since it is plain ASGI.
+    Step 4 costs about a quarter of what a FastAPI route costs, since it is plain ASGI.
 
     Args:
         services: What the routes work with.
@@ -90,7 +93,7 @@ class MemxApp(FastAPI):
         return endpoints
 
     def _guarded(self, entry: Endpoint) -> Endpoint:
-        """Put CORS and the check of the host in front of ``entry``, as the settings ask."""
+        """Put the checks of the head, and CORS as the settings ask, in front of ``entry``."""
         settings = self.services.settings
         if settings.allowed_origins:
             entry = CORSMiddleware(
@@ -102,7 +105,7 @@ class MemxApp(FastAPI):
             )
         if settings.known_hosts_only:
             entry = HostGuard(entry, settings.allowed_hosts)
-        return entry
+        return HeadGuard(entry)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand a request or a socket to its endpoint, and all others to FastAPI."""
@@ -220,6 +223,7 @@ def _services(settings: Settings, store: Store, authenticator: Authenticator) ->
         sessions=OpenConnections(),
         presence=presence,
         presence_feed=PresenceFeed(presence),
+        bodies=ByteBudget(settings.limits.bodies_bytes),
         rates=RateLimiter(store.state, settings.rate_limit) if settings.rate_limit else None,
     )
 

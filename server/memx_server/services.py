@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from memx_server.auth.base import Authenticator
+from memx_server.domain.byte_budget import ByteBudget
 from memx_server.domain.counters import RequestCounters
 from memx_server.domain.evaluator import Evaluator
 from memx_server.domain.feed.connections import OpenConnections
@@ -42,6 +43,7 @@ class Services:
         sessions: The connections that are open.
         presence: Notes who is active.
         presence_feed: Lists who is active, and sends changes of it to subscribers.
+        bodies: Counts what large requests under way hold.
         rates: Refuses requests of an API key that come too often; None for no limit.
         requests: Counts them.
     """
@@ -59,5 +61,6 @@ class Services:
     sessions: OpenConnections
     presence: Presence
     presence_feed: PresenceFeed
+    bodies: ByteBudget
     rates: RateLimiter | None = None
     requests: RequestCounters = field(default_factory=RequestCounters)

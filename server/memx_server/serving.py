@@ -12,7 +12,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -20,8 +21,9 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from memx_server.log_redaction import RedactingFormatter, RedactionFilter
-from memx_server.routes.http.protocol import HttpProtocol
+from memx_server.routes.http.protocol import HttpProtocol, WireBounds
 from memx_server.routes.ws.protocol import WireProtocol
+from memx_server.settings import Settings
 
 BACKLOG = 2048
 """Connections that may wait to be accepted."""
@@ -135,7 +137,7 @@ def configure(app: Any, *, workers: int = 1) -> uvicorn.Config:
         app,
         workers=workers,
         loop="auto",  # uvloop wherever it exists
-        http=HttpProtocol,
+        http=cast(Any, partial(HttpProtocol, bounds=_bounds_of(app))),
         ws=WireProtocol,
         ws_per_message_deflate=False,  # it halves the fan-out
         lifespan="on" if workers > 1 else "off",  # `Server` runs the lifespan by itself
@@ -146,6 +148,16 @@ def configure(app: Any, *, workers: int = 1) -> uvicorn.Config:
         log_level=level,
         timeout_graceful_shutdown=GRACE,
     )
+
+
+def _bounds_of(app: Any) -> WireBounds:
+    """Return the bounds of an application's requests; workers read theirs from the environment, as this does."""
+    services = getattr(app, "services", None)
+    if services is not None:
+        settings: Settings = services.settings
+    else:
+        settings = Settings.from_env() if isinstance(app, str) else Settings()
+    return WireBounds(settings.limits.head_bytes, settings.head_timeout, settings.body_timeout)
 
 
 class Server(uvicorn.Server):

@@ -30,6 +30,8 @@ class Limits:
         nesting: How deep arrays and objects may nest in a value.
         schema_bytes: Length of a schema's JSON text.
         body_bytes: Length of a whole request, which may hold several values.
+        bodies_bytes: What all large requests under way may hold in one process; a space may hold half of it.
+        head_bytes: Length of a request's head: the request line and the headers.
         reason_bytes: Length of a write's reason in UTF-8.
         transaction_operations: Operations and compares of one transaction.
         keys_per_read: Keys of one ``mget``.
@@ -46,6 +48,8 @@ class Limits:
     nesting: int = 64
     schema_bytes: int = 64 * 1024
     body_bytes: int = 8 * 1024 * 1024
+    bodies_bytes: int = 64 * 1024 * 1024
+    head_bytes: int = 32 * 1024
     reason_bytes: int = 1024
     transaction_operations: int = 128
     keys_per_read: int = 1000
@@ -140,6 +144,8 @@ class Settings:
         limits: Bounds on requests.
         write_deadline: Seconds that a write may take, the server's own retries included.
         validation_deadline: Seconds that the evaluation of one value may take.
+        head_timeout: Seconds in which the head of a request must arrive.
+        body_timeout: Seconds in which the body of a request, or a message of a socket, must arrive.
         supabase: The Supabase project whose API keys count in place of the file; None for the file.
         allowed_hosts: Names under which a browser may reach this server; ``*`` for any.
         allowed_origins: Origins of other pages that may connect and, by CORS, call; ``*`` for any.
@@ -159,6 +165,8 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     write_deadline: float = 1.8
     validation_deadline: float = 1.0
+    head_timeout: float = 10.0
+    body_timeout: float = 30.0
     supabase: SupabaseSettings | None = None
     allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "::1")
     allowed_origins: tuple[str, ...] = ()
@@ -190,6 +198,8 @@ class Settings:
             validation_deadline=_seconds(
                 environ, "MEMX_VALIDATION_DEADLINE", defaults.validation_deadline
             ),
+            head_timeout=_seconds(environ, "MEMX_HEAD_TIMEOUT", defaults.head_timeout),
+            body_timeout=_seconds(environ, "MEMX_BODY_TIMEOUT", defaults.body_timeout),
             supabase=SupabaseSettings.from_env(environ),
             allowed_hosts=_list(
                 environ, "MEMX_ALLOWED_HOSTS", _HOST, "host names without a port, or *"

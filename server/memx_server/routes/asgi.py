@@ -11,6 +11,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+IN_PROCESS = "memx.in_process"
+"""Among the ``extensions`` of a scope: the call comes from the server's own process and not from a network."""
+
 Headers = list[tuple[bytes, bytes]]
 
 _JSON = (b"content-type", b"application/json")

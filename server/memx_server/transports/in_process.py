@@ -14,6 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 from memx_sdk.core.responses import success_body
 from memx_sdk.errors import MemxConnectionError, MemxTimeout
 from memx_sdk.transport import AsyncMessageStream, Request, Response, TransportOptions
+from memx_server.routes.asgi import IN_PROCESS
 
 T = TypeVar("T")
 
@@ -71,7 +72,7 @@ class InProcessCalls:
     async def connect(self, host: Host, path: str, query: Mapping[str, str]) -> AsyncMessageStream:
         """Open a stream; see `AsyncTransport.connect`."""
         scope = self._scope("websocket", path, query, {})
-        scope["extensions"] = {"websocket.http.response": {}}
+        scope["extensions"]["websocket.http.response"] = {}
         scope["subprotocols"] = []
         socket = InProcessSocket(host)
         refusal = await self._within(host, socket.open(scope), 0)
@@ -106,7 +107,7 @@ class InProcessCalls:
             "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
             "client": None,
             "server": None,
-            "extensions": {},
+            "extensions": {IN_PROCESS: {}},
         }
 
 

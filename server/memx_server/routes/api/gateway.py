@@ -91,6 +91,7 @@ class Gateway:
             if refusal is not None:
                 results += [refusal] * (len(operations) - admitted)
         except ProtocolError as error:
+            _forget_origin(error)
             results = [error] * len(operations)
         except Exception as error:  # noqa: BLE001 - nobody else is there to turn it into an answer
             results = [unexpected(error)] * len(operations)
@@ -169,3 +170,13 @@ class Gateway:
             outcomes = [each.code if isinstance(each, ProtocolError) else "ok" for each in results]
         for (name, outcome), number in Counter(zip(operations, outcomes, strict=True)).items():
             count(name, outcome, seconds, number)
+
+
+def _forget_origin(error: ProtocolError) -> None:
+    """Drop the traceback of an error that becomes a response.
+
+    It holds the frames that the error came through, and with them a large body. One of those frames holds the error in
+    turn, and such a circle lives until the garbage collector comes by, which is seldom.
+    """
+    error.__traceback__ = None
+    error.__context__ = None

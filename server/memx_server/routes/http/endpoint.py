@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from memx_sdk.protocol.errors import ProtocolError
@@ -11,7 +13,8 @@ from memx_server.routes.api.decoding import decode_body, decode_query
 from memx_server.routes.api.errors import error_body, error_headers, method_not_allowed
 from memx_server.routes.api.gateway import Gateway
 from memx_server.routes.api.operation import Call, Operation
-from memx_server.routes.asgi import Receive, Scope, Send, send_json
+from memx_server.routes.asgi import Message, Receive, Scope, Send, send_json
+from memx_server.routes.http.protocol import DEADLINES
 
 
 class ClientGone(BaseException):  # no Exception: it is no error that anybody is to be answered
@@ -70,7 +73,7 @@ class HttpOperations:
 class _HttpRequest:
     """One request on its way through the gateway."""
 
-    __slots__ = ("_gateway", "_operation", "_presented", "_receive", "_scope")
+    __slots__ = ("_gateway", "_held", "_operation", "_presented", "_receive", "_scope")
 
     _presented: RequestCredentials
 
@@ -81,6 +84,7 @@ class _HttpRequest:
         self._operation = operation
         self._scope = scope
         self._receive = receive
+        self._held = 0
 
     async def identify(self) -> Call:
         """Return the caller that the headers name."""
@@ -93,19 +97,23 @@ class _HttpRequest:
         The body is read only now: the server holds nothing but the head of a request that it refuses before.
         """
         operation = self._operation
-        if operation.method == "GET":
-            parameters = decode_query(operation, self._scope["query_string"])
-        else:
-            limit = call.services.settings.limits.body_bytes
-            parameters = await self._read_parameters(call, limit)
-        return (await operation.run(call, parameters),)
+        try:
+            if operation.method == "GET":
+                parameters = decode_query(operation, self._scope["query_string"])
+            else:
+                parameters = await self._read_parameters(call)
+            return (await operation.run(call, parameters),)
+        finally:
+            if self._held:
+                call.services.bodies.give_back(call.space, self._held)
 
-    async def _read_parameters(self, call: Call, limit: int) -> Any:
+    async def _read_parameters(self, call: Call) -> Any:
         """Read the parameters of a POST from its body, those of a DELETE from its body or else its query."""
         presented, query = self._presented, self._scope["query_string"]
+        limit = call.services.settings.limits.body_bytes
         if int(presented.content_length or 0) > limit:
             raise _too_long(limit)
-        body = await read_body(self._receive, limit)
+        body = await self._read_body(call, limit)
         if self._operation.method == "DELETE" and not body:
             return decode_query(self._operation, query)
         _check_content_type(presented.content_type)
@@ -118,28 +126,48 @@ class _HttpRequest:
         await call.services.evaluator.read(call.space, body)
         return decode_body(self._operation, body)
 
+    async def _read_body(self, call: Call, limit: int) -> bytes:
+        """Read the body.
 
-async def read_body(receive: Receive, limit: int) -> bytes:
-    """Read a request's body.
+        Raises:
+            ProtocolError: ``too_large`` as soon as it passes ``limit`` bytes, ``request_timeout``, ``unavailable``
+                where the large requests under way hold too much.
+            ClientGone: The client went away.
+        """
+        seconds = call.services.settings.body_timeout
+        # memX's own protocol keeps the deadline of a body by itself, for less than this timeout costs.
+        has_deadline = DEADLINES in self._scope.get("state", ())
+        try:
+            async with nullcontext() if has_deadline else asyncio.timeout(seconds):
+                message = await self._receive()
+                if message["type"] == "http.request" and not message.get("more_body", False):
+                    body: bytes = message.get("body", b"")
+                    if len(body) > limit:
+                        raise _too_long(limit)
+                    return body
+                return await self._read_pieces(call, limit, message)
+        except TimeoutError:
+            raise ProtocolError(
+                "request_timeout",
+                f"the body of the request took longer than {seconds:g} seconds to arrive",
+                limit="body_seconds",
+            ) from None
 
-    Raises:
-        ProtocolError: ``too_large`` as soon as it passes ``limit`` bytes.
-        ClientGone: The client went away.
-    """
-    chunks: list[bytes] = []
-    size = 0
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        chunk: bytes = message.get("body", b"")
-        more = message.get("more_body", False)
-        size += len(chunk)
-        if size > limit:
-            raise _too_long(limit)
-        chunks.append(chunk)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    async def _read_pieces(self, call: Call, limit: int, message: Message) -> bytes:
+        """Read a body that comes in pieces; what it holds counts until its response is made."""
+        pieces: list[bytes] = []
+        while True:
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            piece: bytes = message.get("body", b"")
+            if self._held + len(piece) > limit:
+                raise _too_long(limit)
+            call.services.bodies.take(call.space, len(piece))
+            self._held += len(piece)
+            pieces.append(piece)
+            if not message.get("more_body", False):
+                return b"".join(pieces)
+            message = await self._receive()
 
 
 def _too_long(limit: int) -> ProtocolError:

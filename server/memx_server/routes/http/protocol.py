@@ -1,40 +1,313 @@
-"""uvicorn's HTTP protocol, able to send a response with one system call.
+"""uvicorn's HTTP protocol, with bounds for what an unfinished request may hold, and one write for a short response.
 
-uvicorn writes the head of a response and then its body, and uvloop hands each write to the kernel at
-once: for a short answer that is a quarter of all that the request costs. Here a head waits for its
-body until the turn of the event loop ends.
+uvicorn and httptools (llhttp) bound neither the head of a request nor the time that a request may take to arrive. A
+client needs no API key to open a connection, so these bounds hold before anything is known about it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import enum
+from typing import Any, NamedTuple
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from memx_sdk.protocol.errors import ProtocolError
+from memx_server.routes.api.errors import error_body
+
+DEADLINES = "memx.deadlines"
+"""In the ``state`` of a scope: the server bounds the time in which the body arrives."""
+
+_UNREAD_SECONDS = 60.0
+"""How long a client may leave a response unread before its connection is dropped."""
+_LINGER_SECONDS = 5.0
+"""How long a client may take to read why its connection is closed."""
+_PIPELINED = 32
+"""Requests of one connection that may wait for the response to the one before."""
+
+
+class WireBounds(NamedTuple):
+    """What a request may be on its way in.
+
+    Attributes:
+        head_bytes: The request line and the headers.
+        head_seconds: From the connection, or the first byte, to the end of the head.
+        body_seconds: From the end of the head to the end of the body.
+    """
+
+    head_bytes: int = 32 * 1024
+    head_seconds: float = 10.0
+    body_seconds: float = 30.0
+
+
+class _Phase(enum.Enum):
+    """Where in a request the bytes that come next belong."""
+
+    BETWEEN = enum.auto()
+    HEAD = enum.auto()
+    BODY = enum.auto()
+
+
+class _Refused(Exception):  # noqa: N818 - it unwinds the parser, and nobody sees it
+    """Ends the parsing of a request that is refused."""
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """uvicorn's protocol on a transport that joins a head and its body."""
+    """uvicorn's protocol with deadlines and bounds, on a transport that joins a head and its body.
+
+    The common request, whose bytes come in one piece, costs a few comparisons: timers are set, and bytes are counted,
+    only once a piece has ended within a request.
+
+    Args:
+        config: uvicorn's.
+        server_state: uvicorn's.
+        app_state: uvicorn's.
+        bounds: The bounds.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        server_state: Any,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        bounds: WireBounds = WireBounds(),  # noqa: B008 - it is immutable
+    ) -> None:
+        super().__init__(config, server_state, {**app_state, DEADLINES: True}, _loop)
+        self._bounds = bounds
+        self._phase = _Phase.BETWEEN
+        # The size of the pieces that began within the present head, or within the present body.
+        self._piece_bytes = 0
+        self._body_bytes = 0
+        self._is_large_piece = False
+        self._deadline: asyncio.TimerHandle | None = None
+        self._deadline_phase = _Phase.BETWEEN
+        self._unread: asyncio.TimerHandle | None = None
+        self._refusal: ProtocolError | None = None
+        self._is_handed_over = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Begin to serve a connection."""
         super().connection_made(JoiningTransport(transport, self.loop))
+        # Also a connection on which nothing is ever sent has to end.
+        self._set_deadline(_Phase.HEAD)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget a connection."""
+        self._clear_deadline()
+        if self._unread is not None:
+            self._unread.cancel()
+        super().connection_lost(exc)
+
+    # Bytes in
+
+    def data_received(self, data: bytes) -> None:
+        """Take the next piece of what the client sends."""
+        if self._refusal is not None:
+            return  # the connection is about to close
+        phase, size = self._phase, len(data)
+        if phase is not _Phase.BETWEEN:
+            self._piece_bytes += size
+        self._is_large_piece = size > self._bounds.head_bytes
+        super().data_received(data)
+        if not (self._refusal or self._is_handed_over or self.transport.is_closing()):
+            self._check_unfinished(phase)
+
+    def _check_unfinished(self, began_in: _Phase) -> None:
+        """Bound what has come of an unfinished request, and the time until the rest of it comes."""
+        phase = self._phase
+        if phase is _Phase.BETWEEN:
+            if self.cycle is None or self.cycle.response_complete:
+                # No request has begun: empty lines ahead of one, or the rest of a body that was refused.
+                self._set_deadline(_Phase.HEAD)
+            elif self._deadline is not None:
+                self._clear_deadline()
+            return
+        if phase is began_in and self._framing_bytes() > self._bounds.head_bytes:
+            self._refuse(_head_too_large(self._bounds.head_bytes))
+        else:
+            self._set_deadline(phase)
+
+    def _framing_bytes(self) -> int:
+        """The bytes of the present request that are no body, of those pieces which began within it.
+
+        In a body these are the sizes and extensions of chunks, and trailers. A chunk takes five to sixteen bytes beside
+        what it carries, which may be a single one; so many are not counted.
+        """
+        if self._phase is _Phase.HEAD:
+            return self._piece_bytes
+        return self._piece_bytes - 17 * self._body_bytes
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request has come."""
+        self._phase = _Phase.HEAD
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """The head has come; the application starts."""
+        # A head that came in one piece is within the limit if the piece is.
+        in_pieces = self._piece_bytes or self._is_large_piece
+        if in_pieces and self._head_size() > self._bounds.head_bytes:
+            self._refusal = _head_too_large(self._bounds.head_bytes)
+            raise _Refused
+        if len(self.pipeline) >= _PIPELINED:
+            self._refusal = _too_many_pipelined()
+            raise _Refused
+        self._phase = _Phase.BODY
+        self._piece_bytes = self._body_bytes = 0
+        super().on_headers_complete()
+        if not self.parser.should_upgrade():
+            # Trailers come by `on_header` too. They are no headers of the request, which the application has read
+            # by then or not (RFC 9110, section 6.5.1): an API key or a Host among them means nothing.
+            self.headers = []
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body has come."""
+        self._body_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The last byte of a request has come."""
+        self._phase = _Phase.BETWEEN
+        self._piece_bytes = 0
+        super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
         """Hand the connection over, with the transport as it came."""
+        self._is_handed_over = True
+        self._clear_deadline()
         if isinstance(self.transport, JoiningTransport):
             self.transport = self.transport.release()
         super().handle_websocket_upgrade()
+
+    def _head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    # Deadlines
+
+    def _set_deadline(self, phase: _Phase) -> None:
+        """Set the deadline of a phase, unless it is set: further bytes don't move it."""
+        if self._deadline is not None:
+            if self._deadline_phase is phase:
+                return
+            self._deadline.cancel()
+        bounds = self._bounds
+        seconds = bounds.head_seconds if phase is _Phase.HEAD else bounds.body_seconds
+        self._deadline_phase = phase
+        self._deadline = self.loop.call_later(seconds, self._expire)
+
+    def _clear_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _expire(self) -> None:
+        self._deadline = None
+        phase = self._deadline_phase
+        if self.flow.read_paused:
+            # It is this side that does not read: the application is behind, or an earlier request is unanswered.
+            self._set_deadline(phase)
+        elif phase is _Phase.HEAD and self._phase is _Phase.BETWEEN:
+            self.transport.close()  # nothing was requested, so nothing is to be answered
+        elif phase is _Phase.HEAD:
+            self._refuse(_too_slow("head", self._bounds.head_seconds))
+        else:
+            self._refuse(_too_slow("body", self._bounds.body_seconds))
+
+    # Refusals
+
+    def _refuse(self, error: ProtocolError) -> None:
+        self._refusal = error
+        self.send_400_response(str(error))
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer a request that is refused before, or while, it is read, and close the connection.
+
+        uvicorn calls it for what is no HTTP. Where an earlier request is still unanswered, its client would take
+        this response for the one to that: then the connection closes without one.
+        """
+        error = self._refusal or ProtocolError("invalid_request", msg, field="request")
+        self._refusal = error
+        self._clear_deadline()
+        cycle = self.cycle
+        if self._phase is _Phase.BODY:
+            is_next = not self.pipeline and not cycle.response_started
+        else:
+            is_next = cycle is None or cycle.response_complete
+        if is_next:
+            self.transport.write(_response(error))
+        if cycle is not None:
+            # The application stops to wait for the rest of the body, and what it sends goes nowhere.
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self.transport.close()
+        self.loop.call_later(_LINGER_SECONDS, self.transport.abort)
+
+    # Bytes out
+
+    def pause_writing(self) -> None:
+        """The client reads too slowly."""
+        super().pause_writing()
+        if self._unread is None:
+            self._unread = self.loop.call_later(_UNREAD_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The client has read enough."""
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
+
+def _response(error: ProtocolError) -> bytes:
+    body = error_body(error)
+    return b"".join(
+        (
+            STATUS_LINE[error.status],
+            b"content-type: application/json\r\n",
+            b"content-length: %d\r\n" % len(body),
+            b"connection: close\r\n\r\n",
+            body,
+        )
+    )
+
+
+def _head_too_large(limit: int) -> ProtocolError:
+    return ProtocolError(
+        "head_too_large",
+        f"the request line and the headers, or the trailers, are longer than {limit} bytes",
+        limit="head_bytes",
+    )
+
+
+def _too_slow(part: str, seconds: float) -> ProtocolError:
+    return ProtocolError(
+        "request_timeout",
+        f"the {part} of the request took longer than {seconds:g} seconds to arrive",
+        limit=f"{part}_seconds",
+    )
+
+
+def _too_many_pipelined() -> ProtocolError:
+    return ProtocolError(
+        "invalid_request",
+        f"more than {_PIPELINED} requests were sent ahead of their responses",
+        field="request",
+        limit="pipelined_requests",
+    )
 
 
 class JoiningTransport(asyncio.Transport):
     """A transport that joins two writes of one turn of the event loop.
 
-    The first is held back until the second comes, at the latest to the end of the turn.
+    uvicorn writes the head of a response and then its body, and uvloop hands each write to the kernel at once: for a
+    short response that is a quarter of all that the request costs. Here the first write waits for the second one, at
+    the latest until the turn ends.
 
     Args:
-        transport: Where the bytes go.
-        loop: Whose turns count.
+        transport: The connection's transport.
+        loop: The event loop whose turns count.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
@@ -44,15 +317,15 @@ class JoiningTransport(asyncio.Transport):
         self._held: bytes | None = None
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Tell what the transport beneath knows."""
+        """Return what the transport beneath knows."""
         return self._transport.get_extra_info(name, default)
 
     def is_closing(self) -> bool:
-        """Tell whether it is closed, or about to be."""
+        """Return whether it is closed, or about to be."""
         return self._transport.is_closing()
 
     def pause_reading(self) -> None:
-        """Read no more for now."""
+        """Stop reading for now."""
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
@@ -62,10 +335,13 @@ class JoiningTransport(asyncio.Transport):
     def write(self, data: Any) -> None:
         """Write bytes, now or before this turn ends."""
         held, self._held = self._held, None
+        if self._transport.is_closing():
+            return  # uvloop raises where asyncio drops the bytes
         if held is not None:
             self._transport.writelines((held, data))
         else:
             self._held = data
+            # If a second write comes first, the flush finds nothing; that is cheaper than to cancel it.
             self._loop.call_soon(self._flush)
 
     def close(self) -> None:

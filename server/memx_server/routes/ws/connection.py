@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.domain.feed.messages import Packet
 from memx_server.domain.feed.send_queue import Lane, SendQueue
 from memx_server.routes.api.errors import error_body, error_headers
+from memx_server.routes.api.operation import Call
 from memx_server.routes.asgi import Receive, Scope, Send
 from memx_server.routes.streaming.cancellation import Cancellation
 from memx_server.routes.streaming.socket_writers import (
@@ -18,7 +20,7 @@ from memx_server.routes.streaming.socket_writers import (
     TaskWriter,
     WireWriter,
 )
-from memx_server.routes.ws.protocol import EXTENSION, WireProtocol
+from memx_server.routes.ws.protocol import EXTENSION, MessageBounds, WireProtocol
 
 PATIENCE = 30.0
 """Seconds that a peer may leave a frame unread, under servers without ``memx.wire``, which drops it by its pings."""
@@ -46,9 +48,8 @@ class WebSocketConnection:
         self._receive = receive
         self._send = send
         self._pump = pump
-        extensions = scope.get("extensions") or {}
-        self._denial = "websocket.http.response" in extensions
-        self._wire: WireProtocol | None = extensions.get(EXTENSION, {}).get("wire")
+        self._scope = scope
+        self._wire = _wire_of(scope)
         self._writer: SocketWriter | None = None
         self._cancellation = Cancellation()
         self._close_frame: tuple[int, str] | None = None
@@ -70,27 +71,18 @@ class WebSocketConnection:
 
     async def refuse(self, error: ProtocolError) -> None:
         """Answer the handshake with an HTTP error."""
-        if not self._denial:
-            await self._send({"type": "websocket.close", "code": 4000 + error.status})
-            return
-        headers = [(b"content-type", b"application/json"), *error_headers(error)]
-        await self._send(
-            {
-                "type": "websocket.http.response.start",
-                "status": error.status,
-                "headers": headers,
-            }
-        )
-        await self._send({"type": "websocket.http.response.body", "body": error_body(error)})
-        if self._wire is not None:
-            # uvicorn marks only accepted handshakes as complete, and logs an error for all others.
-            self._wire.handshake_complete = True
+        await refuse_handshake(self._scope, self._send, error)
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator[None]:
-        """Accept the handshake, and close the socket at the end; ``close`` ends what runs inside."""
+    async def serving(self, call: Call) -> AsyncIterator[None]:
+        """Accept the handshake of a caller, and close the socket at the end; ``close`` ends what runs inside."""
         await self._send({"type": "websocket.accept"})
         if self._wire is not None:
+            services = call.services
+            limits, seconds = services.settings.limits, services.settings.body_timeout
+            self._wire.accept(
+                MessageBounds(services.bodies, call.space, limits.body_bytes, seconds)
+            )
             self._writer = WireWriter(self._wire, self.send_queue, self._pump)
         else:
             self._writer = TaskWriter(
@@ -138,3 +130,28 @@ class WebSocketConnection:
 def _shortened(reason: str) -> str:
     """Cut a reason to what fits into a close frame."""
     return reason.encode()[:_REASON_BYTES].decode(errors="ignore")
+
+
+async def refuse_handshake(scope: Scope, send: Send, error: ProtocolError) -> None:
+    """Answer a handshake with an HTTP error, or with a close code where the server cannot do that."""
+    if "websocket.http.response" not in _extensions(scope):
+        await send({"type": "websocket.close", "code": 4000 + error.status})
+        return
+    headers = [(b"content-type", b"application/json"), *error_headers(error)]
+    await send(
+        {"type": "websocket.http.response.start", "status": error.status, "headers": headers}
+    )
+    await send({"type": "websocket.http.response.body", "body": error_body(error)})
+    wire = _wire_of(scope)
+    if wire is not None:
+        # uvicorn marks only accepted handshakes as complete, and logs an error for all others.
+        wire.handshake_complete = True
+
+
+def _wire_of(scope: Scope) -> WireProtocol | None:
+    wire: WireProtocol | None = _extensions(scope).get(EXTENSION, {}).get("wire")
+    return wire
+
+
+def _extensions(scope: Scope) -> dict[str, Any]:
+    return scope.get("extensions") or {}

@@ -7,7 +7,7 @@ from memx_server.routes.api.gateway import Gateway
 from memx_server.routes.asgi import Endpoint, Receive, Scope, Send
 from memx_server.routes.streaming.socket_writers import SendPump
 from memx_server.routes.ws import multiplexed, subscribe
-from memx_server.routes.ws.connection import WebSocketConnection
+from memx_server.routes.ws.connection import refuse_handshake
 from memx_server.routes.ws.multiplexed import SocketEndpoint
 from memx_server.routes.ws.subscribe import SubscribeEndpoint
 
@@ -20,7 +20,7 @@ class WebSockets:
     """
 
     def __init__(self, gateway: Gateway) -> None:
-        pump = self._pump = SendPump()
+        pump = SendPump()
         self._exact: dict[str, Endpoint] = {multiplexed.PATH: SocketEndpoint(gateway, pump)}
         self._below: dict[str, Endpoint] = {subscribe.PREFIX: SubscribeEndpoint(gateway, pump)}
 
@@ -37,6 +37,5 @@ class WebSockets:
         return next(below, self._nowhere)
 
     async def _nowhere(self, scope: Scope, receive: Receive, send: Send) -> None:
-        connection = WebSocketConnection(scope, receive, send, self._pump, queue_bytes=0)
-        await connection.requested()
-        await connection.refuse(not_found(scope["path"]))
+        await receive()  # the request for the handshake
+        await refuse_handshake(scope, send, not_found(scope["path"]))

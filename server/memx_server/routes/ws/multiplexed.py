@@ -76,7 +76,7 @@ class SocketEndpoint:
         session = MultiplexedSocket(connection, call, self._gateway)
         try:
             with services.sessions.track(call.principal, connection.close):
-                async with connection.serving():
+                async with connection.serving(call):
                     await session.run()
         finally:
             await session.close()

@@ -1,9 +1,8 @@
-"""uvicorn's WebSocket protocol, able to send one frame to thousands of sockets.
+"""uvicorn's WebSocket protocol, able to send one frame to thousands of sockets, with bounds for what a peer sends.
 
-ASGI makes every send encode, frame and copy the text again. Where the server runs with this
-protocol (``ws=WireProtocol``), a connection's scope offers ``memx.wire``: a frame is made once and
-written as it is, and a peer that is gone can be dropped at once. Under any other ASGI server memX
-uses ASGI's own ``send``.
+ASGI makes every send encode, frame and copy the text again. Where the server runs with this protocol
+(``ws=WireProtocol``), a connection's scope offers ``memx.wire``: a frame is made once and written as it is, and a peer
+that is gone can be dropped at once. Under any other ASGI server memX uses ASGI's own ``send``.
 """
 
 from __future__ import annotations
@@ -11,18 +10,50 @@ from __future__ import annotations
 import struct
 from asyncio import TimerHandle
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import OP_PONG
 
+from memx_sdk.protocol.errors import ProtocolError
+from memx_server.domain.byte_budget import ByteBudget
 from memx_server.domain.feed.messages import Message
 
 EXTENSION = "memx.wire"
 
 _WHOLE_TEXT = 0x81
 
-_LAST_WORDS = 1.0
+_OPCODE = 0x0F
+"""The bits of a frame's first byte that hold its opcode (RFC 6455, section 5.2)."""
+
+_REASON_BYTES = 123
+"""What a close frame holds beside its code (RFC 6455, sections 5.5 and 5.5.1)."""
+
+_CLOSE_READ_WITHIN = 1.0
 """Seconds that a peer gets to read what was sent before its connection was closed."""
+
+_SMALL = 64 * 1024
+"""Up to this size an unfinished message is not counted; so much a connection may hold anyway."""
+
+
+_FRAGMENTS = 4096
+"""Fragments of one message: each is an object, however little it carries."""
+
+
+class MessageBounds(NamedTuple):
+    """What an unfinished message of a peer may hold, and how long it may take.
+
+    Attributes:
+        budget: Counts what all unfinished messages of the process hold.
+        space: The space of the peer's API key, in whose name they are counted.
+        bytes: The longest message.
+        seconds: From the first byte of a message to its last.
+    """
+
+    budget: ByteBudget
+    space: str
+    bytes: int
+    seconds: float
 
 
 class WireProtocol(WebSocketsSansIOProtocol):
@@ -33,14 +64,80 @@ class WireProtocol(WebSocketsSansIOProtocol):
     """
 
     on_writable: Callable[[], None] | None = None
-    _dropping: TimerHandle | None = None
+    _closing: TimerHandle | None = None
+    _pong: bytes | None = None
+    _bounds: MessageBounds | None = None
+    _counted = 0
+    _deadline: TimerHandle | None = None
 
     def handle_connect(self, event: Any) -> None:
         """Start the application, with this protocol in its scope."""
         super().handle_connect(event)
         scope: Any = getattr(self, "scope", None)  # absent where the handshake was refused
-        if scope is not None and not self.conn.extensions:  # compressed frames cannot be shared
-            scope["extensions"][EXTENSION] = {"wire": self}
+        if scope is None:
+            return
+        if self.conn.extensions:
+            return  # compressed frames cannot be shared
+        scope["extensions"][EXTENSION] = {"wire": self}
+        # Until the application knows who connects, nothing more is read. `accept` reads on.
+        self.transport.pause_reading()
+
+    def accept(self, bounds: MessageBounds) -> None:
+        """Read on, once the handshake is complete; ``bounds`` hold for what the peer sends."""
+        self._bounds = bounds
+        # A message that is a little too long is still read, and answered; one that is far too long ends the connection.
+        self.conn.max_size = 2 * bounds.bytes
+        self.transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        """Take the next piece of what the peer sends."""
+        super().data_received(data)
+        if self._bounds is not None and not self.disconnected:
+            self._check_unfinished(self._bounds)
+
+    def _check_unfinished(self, bounds: MessageBounds) -> None:
+        """Bound what an unfinished message holds, and the time until the rest of it comes."""
+        fragments = self.conn.cur_size
+        held = len(self.conn.reader.buffer) + (fragments or 0)
+        if not held and fragments is None:
+            self._forget_unfinished()
+            return
+        if len(self.frames) > _FRAGMENTS:
+            self._fail(1008, f"a message came in more than {_FRAGMENTS} fragments")
+            return
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(bounds.seconds, self._expire, bounds)
+        if held > max(_SMALL, self._counted):
+            try:
+                bounds.budget.take(bounds.space, held - self._counted)
+            except ProtocolError as error:
+                self._fail(1013, error.detail)
+            else:
+                self._counted = held
+
+    def _expire(self, bounds: MessageBounds) -> None:
+        self._deadline = None
+        if self.read_paused:
+            # It is this side that does not read: the application is behind.
+            self._deadline = self.loop.call_later(bounds.seconds, self._expire, bounds)
+        else:
+            self._fail(1008, f"a message took longer than {bounds.seconds:g} seconds to arrive")
+
+    def _forget_unfinished(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        if self._counted and self._bounds is not None:
+            self._bounds.budget.give_back(self._bounds.space, self._counted)
+            self._counted = 0
+
+    def _fail(self, code: int, reason: str) -> None:
+        """Close the connection for what the peer has sent, without waiting for its close frame."""
+        self.frames = []
+        self._forget_unfinished()
+        self.conn.fail(code, reason.encode()[:_REASON_BYTES].decode(errors="ignore"))
+        self.handle_parser_exception()
+        self._drop_soon()
 
     def send_messages(self, messages: Iterable[Message]) -> bool:
         """Write text frames with one system call; dropped where the connection is closing.
@@ -65,8 +162,26 @@ class WireProtocol(WebSocketsSansIOProtocol):
     def resume_writing(self) -> None:
         """The peer has read enough."""
         super().resume_writing()
+        pong, self._pong = self._pong, None
+        if pong is not None and not (self.close_sent or self.transport.is_closing()):
+            self.transport.write(pong)
         if self.on_writable is not None:
             self.on_writable()
+
+    def handle_ping(self) -> None:
+        """Write the pong that websockets has made; for a peer that does not read, keep the newest alone.
+
+        That is permitted (RFC 6455, section 5.5.3), and pongs could pile up without end otherwise.
+        """
+        frames = self.conn.data_to_send()
+        if self.writable.is_set():
+            self.transport.write(b"".join(frames))
+            return
+        for frame in frames:
+            if frame and frame[0] & _OPCODE == OP_PONG:
+                self._pong = frame
+            else:
+                self.transport.write(frame)
 
     def keepalive_timeout(self) -> None:
         """The peer answers no ping: it is gone, or it does not read."""
@@ -81,14 +196,15 @@ class WireProtocol(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed."""
         self.on_writable = None
-        if self._dropping is not None:
-            self._dropping.cancel()
+        self._forget_unfinished()
+        if self._closing is not None:
+            self._closing.cancel()
         super().connection_lost(exc)
 
     def _drop_soon(self) -> None:
-        # A transport that is closed waits for its peer to read; this one may never do so.
-        if self._dropping is None:
-            self._dropping = self.loop.call_later(_LAST_WORDS, self.transport.abort)
+        # A transport that is closed waits until its peer has read what was written; this one may never do so.
+        if self._closing is None:
+            self._closing = self.loop.call_later(_CLOSE_READ_WITHIN, self.transport.abort)
 
 
 def _header(length: int) -> bytes:

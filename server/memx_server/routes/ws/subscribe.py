@@ -61,7 +61,7 @@ class SubscribeEndpoint:
 
     async def _serve(self, connection: WebSocketConnection, call: Call, stream: Stream) -> None:
         with self._gateway.services.sessions.track(call.principal, connection.close):
-            async with connection.serving():
+            async with connection.serving(call):
                 stream.start()
                 async for _ in connection.frames():
                     pass  # the original takes frames and ignores them
