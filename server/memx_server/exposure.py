@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,11 +68,14 @@ def _listening_hosts() -> Iterator[str]:
         return
     for number in numbers:
         try:
-            # The copy belongs to the object, which closes it; the server keeps its own.
-            with socket.socket(fileno=os.dup(number)) as copy:
-                if copy.family in (socket.AF_INET, socket.AF_INET6) and copy.getsockopt(
-                    socket.SOL_SOCKET, socket.SO_ACCEPTCONN
-                ):
-                    yield copy.getsockname()[0]
+            if not stat.S_ISSOCK(os.fstat(number).st_mode):
+                continue
+            copy = os.dup(number)
         except OSError:
-            continue  # it is no socket, or was closed meanwhile
+            continue  # it was closed meanwhile
+        # The copy belongs to the object, which closes it; the server keeps its own.
+        with socket.socket(fileno=copy) as listener:
+            if listener.family in (socket.AF_INET, socket.AF_INET6) and listener.getsockopt(
+                socket.SOL_SOCKET, socket.SO_ACCEPTCONN
+            ):
+                yield listener.getsockname()[0]

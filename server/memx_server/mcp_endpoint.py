@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from importlib.util import find_spec
 from typing import Protocol
 
 from memx_sdk import AsyncMemxContext
+from memx_sdk.protocol.errors import ProtocolError
 from memx_sdk.transport import TransportOptions
-from memx_server.routes.asgi import Receive, Scope, Send
+from memx_server.routes.api.errors import error_body
+from memx_server.routes.api.sample_key_rule import check_sample_key
+from memx_server.routes.asgi import Receive, Scope, Send, send_json
 from memx_server.settings import Settings
 from memx_server.transports.in_process import Application
 from memx_server.transports.local import LocalTransport
@@ -69,4 +74,35 @@ def mcp_endpoint(app: Application, settings: Settings) -> McpEndpoint | None:
             *settings.allowed_origins,
         ],
     )
-    return endpoint
+    return _SampleKeyGuard(endpoint, settings)
+
+
+class _SampleKeyGuard:
+    """Holds the rule of the sample keys: the calls behind the endpoint are made in process, and so escape it.
+
+    Args:
+        endpoint: The endpoint of memx-mcp.
+        settings: The settings of the server.
+    """
+
+    def __init__(self, endpoint: McpEndpoint, settings: Settings) -> None:
+        self._endpoint = endpoint
+        self._settings = settings
+        self.lifespan = endpoint.lifespan
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand a request on, or refuse it."""
+        try:
+            for credential in _digests_of(scope):
+                check_sample_key(credential, scope, self._settings)
+        except ProtocolError as error:
+            await send_json(send, error.status, error_body(error))
+            return
+        await self._endpoint(scope, receive, send)
+
+
+def _digests_of(scope: Scope) -> Iterator[str]:
+    """Yield the digests of all that the endpoint could take for an API key."""
+    for name, value in scope["headers"]:
+        if name in {b"x-api-key", b"authorization"} and (words := value.split()):
+            yield hashlib.sha256(words[-1]).hexdigest()

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -107,9 +108,16 @@ def test_a_ticket_needs_an_api_key_and_is_none(served: Served) -> None:
 async def test_only_the_servers_own_pages_connect(
     served: Served, origin: str | None, host: str | None, status: int
 ) -> None:
-    headers = {"x-api-key": served.fresh_key(), **({"Host": host} if host else {})}
+    headers = {"x-api-key": served.fresh_key()}
     named = Origin(served.url if origin == "own" else origin) if origin else None
-    opening = connect(_socket(served, "/ws"), additional_headers=headers, origin=named)
+    own = urlsplit(served.url)
+    opening = connect(
+        f"ws://{host or own.netloc}/ws",
+        host=own.hostname,
+        port=own.port,
+        additional_headers=headers,
+        origin=named,
+    )
     if status == 101:
         async with opening as ws:
             assert json.loads(await ws.recv())["event"] == "hello"

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import os
-import re
-import socket
-import struct
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
 
 import httpx
 import pytest
@@ -25,12 +19,11 @@ from memx_server.settings import Limits, Settings
 from memx_server.storage.sqlite import SqliteStore
 from websockets.sync.client import connect
 
-from tests.support.memx_server import Keys, MemxServer, Served, serve_store
+from tests.support.memx_server import Keys, Served, serve_store
+from tests.support.wire import SOON, Wire, handshake, head_of, post, refused, until
 
 HEAD_BYTES = 4096
 HEAD_SECONDS, BODY_SECONDS = 0.6, 0.8
-SOON = 5.0
-"""Seconds after which the server must have acted, on a busy machine."""
 LIMITS = Limits(head_bytes=HEAD_BYTES, bodies_bytes=1024 * 1024)
 SETTINGS = Settings(limits=LIMITS, head_timeout=HEAD_SECONDS, body_timeout=BODY_SECONDS)
 
@@ -39,75 +32,6 @@ SETTINGS = Settings(limits=LIMITS, head_timeout=HEAD_SECONDS, body_timeout=BODY_
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with serve_store(SqliteStore(tmp_path_factory.mktemp("memx") / "memx.db"), SETTINGS) as server:
         yield server
-
-
-class Wire:
-    """A connection on which a test sends what bytes it likes."""
-
-    def __init__(self, url: str) -> None:
-        host, _, port = url.removeprefix("http://").rpartition(":")
-        self.socket = socket.create_connection((host, int(port)), SOON)
-        self.received = b""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.socket.close()
-
-    def send(self, *parts: bytes) -> Self:
-        for part in parts:
-            self.socket.sendall(part)
-        return self
-
-    def drip(self, data: bytes, seconds: float, *, pieces: int = 40) -> Self:
-        """Send data in small pieces over a time, until it is all sent or the connection is closed."""
-        size = max(1, len(data) // pieces)
-        with suppress(OSError):
-            for start in range(0, len(data), size):
-                self.socket.sendall(data[start : start + size])
-                time.sleep(seconds / pieces)  # the slowness of the sender is what is tested
-        return self
-
-    def close_code(self) -> int:
-        """Read the frames of a WebSocket up to its close frame; return the code in that."""
-        text = self.all()
-        at = text.rindex(b"\x88")
-        return int(struct.unpack("!H", text[at + 2 : at + 4])[0])
-
-    def all(self) -> bytes:
-        """Everything until the server closes the connection; it must do so soon."""
-        with suppress(ConnectionResetError):
-            while piece := self.socket.recv(65536):
-                self.received += piece
-        return self.received
-
-    def response(self) -> tuple[int, dict[str, Any]]:
-        """The status and the error of the last response before the server closes the connection."""
-        *_, last = re.finditer(rb"HTTP/1.1 \d", self.all())
-        head, _, body = self.received[last.start() :].partition(b"\r\n\r\n")
-        assert b"content-type: application/json" in head
-        return int(head.split()[1]), json.loads(body)
-
-
-def head_of(
-    path: str = "/healthz", *lines: str, method: str = "GET", host: str = "localhost"
-) -> bytes:
-    return "\r\n".join([f"{method} {path} HTTP/1.1", f"host: {host}", *lines, "", ""]).encode()
-
-
-def post(key: str, *lines: str, path: str = "/set") -> bytes:
-    json_body = "content-type: application/json"
-    return head_of(path, f"x-api-key: {key}", json_body, *lines, method="POST")
-
-
-def refused(wire: Wire, status: int, code: str, limit: str | None = None) -> None:
-    """Assert that the server answers so and closes the connection."""
-    found, error = wire.response()
-    assert (found, error["error"]) == (status, code), error
-    assert error["detail"]
-    if limit is not None:
-        assert error["limit"] == limit
 
 
 # Heads
@@ -149,7 +73,8 @@ def test_a_head_just_below_the_limit_is_read_in_whatever_pieces(served: Served) 
 def test_a_head_behind_a_large_body_is_measured_alone(served: Served) -> None:
     body = json.dumps({"key": "a", "value": "a" * 200_000}).encode()
     key = served.fresh_key()
-    requests = post(key, f"content-length: {len(body)}") + body + head_of("/healthz")
+    requests = post(key, f"content-length: {len(body)}") + body
+    requests += head_of("/healthz", "connection: close")
     with Wire(served.url) as wire:
         assert wire.send(requests).all().count(b"HTTP/1.1 200 OK") == 2
 
@@ -308,7 +233,7 @@ def test_a_body_that_is_given_up_leaves_nothing_behind(served: Served) -> None:
     for _ in range(8):
         with Wire(served.url) as wire:
             wire.send(post(key, "content-length: 400000"), b"a" * 200_000)
-    _until(lambda: served.app.services.bodies.held == 0)
+    until(lambda: served.app.services.bodies.held == 0)
 
 
 def test_another_server_keeps_the_deadline_of_bodies_too(tmp_path: Path) -> None:
@@ -320,7 +245,7 @@ def test_another_server_keeps_the_deadline_of_bodies_too(tmp_path: Path) -> None
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        _until(lambda: server.started)
+        until(lambda: server.started)
         host, port = server.servers[0].sockets[0].getsockname()[:2]
         with Wire(f"http://{host}:{port}") as wire:
             wire.send(post(key, "content-length: 1000", "connection: close"), b"{")
@@ -356,24 +281,12 @@ def test_a_head_that_names_two_of_one_thing(served: Served, path: str, lines: tu
         refused(wire, 400, "invalid_request")
 
 
-def _handshake(path: str, *lines: str) -> bytes:
-    nonce = base64.b64encode(os.urandom(16)).decode()
-    return head_of(
-        path,
-        "upgrade: websocket",
-        "connection: upgrade",
-        "sec-websocket-version: 13",
-        f"sec-websocket-key: {nonce}",
-        *lines,
-    )
-
-
 @pytest.mark.parametrize("path", ["/ws", "/subscribe/a", "/nowhere"])
 def test_a_handshake_that_names_two_of_one_thing(served: Served, path: str) -> None:
     key = served.fresh_key()
     for lines in ([f"x-api-key: {key}"] * 2, [f"x-api-key: {key}", "host: other"]):
         with Wire(served.url) as wire:
-            wire.send(_handshake(path, *lines))
+            wire.send(handshake(path, *lines))
             refused(wire, 400, "invalid_request")
 
 
@@ -386,7 +299,7 @@ def test_a_host_is_asked_for_by_http_1_1_alone(served: Served, path: str) -> Non
 
 
 def test_a_handshake_without_a_host_is_refused(served: Served) -> None:
-    head = _handshake("/ws", f"x-api-key: {served.fresh_key()}")
+    head = handshake("/ws", f"x-api-key: {served.fresh_key()}")
     with Wire(served.url) as wire:
         wire.send(head.replace(b"host: localhost\r\n", b""))
         refused(wire, 400, "invalid_request")
@@ -413,94 +326,6 @@ def test_requests_behind_one_that_waits_are_bounded(served: Served) -> None:
         assert wire.all() == b""
 
 
-# Sockets
-
-
-_MASK = b"mask"
-
-
-def _opened(served: Served, key: str, path: str = "/ws") -> Wire:
-    wire = Wire(served.url)
-    wire.send(_handshake(path, f"x-api-key: {key}"))
-    while b"\r\n\r\n" not in wire.received:
-        wire.received += wire.socket.recv(65536)
-    assert b" 101 " in wire.received
-    return wire
-
-
-def _frame_head(opcode: int, length: int, *, final: bool = True) -> bytes:
-    first = (0x80 if final else 0) | opcode
-    if length < 126:
-        return bytes((first, 0x80 | length)) + _MASK
-    return struct.pack("!BBQ", first, 0xFF, length) + _MASK
-
-
-def test_a_message_that_does_not_come(served: Served) -> None:
-    with _opened(served, served.fresh_key()) as wire:
-        wire.send(_frame_head(1, 1000), b"abc")
-        assert wire.close_code() == 1008
-
-
-def test_a_message_in_fragments_that_does_not_end(served: Served) -> None:
-    with _opened(served, served.fresh_key()) as wire:
-        wire.send(_frame_head(1, 0, final=False))
-        wire.drip(_frame_head(0, 0, final=False) * 200, BODY_SECONDS * 3)
-        assert wire.close_code() == 1008
-
-
-def test_a_message_in_too_many_fragments(served: Served) -> None:
-    with _opened(served, served.fresh_key()) as wire:
-        with suppress(OSError):
-            wire.send(_frame_head(1, 0, final=False), _frame_head(0, 0, final=False) * 20_000)
-        assert wire.close_code() == 1008
-
-
-@pytest.mark.parametrize("path", ["/ws", "/subscribe/a"])
-def test_unfinished_messages_hold_no_more_than_the_budget(served: Served, path: str) -> None:
-    key = served.fresh_key()
-    budget = served.app.services.bodies
-    with ExitStack() as stack:
-        wires = [stack.enter_context(_opened(served, key, path)) for _ in range(6)]
-        for wire in wires:
-            with suppress(OSError):
-                wire.send(_frame_head(1, 400_000), b"a" * 300_000)
-        codes = {wire.close_code() for wire in wires}
-    assert codes == {1008, 1013}
-    assert budget.held == 0
-
-
-def test_frames_ahead_of_the_response_to_the_handshake_are_not_read(served: Served) -> None:
-    with Wire(served.url) as wire:
-        with suppress(OSError):
-            wire.send(_handshake("/ws", "x-api-key: made-up"), b"a" * 5_000_000)
-        assert b" 403 " in wire.all()
-
-
-def test_every_ping_of_a_peer_that_reads_is_answered(served: Served) -> None:
-    key = served.fresh_key()
-    address = served.url.replace("http", "ws", 1)
-    with connect(f"{address}/ws", additional_headers={"x-api-key": key}) as ws:
-        pongs = [ws.ping(str(number)) for number in range(100)]
-        assert all(pong.wait(SOON) for pong in pongs)
-
-
-def test_pongs_do_not_pile_up_for_a_peer_that_does_not_read() -> None:
-    """The newest is kept (RFC 6455, section 5.5.3)."""
-    ping = _frame_head(9, 125) + b"p" * 125
-    with MemxServer("dev") as server:
-        memory = _memory(server.pid)
-        served = Served(server.url, "local_dev_key", Keys(), None)  # type: ignore[arg-type]  # it has no app here
-        with _opened(served, "local_dev_key") as wire:
-            for _ in range(400):
-                wire.send(ping * 1000)
-            assert _memory(server.pid) - memory < 20 * 1024 * 1024
-
-
-def _memory(pid: int) -> int:
-    text = Path(f"/proc/{pid}/statm").read_text()
-    return int(text.split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 # Responses
 
 
@@ -515,15 +340,8 @@ def test_a_response_that_nobody_reads_ends_its_connection(
             assert http.post("/set", json=body).status_code == 200
     with Wire(served.url) as wire:
         wire.send(head_of("/keys?values=true&limit=1000", f"x-api-key: {key}"))
-        time.sleep(2)  # to read is what keeps the connection open; the kernel holds a part of the response
+        time.sleep(2)  # reading is what keeps it open; the kernel holds a part of the response
         assert len(wire.all()) < count * size
-
-
-def _until(happened: Any) -> None:
-    deadline = time.monotonic() + SOON
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_the_limits_are_settings_and_shown() -> None:

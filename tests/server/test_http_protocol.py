@@ -23,6 +23,9 @@ class Wire(asyncio.Transport):
     def writelines(self, list_of_data: Iterable[Any]) -> None:
         self.calls.append(b"".join(list_of_data))
 
+    def is_closing(self) -> bool:
+        return self.closed
+
     def close(self) -> None:
         self.closed = True
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import websockets
@@ -100,8 +101,14 @@ def _frames(frame: Mapping[str, Any]) -> Ask:
 @asynccontextmanager
 async def _socket(url: str, path: str, headers: Headers) -> Any:
     """A WebSocket, or the code of its refusal."""
+    address = urlsplit(url)
+    others = {name: value for name, value in headers.items() if name != "host"}
+    # The header Host comes from the URL; where the connection goes to is said beside it.
     opening = websockets.connect(
-        url.replace("http", "ws", 1) + path, additional_headers=dict(headers)
+        f"ws://{headers.get('host', address.netloc)}{path}",
+        host=address.hostname,
+        port=address.port,
+        additional_headers=others,
     )
     try:
         socket = await opening

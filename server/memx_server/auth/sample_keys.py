@@ -26,6 +26,9 @@ def sample_keys_in(digests: Iterable[bytes]) -> int:
 def is_loopback(host: str) -> bool:
     """Tell whether a server that listens on ``host`` is reached from this machine alone."""
     try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return False
+        return host == "localhost"
+    # A socket that takes both versions shows an address of IPv4 as one of IPv6.
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback

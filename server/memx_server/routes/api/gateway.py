@@ -18,6 +18,7 @@ from memx_server.routes.api.credentials import RequestCredentials, read_headers
 from memx_server.routes.api.errors import unexpected
 from memx_server.routes.api.operation import Call
 from memx_server.routes.api.origin_checks import check_origin
+from memx_server.routes.api.sample_key_rule import check_sample_key
 from memx_server.routes.api.tickets import take_ticket
 from memx_server.routes.asgi import Scope
 from memx_server.services import Services
@@ -107,10 +108,11 @@ class Gateway:
             presented: What its headers say.
 
         Raises:
-            ProtocolError: As ``Authenticator.authenticate``.
+            ProtocolError: As ``Authenticator.authenticate``; ``forbidden`` as ``check_sample_key``.
         """
         services = self.services
         principal = await services.authenticator.authenticate(presented.credential)
+        check_sample_key(principal.credential, scope, services.settings)
         return Call(principal, presented.agent, presented.idempotency_key, services=services)
 
     async def identify_connection(self, scope: Scope) -> Call:
@@ -132,6 +134,7 @@ class Gateway:
             call = await self.identify(scope, presented)
             return Call(call.principal, call.agent, services=services)
         principal, agent = await self._redeem(ticket)
+        check_sample_key(principal.credential, scope, settings)
         return Call(principal, presented.agent or agent, services=services)
 
     async def _redeem(self, ticket: str) -> tuple[Principal, str | None]:

@@ -34,7 +34,7 @@ def check_origin(scope: Scope, hosts: Sequence[str], origins: Sequence[str]) -> 
     if not origin or "*" in origins or origin in origins:
         return
     host = headers.get(b"host", b"").decode("latin-1")
-    if urlsplit(origin).netloc == host and ("*" in hosts or _name(host) in hosts):
+    if urlsplit(origin).netloc == host and ("*" in hosts or host_name(host) in hosts):
         return
     raise ProtocolError(
         "forbidden",
@@ -54,7 +54,7 @@ def calls_by_name(scope: Scope, hosts: Sequence[str]) -> bool:
         hosts: The server's names; ``*`` for any.
     """
     host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
-    return not host or "*" in hosts or _name(host) in hosts
+    return not host or "*" in hosts or host_name(host) in hosts
 
 
 def check_host(scope: Scope, hosts: Sequence[str]) -> None:
@@ -71,7 +71,8 @@ def check_host(scope: Scope, hosts: Sequence[str]) -> None:
         )
 
 
-def _name(host: str) -> str:
+def host_name(host: str) -> str:
+    """Return the name, without a port, of a header ``Host``; empty where it holds none."""
     try:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.frames import OP_PONG
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.domain.byte_budget import ByteBudget
@@ -25,6 +24,7 @@ _WHOLE_TEXT = 0x81
 
 _OPCODE = 0x0F
 """The bits of a frame's first byte that hold its opcode (RFC 6455, section 5.2)."""
+_PONG = 0x0A
 
 _REASON_BYTES = 123
 """What a close frame holds beside its code (RFC 6455, sections 5.5 and 5.5.1)."""
@@ -178,7 +178,7 @@ class WireProtocol(WebSocketsSansIOProtocol):
             self.transport.write(b"".join(frames))
             return
         for frame in frames:
-            if frame and frame[0] & _OPCODE == OP_PONG:
+            if frame and frame[0] & _OPCODE == _PONG:
                 self._pong = frame
             else:
                 self.transport.write(frame)
