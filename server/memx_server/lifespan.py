@@ -12,7 +12,7 @@ from memx_server.auth.revocation import watch_revocations
 from memx_server.exposure import warn_of_sample_keys
 from memx_server.log_redaction import redact_uvicorn
 from memx_server.services import Services
-from memx_server.signals import end_with_parent, on_shutdown_signal
+from memx_server.signals import StuckProcessWatch, end_with_parent, on_shutdown_signal
 from memx_server.storage.base import Store, StoreUnavailable
 
 _REVOCATION_CHECK = 2.0
@@ -47,6 +47,7 @@ async def running(services: Services, store: Store) -> AsyncIterator[None]:
         end_with_parent()
     if services.settings.owns_process:
         redact_uvicorn()
+    watch = StuckProcessWatch() if services.settings.owns_process else None
     opening = asyncio.create_task(_open(store))
     supabase = services.settings.supabase
     warning = asyncio.create_task(_warn_if_exposed(services))
@@ -67,7 +68,7 @@ async def running(services: Services, store: Store) -> AsyncIterator[None]:
             _settle_collector()
         # Streams that never end by themselves are ended as soon as a signal comes: a server lets its
         # open responses finish before it leaves this block.
-        with on_shutdown_signal(services.sessions.end_all):
+        with on_shutdown_signal(services.sessions.end_all, watch):
             yield
     finally:
         opening.cancel()
@@ -79,6 +80,8 @@ async def running(services: Services, store: Store) -> AsyncIterator[None]:
         await services.presence.close()
         await store.close()
         await services.evaluation.close()
+        if watch is not None:
+            watch.close()
 
 
 async def _warn_if_exposed(services: Services) -> None:

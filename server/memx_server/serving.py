@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -24,6 +25,8 @@ from memx_server.log_redaction import RedactingFormatter, RedactionFilter
 from memx_server.routes.http.protocol import HttpProtocol, WireBounds
 from memx_server.routes.ws.protocol import WireProtocol
 from memx_server.settings import Settings
+
+_log = logging.getLogger("memx_server")
 
 BACKLOG = 2048
 """Connections that may wait to be accepted."""
@@ -201,6 +204,11 @@ def run(app: FastAPI, listener: socket.socket, on_ready: Callable[[], None]) -> 
     Server(app, on_ready).run([listener])
 
 
+STUCK_WORKER = 30
+"""Seconds that a worker gets to end once it is told to; it ends itself sooner (see ``StuckProcessWatch``) unless
+a single call into C holds its interpreter."""
+
+
 class WorkerSupervisor(Multiprocess):
     """uvicorn's supervisor, which also remembers whether Ctrl-C ended it.
 
@@ -214,6 +222,16 @@ class WorkerSupervisor(Multiprocess):
         """Note the signal and stop the workers."""
         self.interrupted = True
         super().handle_int()
+
+    def join_all(self) -> None:
+        """Wait for the workers; one that does not end by itself is killed."""
+        ends = time.monotonic() + STUCK_WORKER
+        for each in self.processes:
+            each.process.join(max(0.0, ends - time.monotonic()))
+            if each.exitcode is None:
+                _log.critical("a worker has not ended by itself; killing it")
+                each.process.kill()
+            each.process.join()
 
 
 def run_workers(workers: int, listener: socket.socket, on_ready: Callable[[], None]) -> int:

@@ -3,18 +3,71 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
+_log = logging.getLogger("memx_server")
+
+_ANSWER_SECONDS = 5.0
+"""How long after a signal an event loop may take to begin with its shutdown."""
+_SHUTDOWN_SECONDS = 20.0
+"""How long the shutdown may take from then on."""
+
+
+class StuckProcessWatch:
+    """A thread that ends the process where its event loop does not obey a signal.
+
+    A handler of Python's own runs in the main thread, between two instructions. It does so too while
+    that thread is busy with something else than the event loop, and then nothing else would end the
+    process: the shutdown waits for the loop. (Within one call into C that keeps the interpreter's lock
+    no handler and no thread runs; what may take long there is done in processes that can be killed.)
+    """
+
+    def __init__(self) -> None:
+        # Unlike a lock or an event, it may be used in a signal handler: it never waits for itself.
+        self._signals: SimpleQueue[threading.Event | None] = SimpleQueue()
+        self._is_over = threading.Event()
+        threading.Thread(target=self._watch, name="memx-signals", daemon=True).start()
+
+    def arm(self, is_answered: threading.Event) -> None:
+        """A signal has come; the loop sets ``is_answered`` when it turns next."""
+        self._signals.put(is_answered)
+
+    def close(self) -> None:
+        """The shutdown is over."""
+        self._is_over.set()
+        self._signals.put(None)
+
+    def _watch(self) -> None:
+        is_answered = self._signals.get()
+        if is_answered is None:
+            return
+        if not is_answered.wait(_ANSWER_SECONDS):
+            _log.critical(
+                "the event loop has not answered a signal for %.0f s; ending the process",
+                _ANSWER_SECONDS,
+            )
+        elif not self._is_over.wait(_SHUTDOWN_SECONDS):
+            _log.critical(
+                "the shutdown takes longer than %.0f s; ending the process", _SHUTDOWN_SECONDS
+            )
+        else:
+            return
+        os._exit(1)
+
 
 @contextmanager
-def on_shutdown_signal(end: Callable[[], object]) -> Iterator[None]:
+def on_shutdown_signal(
+    end: Callable[[], object], watch: StuckProcessWatch | None = None
+) -> Iterator[None]:
     """Call ``end`` on the event loop as soon as SIGTERM or SIGINT arrives, for the length of the context.
 
     uvicorn waits for open responses before it ends the application. A response that streams for ever
@@ -23,6 +76,7 @@ def on_shutdown_signal(end: Callable[[], object]) -> Iterator[None]:
 
     Args:
         end: Called without arguments; it must not block.
+        watch: Ends the process where the loop does not obey; None where the process is somebody else's.
     """
     # Only the main thread may set handlers. A server in another thread is ended by its own handle.
     if threading.current_thread() is not threading.main_thread():
@@ -35,6 +89,10 @@ def on_shutdown_signal(end: Callable[[], object]) -> Iterator[None]:
         def handle(number: int, frame: FrameType | None) -> None:
             # A handler runs between two instructions of the loop's own code, so it may only schedule.
             loop.call_soon_threadsafe(end)
+            if watch is not None:
+                is_answered = threading.Event()
+                loop.call_soon_threadsafe(is_answered.set)
+                watch.arm(is_answered)
             previous(number, frame)
 
         return handle
