@@ -10,9 +10,8 @@ from memx_server.storage.redis.network.faults import RedisCannotSave
 _NOTHING_DROPPED = "noeviction"
 
 
-def fault_from(info: str) -> StoreUnavailable | None:
-    """Why Redis takes no writes at the moment, as far as its INFO tells; None where nothing speaks against it."""
-    facts = _facts(info)
+def fault_from(facts: Mapping[str, str]) -> StoreUnavailable | None:
+    """Why Redis takes no writes at the moment, as far as the facts of INFO tell; None where it seems to."""
     if _is_full(facts) and facts.get("maxmemory_policy", _NOTHING_DROPPED) == _NOTHING_DROPPED:
         return StoreFull("Redis has reached its maxmemory")
     if facts.get("aof_last_write_status") == "err":
@@ -20,9 +19,8 @@ def fault_from(info: str) -> StoreUnavailable | None:
     return None
 
 
-def advice_from(info: str) -> Iterator[str]:
-    """Yield a sentence for each fault, from the text of INFO: it works where CONFIG is not permitted."""
-    facts = _facts(info)
+def advice_from(facts: Mapping[str, str]) -> Iterator[str]:
+    """Yield a sentence for each fault, from the facts of INFO: it works where CONFIG is not permitted."""
     if facts.get("aof_enabled") == "0":
         yield (
             "Redis keeps no append-only file: a crash loses what was written since its last "
@@ -53,7 +51,22 @@ def advice_on_rights(missing: str, *, writes: bool) -> Iterator[str]:
         )
 
 
-def _facts(info: str) -> dict[str, str]:
+def advice_on_sentinels(reached: int, sentinels: int, facts: Mapping[str, str]) -> Iterator[str]:
+    """Say whether enough Sentinels are in reach, and whether a lonely primary would take writes."""
+    if 2 * reached <= sentinels:
+        yield (
+            f"memX reaches only {reached} of {sentinels} Sentinels, so that it may miss a failover and serve "
+            "what is out of date; start the others, or mend the way to them"
+        )
+    if facts.get("role") == "master" and "min_slaves_good_slaves" not in facts:
+        yield (
+            "a primary that the Sentinels have given up takes writes that will be lost; set "
+            "min-replicas-to-write 1 and min-replicas-max-lag 10, so that one without replicas takes none"
+        )
+
+
+def facts_of(info: str) -> dict[str, str]:
+    """The fields of INFO by name."""
     return dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
 
 

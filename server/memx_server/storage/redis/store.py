@@ -20,10 +20,16 @@ from memx_server.storage.base import (
     Touch,
     Transaction,
 )
-from memx_server.storage.redis.advice import advice_from, fault_from
+from memx_server.storage.redis.advice import (
+    advice_from,
+    advice_on_sentinels,
+    facts_of,
+    fault_from,
+)
 from memx_server.storage.redis.commits import CommitRunner, LogLimits
 from memx_server.storage.redis.keyspace import Keyspace, Keyspaces
 from memx_server.storage.redis.network.pubsub import PubSub
+from memx_server.storage.redis.network.sentinel import Sentinel
 from memx_server.storage.redis.network.urls import topology_of
 from memx_server.storage.redis.reads import RedisReads
 from memx_server.storage.redis.rights import RedisRights
@@ -82,6 +88,7 @@ class RedisStore:
             StoreUnavailable: Redis cannot be reached (the store works all the same once it can),
                 is too old, or denies memX's user a right that it cannot do without.
         """
+        self._topology.start()
         self._sweeper.start()
         info = await self._topology.call(0, b"INFO", b"server")
         version = info.partition(b"redis_version:")[2].split(b"\r\n")[0].decode()
@@ -98,7 +105,7 @@ class RedisStore:
         await self._rights.close()
         await self._sweeper.close()
         await self._tail.close()
-        self._topology.close()
+        await self._topology.close()
 
     async def ping(self) -> None:
         """Return when Redis answers and, as far as it tells, takes writes.
@@ -108,14 +115,18 @@ class RedisStore:
                 a right.
         """
         info: bytes = await self._topology.call(0, b"INFO")
-        fault = self._rights.refusal or fault_from(info.decode(errors="replace"))
+        fault = self._rights.refusal or fault_from(facts_of(info.decode(errors="replace")))
         if fault is not None:
             raise fault
 
     async def advice(self) -> Sequence[str]:
         """Say what in Redis's settings could lose memory, or keeps memX from its work."""
         info: bytes = await self._topology.call(0, b"INFO")
-        return [*self._rights.advice(), *advice_from(info.decode(errors="replace"))]
+        facts = facts_of(info.decode(errors="replace"))
+        advice = [*self._rights.advice(), *advice_from(facts)]
+        if isinstance(self._topology, Sentinel):
+            advice += advice_on_sentinels(*self._topology.reach, facts)
+        return advice
 
     async def read(self, space: str, keys: Sequence[str]) -> Sequence[bytes | None]:
         """Read entries of one moment; None for each key that does not exist."""

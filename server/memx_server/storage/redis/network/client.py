@@ -31,11 +31,18 @@ class RedisClient(Generic[C]):
         locate: Finds where the server is at the moment, or raises ``StoreUnavailable``.
         timeout: Seconds until a call to a silent server fails; half of it to connect.
         make: Makes the protocol object of a new connection.
+        quiet: Whether the log need not hear of a server that cannot be reached.
     """
 
     def __init__(
-        self, locate: Callable[[], Awaitable[Endpoint]], timeout: float, make: Callable[[], C]
+        self,
+        locate: Callable[[], Awaitable[Endpoint]],
+        timeout: float,
+        make: Callable[[], C],
+        *,
+        quiet: bool = False,
     ) -> None:
+        self._quiet = quiet
         self._locate = locate
         self._connect_timeout = timeout / 2
         self._make = make
@@ -119,6 +126,11 @@ class RedisClient(Generic[C]):
             raise result.copy()
         return result
 
+    def drop(self, reason: str) -> None:
+        """Close the connection, if there is one; the next call makes another."""
+        if self._connection is not None:
+            self._connection.close(reason)
+
     @property
     def connected(self) -> bool:
         """Whether there is a connection at the moment."""
@@ -139,14 +151,15 @@ class RedisClient(Generic[C]):
             endpoint = await self._locate()
             self._connection = await connect(endpoint, self._make, self._connect_timeout)
         except StoreUnavailable as failure:
-            if self._failure is None:
+            if self._failure is None and not self._quiet:
                 log.warning("the store is unavailable: %s", *failure.args)
             self._failure, self._failure_stands_until = failure, loop.time() + _FAILURE_STANDS
             return failure
         finally:
             self._connecting = None
         if self._failure is not None:
-            log.info("the store is available again: %s", endpoint)
+            if not self._quiet:
+                log.info("the store is available again: %s", endpoint)
             self._failure = None
         return self._connection
 

@@ -81,7 +81,13 @@ class Cluster:
         """Where it listens."""
         return self._identity.at(*place)
 
-    def close(self) -> None:
+    def start(self) -> None:
+        """Nothing goes on: a redirection says that a slot has moved."""
+
+    def on_move(self, call: Callable[[], None]) -> None:
+        """Never: slots move one by one, and a server that loses one cuts its subscribers off."""
+
+    async def close(self) -> None:
         """Close every connection."""
         for client in self._clients.values():
             client.close()

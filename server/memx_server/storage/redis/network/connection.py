@@ -27,7 +27,12 @@ _Connection = TypeVar("_Connection", bound="RedisConnection")
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a Redis listens and how to introduce oneself to it; ``path`` is a Unix socket."""
+    """Where a Redis listens and how to introduce oneself to it.
+
+    Attributes:
+        path: A Unix socket, in place of host and port.
+        primary_only: Whether a server that calls itself a replica (ROLE) is not the one.
+    """
 
     host: str = "localhost"
     port: int = 6379
@@ -36,6 +41,7 @@ class Endpoint:
     username: str | None = None
     password: str | None = None
     db: int = 0
+    primary_only: bool = False
 
     def at(self, host: str, port: int) -> Endpoint:
         """The same on another host."""
@@ -207,3 +213,13 @@ async def _greet(endpoint: Endpoint, connection: RedisConnection) -> None:
             raise answer
         if isinstance(answer, Exception):
             raise StoreUnavailable(f"Redis at {endpoint}: {answer}")
+    if endpoint.primary_only:
+        await check_primary(endpoint, connection)
+
+
+async def check_primary(endpoint: Endpoint, connection: RedisConnection) -> None:
+    """Raise ``StoreUnavailable`` unless the server calls itself a primary."""
+    role = await connection.send("ROLE")
+    if isinstance(role, Exception) or role[0] != b"master":
+        answer = role if isinstance(role, Exception) else f"it is a {role[0].decode()}"
+        raise StoreUnavailable(f"Redis at {endpoint} is not the primary: {answer}")

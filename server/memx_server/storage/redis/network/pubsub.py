@@ -6,7 +6,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
 
 import msgspec
 from hiredis import ReplyError
@@ -14,8 +13,8 @@ from hiredis import ReplyError
 from memx_server.storage.base import StoreUnavailable, TailListener
 from memx_server.storage.redis.keyspace import Keyspace
 from memx_server.storage.redis.network.client import RedisClient
-from memx_server.storage.redis.network.connection import RedisConnection
 from memx_server.storage.redis.network.faults import RedisDenied, fault_of
+from memx_server.storage.redis.network.subscription import ChannelSubscription
 from memx_server.storage.redis.network.topology import Place, Topology
 from memx_server.storage.redis.records import record_in_notice
 
@@ -26,47 +25,6 @@ _BACKOFF_FIRST, _BACKOFF_MOST = 0.05, 0.8
 
 _DENIED_AGAIN = 5.0
 """Seconds after which a subscription that the user has no right to is tried again."""
-
-_PING_EVERY = 2.0
-"""Seconds between signs of life asked of a server: its silence may mean that nothing happens."""
-
-_NOTICES = frozenset({b"message", b"smessage"})
-
-
-class ChannelSubscription(RedisConnection):
-    """A connection for subscribing: what is no notice answers a command, in order.
-
-    Args:
-        timeout: As for ``RedisConnection``.
-        on_notice: Takes the channel and the text of each notice.
-    """
-
-    def __init__(self, timeout: float, on_notice: Callable[[bytes, bytes], None]) -> None:
-        super().__init__(timeout)
-        self._on_notice = on_notice
-        self.ended = asyncio.Event()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin, and keep asking for signs of life (asyncio's call)."""
-        super().connection_made(transport)
-        self._loop.call_later(_PING_EVERY, self._ping)
-
-    def on_reply(self, reply: Any) -> None:
-        """Take one reply or notice."""
-        if isinstance(reply, list) and reply[0] in _NOTICES:
-            self._on_notice(reply[1], reply[2])
-        else:
-            super().on_reply(reply)
-
-    def close(self, reason: str = "the subscription has ended") -> None:
-        """Close at once."""
-        super().close(reason)
-        self.ended.set()
-
-    def _ping(self) -> None:
-        if not self.closed:
-            self.send("PING")
-            self._loop.call_later(_PING_EVERY, self._ping)
 
 
 class _Channel:
@@ -104,6 +62,7 @@ class PubSub:
         self._timeout = timeout
         self._channels: dict[bytes, _Channel] = {}
         self._clients: dict[Place, RedisClient[ChannelSubscription]] = {}
+        topology.on_move(self._drop_connections)
 
     @property
     def spaces(self) -> Iterable[str]:
@@ -152,6 +111,11 @@ class PubSub:
         for client in self._clients.values():
             client.close()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _drop_connections(self) -> None:
+        """Subscribe anew: the server is no longer the one that commits go to."""
+        for client in self._clients.values():
+            client.drop("the primary is another one now")
 
     def _remove(self, channel: _Channel, listener: TailListener) -> None:
         channel.listeners.remove(listener)

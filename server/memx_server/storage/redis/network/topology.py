@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from memx_server.storage.redis.network.client import Command, RedisClient
@@ -50,8 +50,14 @@ class Topology(Protocol):
     async def locate(self, place: Place) -> Endpoint:
         """Where that server listens at the moment; raises ``StoreUnavailable``."""
 
-    def close(self) -> None:
-        """Close every connection."""
+    def start(self) -> None:
+        """Begin what has to go on in the background, in the event loop."""
+
+    def on_move(self, call: Callable[[], None]) -> None:
+        """Have ``call`` called when all commands go to another server than before."""
+
+    async def close(self) -> None:
+        """Stop what goes on, and close every connection."""
 
 
 class Standalone:
@@ -92,7 +98,13 @@ class Standalone:
         """Where the server listens."""
         return await self._primary()
 
-    def close(self) -> None:
+    def start(self) -> None:
+        """Nothing goes on: the server stays where it is."""
+
+    def on_move(self, call: Callable[[], None]) -> None:
+        """Never."""
+
+    async def close(self) -> None:
         """Close the connection."""
         self._client.close()
 

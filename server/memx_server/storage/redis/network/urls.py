@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from redis.asyncio.connection import RedisSSLContext, parse_url
 
@@ -18,7 +19,8 @@ def topology_of(url: str, timeout: float) -> Topology:
 
     ``redis://``, ``rediss://`` (TLS) and ``unix://`` as redis-py reads them, or
     ``redis+sentinel://host:port,host:port/service/db`` and ``redis+cluster://host:port,host:port``
-    (with ``rediss`` the same over TLS).
+    (with ``rediss`` the same over TLS). User and password are those of Redis; those of the Sentinels are the
+    options ``sentinel_username`` and ``sentinel_password``. TLS is spoken with both.
 
     Args:
         url: The address, with user, password and TLS options as redis-py takes them.
@@ -30,18 +32,34 @@ def topology_of(url: str, timeout: float) -> Topology:
     scheme, _, kind = urlsplit(url).scheme.partition("+")
     if not kind:
         return Standalone(_endpoint(url), timeout)
-    rest = url.partition("://")[2]
+    rest, user, password = _without_sentinel_credentials(url.partition("://")[2])
     seeds, path = _seeds(scheme, rest)
     if kind == "sentinel":
         service, _, db = path.partition("/")
         if not service:
             raise ValueError("name the service: redis+sentinel://host:port,host:port/service")
-        primary = Endpoint(**{**vars(seeds[0]), "db": int(db or 0)})
-        sentinels = [Endpoint(seed.host, seed.port, tls=seed.tls) for seed in seeds]
+        primary = replace(seeds[0], db=int(db or 0), primary_only=True)
+        sentinels = [
+            Endpoint(seed.host, seed.port, tls=seed.tls, username=user, password=password)
+            for seed in seeds
+        ]
         return Sentinel(primary, sentinels, service, timeout)
     if kind == "cluster":
         return Cluster(seeds, timeout)
     raise ValueError(f"unknown kind of Redis URL: {scheme}+{kind}")
+
+
+def _without_sentinel_credentials(rest: str) -> tuple[str, str | None, str | None]:
+    """Take ``sentinel_username`` and ``sentinel_password`` out of the query of a URL."""
+    place, mark, query = rest.partition("?")
+    options = parse_qsl(query, keep_blank_values=True)
+    own = {name: value for name, value in options if name.startswith("sentinel_")}
+    unknown = own.keys() - {"sentinel_username", "sentinel_password"}
+    if unknown:
+        raise ValueError(f"unknown option of a Redis URL: {sorted(unknown)[0]}")
+    others = [(name, value) for name, value in options if name not in own]
+    rest = place + mark + urlencode(others)
+    return rest, own.get("sentinel_username"), own.get("sentinel_password")
 
 
 def _seeds(scheme: str, rest: str) -> tuple[list[Endpoint], str]:
