@@ -60,7 +60,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         for setting in (
             "synchronous=FULL",
             f"query_only={int(read_only)}",
-            "cache_size=-32768",  # KiB: a commit of a few big values fits, so nothing spills early
+            "cache_size=-8192",  # KiB
             "journal_size_limit=67108864",
             f"busy_timeout={1000 * (READ_BUSY_SECONDS if read_only else BUSY_SECONDS):.0f}",
         ):
