@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from memx_server.auth.revocation import watch_revocations
 from memx_server.exposure import warn_of_sample_keys
@@ -41,7 +44,7 @@ async def running(services: Services, store: Store) -> AsyncIterator[None]:
         store: The store that they use.
 
     Raises:
-        CannotOpen: The store's file cannot be used.
+        CannotOpen: The store cannot be used: a damaged file, or one of a newer memX.
     """
     if services.settings.workers > 1:
         end_with_parent()
@@ -62,6 +65,8 @@ async def running(services: Services, store: Store) -> AsyncIterator[None]:
         await asyncio.wait({opening}, timeout=_OPENING_PATIENCE)
         if opening.done():
             opening.result()  # raises CannotOpen, which keeps the server from starting
+        else:
+            opening.add_done_callback(partial(_end_if_refused, services.settings.owns_process))
         if services.settings.owns_process:
             # The first value that has to be validated there would else wait for a process to start.
             await services.evaluation.start()
@@ -88,6 +93,16 @@ async def _warn_if_exposed(services: Services) -> None:
     # A server inside another program's process shares its sockets, which say nothing about the server.
     if services.settings.owns_process:
         await warn_of_sample_keys(services.authenticator, services.settings)
+
+
+def _end_if_refused(owns_process: bool, opening: asyncio.Task[None]) -> None:
+    """End the server where the store answers late, and then with what keeps a server from starting."""
+    refusal = None if opening.cancelled() else opening.exception()
+    if refusal is None:
+        return
+    _log.error("the store cannot be used: %s", refusal)
+    if owns_process:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 async def _open(store: Store) -> None:

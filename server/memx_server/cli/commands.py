@@ -141,7 +141,8 @@ def _start(
     from memx_server.app import create_app
     from memx_server.cli.local_setup import acl_fault
     from memx_server.settings import Settings
-    from memx_server.storage.sqlite import CannotOpen, SqliteStore
+    from memx_server.storage.errors import CannotOpen
+    from memx_server.storage.sqlite import SqliteStore
 
     try:
         serving.log_level()

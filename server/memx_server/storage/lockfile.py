@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from memx_server.storage.errors import CannotOpen
+
 if sys.platform == "win32":
     import msvcrt
 
@@ -25,10 +27,6 @@ else:
 
     def _lock(fd: int) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-class CannotOpen(Exception):  # noqa: N818 - reads as the sentence that is shown
-    """The database cannot be opened; the message names the file and says what to do."""
 
 
 class InUse(CannotOpen):

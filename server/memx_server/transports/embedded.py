@@ -13,7 +13,7 @@ from typing import Any
 
 from memx_sdk.errors import MemxClosedError, MemxConnectionError
 from memx_sdk.transport import AsyncMessageStream, Request, Response, TransportOptions
-from memx_server.storage.lockfile import CannotOpen
+from memx_server.storage.errors import CannotOpen
 from memx_server.transports.embedded_server import EmbeddedServer, EmbeddedServers
 from memx_server.transports.in_process import InProcessCalls
 

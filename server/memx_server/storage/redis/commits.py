@@ -35,6 +35,7 @@ from memx_server.storage.redis.batches import (
     BatchReply,
 )
 from memx_server.storage.redis.commit_codec import Argument, decode
+from memx_server.storage.redis.format import FORMAT
 from memx_server.storage.redis.keyspace import Keyspace
 from memx_server.storage.redis.network.client import RedisClient
 from memx_server.storage.redis.network.connection import RedisConnection
@@ -109,6 +110,7 @@ class CommitRunner:
             MAX_RESULT_BYTES=quotas.result_bytes,
             MAX_SCHEMA_BYTES=quotas.schema_bytes,
             SCHEMA_OVERHEAD=SCHEMA_OVERHEAD,
+            FORMAT=FORMAT,
             NOTICE_MAX=NOTICE_MAX_BYTES,
         )
 
@@ -135,6 +137,8 @@ class CommitRunner:
             elif isinstance(result, StoreUnavailable):
                 full = full or isinstance(result, StoreFull)
                 outcomes += [result.copy() for _ in range(part.number)]
+            elif str(result).startswith("NEWER"):  # than this server; space.lua says so
+                outcomes += [StoreUnavailable(str(result)) for _ in range(part.number)]
             else:
                 raise CommitRefused(str(result)) from result
         if full:

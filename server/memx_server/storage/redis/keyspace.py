@@ -78,7 +78,9 @@ class Keyspaces:
 
     Attributes:
         expiring: Sorted set of the spaces that may hold expiries, by when a writer last named them.
+        format: String: the version of what is kept.
         registry_slot: The cluster's slot of ``expiring``.
+        format_slot: The cluster's slot of ``format``.
 
     Raises:
         ValueError: The prefix holds a brace, which would make it the hash tag.
@@ -90,7 +92,9 @@ class Keyspaces:
         self.space = lru_cache(maxsize=_REMEMBERED)(partial(Keyspace, prefix))
         self.group = lru_cache(maxsize=_REMEMBERED)(partial(GroupKeys, prefix))
         self.expiring = b"%b:expiring" % prefix.encode()
+        self.format = b"%b:format" % prefix.encode()
         self.registry_slot = key_slot(self.expiring)
+        self.format_slot = key_slot(self.format)
 
 
 def _digest(text: str) -> bytes:

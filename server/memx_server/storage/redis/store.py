@@ -27,6 +27,7 @@ from memx_server.storage.redis.advice import (
     fault_from,
 )
 from memx_server.storage.redis.commits import CommitRunner, LogLimits
+from memx_server.storage.redis.format import check_format
 from memx_server.storage.redis.keyspace import Keyspace, Keyspaces
 from memx_server.storage.redis.network.pubsub import PubSub
 from memx_server.storage.redis.network.sentinel import Sentinel
@@ -87,6 +88,7 @@ class RedisStore:
         Raises:
             StoreUnavailable: Redis cannot be reached (the store works all the same once it can),
                 is too old, or denies memX's user a right that it cannot do without.
+            CannotOpen: A newer memX has written there.
         """
         self._topology.start()
         self._sweeper.start()
@@ -99,6 +101,7 @@ class RedisStore:
             self._rights.suspect()  # until it has been given
         if self._rights.refusal is not None:
             raise StoreUnavailable(*advice)
+        await check_format(self._topology, self._keyspaces)
 
     async def close(self) -> None:
         """Stop background work and close every connection."""

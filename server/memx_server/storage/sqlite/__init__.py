@@ -1,6 +1,7 @@
 """The Store on SQLite, the embedded default: one file, one process, nothing to install."""
 
-from memx_server.storage.lockfile import CannotOpen, InUse, read_holder
+from memx_server.storage.errors import CannotOpen
+from memx_server.storage.lockfile import InUse, read_holder
 from memx_server.storage.sqlite.store import LOG_MAX_BYTES, LOG_MAX_RECORDS, SqliteStore
 
 __all__ = [

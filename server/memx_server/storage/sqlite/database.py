@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from memx_server.storage.base import StoreUnavailable
-from memx_server.storage.lockfile import CannotOpen
+from memx_server.storage.errors import CannotOpen
 
 APPLICATION_ID = 0x6D656D58  # "memX"
 LAYOUT = 2

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memx_server.storage.base import Record, SpaceQuotas
-from memx_server.storage.lockfile import CannotOpen, DatabaseLock
+from memx_server.storage.errors import CannotOpen
+from memx_server.storage.lockfile import DatabaseLock
 from memx_server.storage.sqlite.commit_queue import CommitQueue
 from memx_server.storage.sqlite.commits import CommitWriter
 from memx_server.storage.sqlite.database import connect, open_database

@@ -3,7 +3,7 @@
 -- This commits: up to here, no reader is given what has been logged.
 if moved then
   call('HSET', META, 'head', head, 'bytes', format('%.0f', bytes), 'lineage', lineage, 'replid', replid or '',
-    'cuts', cuts, 'floor', floor, 'schemas', schema_revision)
+    'cuts', cuts, 'floor', floor, 'schemas', schema_revision, 'format', FORMAT)
   if schema_bytes then call('HSET', META, 'schema_bytes', format('%.0f', schema_bytes)) end
 elseif logged then
   call('HSET', META, 'head', head, 'bytes', format('%.0f', bytes))

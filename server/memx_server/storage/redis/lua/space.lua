@@ -7,7 +7,10 @@ local ts = format('%s.%06d', clock[1], clock[2])
 
 -- The state of the space. It is read once, kept up to date by each transaction, and written back once.
 local held = call('HMGET', META, 'head', 'lineage', 'replid', 'floor', 'bytes', 'schemas', 'cuts',
-  'results', 'results_minute', 'schema_bytes')
+  'results', 'results_minute', 'schema_bytes', 'format')
+if tonumber(held[11] or 0) > FORMAT then
+  return redis.error_reply('NEWER a newer memX writes to this space (format ' .. held[11] .. ')')
+end
 local head, lineage, replid, floor = held[1] or '0', held[2] or '0', held[3], held[4] or '0'
 local bytes, records = tonumber(held[5] or 0), call('XLEN', LOG)
 local schema_revision, cuts = held[6] or '0', held[7] or ''
