@@ -56,8 +56,11 @@ class FeedCounters:
         repairs: Times that a hub had to read the log: a notice of the store was lost, came out of
             order, or was too large to carry its changes.
         lost_histories: Times that the history which a hub followed turned out to be lost.
+        fruitless_resets: Times that a hub or a subscriber started over and could not read the log
+            from there either.
     """
 
     fell_behind: int = 0
     repairs: int = 0
     lost_histories: int = 0
+    fruitless_resets: int = 0

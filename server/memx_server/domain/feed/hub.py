@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from memx_sdk.protocol.cursors import Position
 from memx_server.domain.counters import FeedCounters
 from memx_server.domain.feed import messages
+from memx_server.domain.feed.backoff import Backoff
 from memx_server.domain.feed.index import Audience, AudienceIndex, Listener
 from memx_server.domain.feed.log_reader import LogReader, patiently
 from memx_server.domain.feed.messages import Rendered
@@ -89,6 +90,7 @@ class Hub:
         self._repairing: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._stop_tail: Callable[[], Awaitable[None]] | None = None
+        self._backoff = Backoff(counters, "the feed of a space")
         self._snapshots: dict[tuple[str, frozenset[str]], asyncio.Task[Snapshot]] = {}
         self._emptied = emptied
 
@@ -188,6 +190,7 @@ class Hub:
         except Diverged:
             await self._start_over("diverged")
             return
+        self._backoff.helped()
         # Meanwhile notices may have moved the position on: what they published is not published again.
         for record in page.records:
             if self.index.is_costly:
@@ -200,6 +203,7 @@ class Hub:
 
     async def _start_over(self, reason: str) -> None:
         """Go to the head, and let every listener start over from a snapshot."""
+        await self._backoff.pause()
         self.position = await patiently(lambda: self.store.head(self.space))
         self.epoch += 1
         self.counters.lost_histories += 1

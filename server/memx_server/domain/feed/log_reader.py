@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from memx_sdk.protocol.cursors import Position
 from memx_server.domain.feed.messages import Rendered
+from memx_server.domain.log_pages import up_to_head
 from memx_server.storage.base import Store, StoreUnavailable
 
 T = TypeVar("T")
@@ -84,7 +85,7 @@ class LogReader:
     async def _read(self, since: Position | None) -> SharedLogPage:
         async with self._readers:
             limit = self._limit
-            page = await patiently(lambda: self._store.log(self._space, since, limit))
+            page = up_to_head(await patiently(lambda: self._store.log(self._space, since, limit)))
         records: list[Rendered] = []
         before = since
         for record in page.records:

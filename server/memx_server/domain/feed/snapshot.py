@@ -12,6 +12,7 @@ from memx_sdk.protocol.errors import ProtocolError
 from memx_sdk.protocol.keys import compile_pattern, is_pattern, literal_prefix
 from memx_server.domain.feed.log_reader import patiently
 from memx_server.domain.feed.messages import Event
+from memx_server.domain.log_pages import up_to_head
 from memx_server.storage.base import Change, Store
 from memx_server.storage.encoding import quote
 
@@ -141,7 +142,9 @@ class SnapshotBuilder:
         """Apply the log after ``position`` up to revision ``until`` (None: the head)."""
         while until is None or position.revision < until:
             since = position
-            page = await patiently(lambda since=since: self.store.log(self.space, since, _LOG_PAGE))  # type: ignore[misc]  # mypy cannot infer a default's type
+            page = up_to_head(
+                await patiently(lambda since=since: self.store.log(self.space, since, _LOG_PAGE))  # type: ignore[misc]  # mypy cannot infer a default's type
+            )
             for record in page.records:
                 if until is not None and record.position.revision > until:
                     return position

@@ -13,6 +13,7 @@ from memx_sdk.protocol.cursors import Position
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.domain.access import EventName, KeySet, kinds_of
 from memx_server.domain.feed import messages
+from memx_server.domain.feed.backoff import Backoff
 from memx_server.domain.feed.hub import Hub
 from memx_server.domain.feed.log_reader import patiently
 from memx_server.domain.feed.messages import Event, Packet
@@ -80,6 +81,7 @@ class Subscriber:
 
     __slots__ = (
         "_audience",
+        "_backoff",
         "_catching_up",
         "_covered",
         "_failed",
@@ -104,6 +106,7 @@ class Subscriber:
         self._live = False
         self._covered = 0
         self._catching_up: asyncio.Task[None] | None = None
+        self._backoff = Backoff(hub.counters, f"a subscription to {subscription.pattern!r}")
         self._audience = hub.index.add(subscription.pattern, subscription.kinds, readable, self)
 
     def start(self) -> None:
@@ -161,8 +164,9 @@ class Subscriber:
             self._lane.put(packet)
 
     def reset(self, reason: str) -> None:
-        """Start over from a snapshot."""
+        """Start over from a snapshot, without a pause: the hub paces its resets."""
         self._live = False
+        self._backoff.helped()
         if self._catching_up is not None:
             self._catching_up.cancel()
         self._catch_up(partial(self._start_over, reason))
@@ -173,7 +177,11 @@ class Subscriber:
         self._catching_up = asyncio.create_task(self._run(course))
 
     async def _run(self, course: Course) -> None:
-        """Run ``course``, and start over as often as the log cannot serve the position it reached."""
+        """Run ``course``, and start over as often as the log cannot serve the position it reached.
+
+        A start that leads to another one at once is a fault of the store: from the second on they are
+        paced by the backoff.
+        """
         while True:
             try:
                 await course()
@@ -193,6 +201,7 @@ class Subscriber:
 
     async def _start_over(self, reason: str) -> None:
         """Tell the client to drop its state, and send a snapshot."""
+        await self._backoff.pause()
         self._lane.clear()
         # Revisions of a lost history say nothing about the new one.
         self._covered = 0
@@ -241,6 +250,7 @@ class Subscriber:
                 # The log ends below the hub's position: the hub follows a history that is lost and
                 # has not noticed yet.
                 if page.head < hub.position.revision:
+                    await self._backoff.pause()
                     await hub.check()
         self._go_live(position, announce=announce)
 
@@ -265,6 +275,7 @@ class Subscriber:
     def _go_live(self, position: Position, *, announce: bool) -> None:
         self._live = True
         self._catching_up = None
+        self._backoff.helped()
         # ``position`` may be above the hub's: what the hub offers up to there was read already.
         self._covered = max(self._covered, position.revision)
         if announce and self._subscription.controls:

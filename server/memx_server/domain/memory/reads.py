@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from memx_sdk.protocol.keys import compile_pattern, validate_key, validate_patte
 from memx_server.domain import responses
 from memx_server.domain.access import Principal, Visibility, kinds_of, listing_prefixes
 from memx_server.domain.caller import Caller
+from memx_server.domain.log_pages import up_to_head
 from memx_server.domain.requests import (
     ChangesRequest,
     GetRequest,
@@ -22,8 +24,10 @@ from memx_server.domain.requests import (
     MgetRequest,
 )
 from memx_server.settings import Limits
-from memx_server.storage.base import Compacted, Diverged, LogPage, Store
+from memx_server.storage.base import Compacted, Diverged, LogPage, Store, StoreUnavailable
 from memx_server.storage.encoding import decode_entry, quote
+
+_log = logging.getLogger("memx_server")
 
 _PAGES_PER_ANSWER = 20
 """How many pages of the store are read for one answer; where few keys match, it is a short one."""
@@ -173,10 +177,26 @@ class EntryReads:
 
     async def _log(self, space: str, since: Position | None, limit: int) -> LogPage:
         try:
-            return await self._store.log(space, since, limit)
+            return up_to_head(await self._store.log(space, since, limit))
         except (Compacted, Diverged) as gap:
             head = await self._store.head(space)
+            await self._try(space, head)
             raise responses.gap_error(gap, head) from None
+
+    async def _try(self, space: str, position: Position) -> None:
+        """Read the log from a position that is about to be handed out.
+
+        Raises:
+            StoreUnavailable: The store refuses the position that it has just named; a client that got
+                it would be refused for ever, and would call again at once.
+        """
+        try:
+            await self._store.log(space, position, 1)
+        except Compacted:
+            pass  # so much was written meanwhile: the client will be given another position
+        except Diverged:
+            _log.warning("the log of a space cannot be read from its own head; answering 503")
+            raise StoreUnavailable("the log cannot be read from its own head") from None
 
     async def _matching(
         self, principal: Principal, pattern: str, after: str, limit: int

@@ -114,6 +114,11 @@ class _Figures(Collector):
             "Times that the history which a feed followed turned out to be lost.",
             tally.lost_histories,
         )
+        yield self._counter(
+            "memx_feed_fruitless_resets",
+            "Times that a feed or a subscriber started over and could not read the log again.",
+            tally.fruitless_resets,
+        )
         yield from self._process()
 
     def _process(self) -> Iterator[Metric]:
