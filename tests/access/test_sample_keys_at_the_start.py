@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from memx_server import exposure
 from memx_server.auth.grants import digest_of
 from memx_server.auth.sample_keys import SAMPLE_CREDENTIALS, is_loopback
 
@@ -121,3 +124,12 @@ def test_loopback_addresses() -> None:
         assert is_loopback(host)
     for host in ("0.0.0.0", "::", "192.168.0.1", "memx.example.org", ""):
         assert not is_loopback(host)
+
+
+def test_looking_for_the_address_keeps_no_file_open() -> None:
+    """It is done again and again until the server listens."""
+    with socket.create_server(("127.0.0.1", 0)):
+        open_before = len(os.listdir("/dev/fd"))
+        for _ in range(20):
+            assert "127.0.0.1" in set(exposure._listening_hosts())
+        assert len(os.listdir("/dev/fd")) == open_before

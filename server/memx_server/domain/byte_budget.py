@@ -35,6 +35,7 @@ class ByteBudget:
         Raises:
             ProtocolError: ``unavailable``, with nothing counted; the ``limit`` is ``bodies_bytes``.
         """
+        # Both checks come before anything is counted: a refusal leaves nothing to give back.
         held = self._by_space.get(space, 0) + count
         if self._held + count > self._limit or held > self._share:
             raise ProtocolError(
@@ -53,5 +54,6 @@ class ByteBudget:
             return
         self._held -= count
         self._by_space[space] -= count
+        # A space that holds nothing leaves no entry: there may be as many spaces as API keys.
         if not self._by_space[space]:
             del self._by_space[space]

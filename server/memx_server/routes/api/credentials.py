@@ -32,6 +32,7 @@ def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> RequestCredentials:
         if name == b"x-api-key":
             credential = value
         elif name == b"authorization":
+            # Another scheme is no key of memX's, and no fault either: a proxy may use the header for itself.
             scheme, _, token = value.partition(b" ")
             bearer = token.strip() if scheme.lower() == b"bearer" else None
         elif name == b"x-memx-agent":
@@ -42,8 +43,10 @@ def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> RequestCredentials:
             content_type = value
         elif name == b"content-length":
             content_length = value
+    # Both may come: some clients always send a Bearer token. The header of memX's own decides.
     credential = credential or bearer
     return RequestCredentials(
+        # No byte fails to decode as latin-1; a key with others than ASCII is simply unknown.
         credential.decode("latin-1") if credential else None,
         None if agent is None else read_agent(agent),
         None if idempotency_key is None else read_idempotency_key(idempotency_key),

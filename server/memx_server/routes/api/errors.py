@@ -25,8 +25,11 @@ def error_headers(error: ProtocolError) -> Headers:
     """What an HTTP answer says beside the error object."""
     headers: Headers = []
     if error.code == "unauthenticated":
-        headers.append((b"www-authenticate", b"Bearer"))
+        headers.append(
+            (b"www-authenticate", b"Bearer")
+        )  # a 401 names a scheme (RFC 9110, section 11.6.1)
     if (wait := error.extra.get("retry_after")) is not None:
+        # Whole seconds, at least one: clients take 0 for "at once" (RFC 9110, section 10.2.3).
         headers.append((b"retry-after", b"%d" % max(1, round(wait))))
     if allowed := error.extra.get("allowed"):
         headers.append((b"allow", ", ".join(allowed).encode()))
@@ -35,6 +38,7 @@ def error_headers(error: ProtocolError) -> Headers:
 
 def unexpected(error: BaseException) -> ProtocolError:
     """Log an exception that nobody expected, and return the error that names its entry in the log."""
+    # The client gets a mark and no more: the message of an exception may show what the client must not see.
     mark = secrets.token_hex(6)
     _log.error("unexpected error %s", mark, exc_info=error)
     return ProtocolError(

@@ -47,7 +47,7 @@ def describe(app: FastAPI, limits: Limits) -> None:
     of_framework = app.openapi
 
     def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
+        if app.openapi_schema is None:  # it is made at the first request for it, and kept
             app.openapi_schema = with_limits(with_operations(of_framework()), limits)
         return app.openapi_schema
 

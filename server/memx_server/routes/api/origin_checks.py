@@ -34,6 +34,8 @@ def check_origin(scope: Scope, hosts: Sequence[str], origins: Sequence[str]) -> 
     if not origin or "*" in origins or origin in origins:
         return
     host = headers.get(b"host", b"").decode("latin-1")
+    # Both conditions count. A page whose own name was made to point here has an Origin that equals its Host; that the
+    # name is one of this server's is what it cannot have.
     if urlsplit(origin).netloc == host and ("*" in hosts or host_name(host) in hosts):
         return
     raise ProtocolError(

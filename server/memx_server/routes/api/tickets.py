@@ -30,6 +30,7 @@ def take_ticket(scope: Scope) -> str | None:
     query: bytes = scope["query_string"]
     if b"ticket=" not in query:
         return None
+    # latin-1 maps each byte to one character and back: the rest of the query stays as it came.
     pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
     tickets = [value for name, value in pairs if name == "ticket"]
     rest = [(name, value) for name, value in pairs if name != "ticket"]

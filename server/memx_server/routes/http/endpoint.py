@@ -40,6 +40,7 @@ class HttpOperations:
     def __init__(self, operations: Sequence[Operation], gateway: Gateway) -> None:
         self._by_method = {operation.method: operation for operation in operations}
         if "GET" in self._by_method:
+            # uvicorn leaves the body of the response to a HEAD away.
             self._by_method["HEAD"] = self._by_method["GET"]
         self._allowed = [*self._by_method, "OPTIONS"]
         self._gateway = gateway
@@ -104,6 +105,7 @@ class _HttpRequest:
                 parameters = await self._read_parameters(call)
             return (await operation.run(call, parameters),)
         finally:
+            # The body counts until the operation has ended: by then nothing holds it any more.
             if self._held:
                 call.services.bodies.give_back(call.space, self._held)
 
@@ -111,9 +113,11 @@ class _HttpRequest:
         """Read the parameters of a POST from its body, those of a DELETE from its body or else its query."""
         presented, query = self._presented, self._scope["query_string"]
         limit = call.services.settings.limits.body_bytes
+        # The length that is announced saves reading what is too long; the bytes that come are counted all the same.
         if int(presented.content_length or 0) > limit:
             raise _too_long(limit)
         body = await self._read_body(call, limit)
+        # Many clients cannot send a DELETE with a body, and some proxies drop it.
         if self._operation.method == "DELETE" and not body:
             return decode_query(self._operation, query)
         _check_content_type(presented.content_type)
@@ -162,6 +166,7 @@ class _HttpRequest:
             piece: bytes = message.get("body", b"")
             if self._held + len(piece) > limit:
                 raise _too_long(limit)
+            # Counted before it is kept. What `take` refuses is dropped with this request.
             call.services.bodies.take(call.space, len(piece))
             self._held += len(piece)
             pieces.append(piece)

@@ -59,6 +59,7 @@ class EventsEndpoint:
             await self._plain(scope, receive, send)
             return
         services = self._gateway.services
+        # The stream is opened before the response starts: what refuses it can still become a status.
         events = EventStream(send, services.feed.settings.queue_bytes)
 
         async def open_one(call: Call, _count: int) -> list[tuple[Call, Stream]]:
@@ -103,6 +104,7 @@ class EventStream:
     async def run(self, receive: Receive, stream: Stream) -> None:
         """Send events until the client leaves or the stream ends."""
         await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        # The browser's pause before it connects again, in milliseconds.
         await self._write(b"retry: %d\n\n" % _RETRY_MS)
         self._writer = TaskWriter(
             self.send_queue,
@@ -162,6 +164,7 @@ def read_events_request(scope: Scope) -> SubscribeRequest:
     """
     parameters = {"pattern": "*", **read_query(scope["query_string"])}
     for name, value in scope["headers"]:
+        # Its ids are cursors of memX's. An empty one means that the client has seen none.
         if name == b"last-event-id" and value:
             parameters["since"] = value.decode("latin-1")
     try:

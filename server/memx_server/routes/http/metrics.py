@@ -60,6 +60,7 @@ def _check_reader(scope: Scope, services: Services) -> None:
     settings = services.settings
     if settings.metrics == "off":
         raise not_found(PATH)
+    # The address alone does not do: a page in a browser on this machine comes from it too, under a name of its own.
     is_local = calls_by_name(scope, LOOPBACK) and _is_local(scope.get("client"))
     if settings.metrics == "local" and not is_local:
         raise ProtocolError(
@@ -85,6 +86,7 @@ class _Figures(Collector):
     def __init__(self, services: Services, store_is_up: bool) -> None:
         self._services = services
         self._store_is_up = store_is_up
+        # Prometheus sees one worker at each scrape. Without a label the counters would seem to fall, and be added up.
         several = services.settings.workers > 1
         self._labels = {"worker": str(os.getpid())} if several else {}
 

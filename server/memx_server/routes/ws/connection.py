@@ -65,6 +65,7 @@ class WebSocketConnection:
 
     def close(self, code: int, reason: str) -> None:
         """Let ``serving`` end, and the socket with it."""
+        # The first reason counts: a revoked key's is not replaced by that of the server's end.
         if self._close_frame is None:
             self._close_frame = code, reason
             self._cancellation.cancel()
@@ -77,6 +78,7 @@ class WebSocketConnection:
     async def serving(self, call: Call) -> AsyncIterator[None]:
         """Accept the handshake of a caller, and close the socket at the end; ``close`` ends what runs inside."""
         await self._send({"type": "websocket.accept"})
+        # Nothing is queued for the socket before it has a writer: subscriptions start inside this context.
         if self._wire is not None:
             services = call.services
             limits, seconds = services.settings.limits, services.settings.body_timeout
@@ -95,6 +97,7 @@ class WebSocketConnection:
             async with self._cancellation.awaited():
                 yield
         finally:
+            # The writer first: a close frame must be the last frame, and not be sent between two others.
             await self._writer.close()
             if self._close_frame is not None:
                 await self._send_close(*self._close_frame)

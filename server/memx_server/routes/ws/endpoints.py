@@ -31,6 +31,7 @@ class WebSockets:
 
     def find(self, path: str) -> Endpoint:
         """Return what serves ``path``; where nothing does, what says so."""
+        # One look-up for `/ws`, which carries the traffic; prefixes are few.
         if endpoint := self._exact.get(path):
             return endpoint
         below = (each for prefix, each in self._below.items() if path.startswith(prefix))

@@ -69,6 +69,7 @@ _read_head = msgspec.json.Decoder(Frame).decode
 
 def _decoder(request: type[msgspec.Struct], *, writes: bool = False) -> Callable[[bytes], Any]:
     """Make the decoder of a frame: ``request``, with the frame's own members beside."""
+    # One struct with the members of both: msgspec reads the frame in one pass, and refuses what neither has.
     members: list[Any] = [("id", Id), ("op", str)]
     if writes:
         members.append(("idempotency_key", str | None, None))
@@ -109,7 +110,7 @@ def read_request(head: Frame, text: bytes) -> Any:
     if decode is None:
         raise ProtocolError(
             "invalid_request",
-            f"there is no op {head.op!r}; there are {', '.join(sorted(_decoders))}",
+            f"there is no op {head.op[:64]!r}; there are {', '.join(sorted(_decoders))}",
             field="op",
         )
     try:
@@ -124,12 +125,14 @@ def without_envelope(request: msgspec.Struct) -> msgspec.Struct:
 
     An idempotency key stands for the request whatever its ``id``, and over HTTP too.
     """
+    # `_decoder` made the envelope's struct with the request's struct as its one base.
     kind: type[msgspec.Struct] = type(request).__bases__[0]
     return kind(**{name: getattr(request, name) for name in kind.__struct_fields__})
 
 
 def response(id: Id, operation: Operation, text: bytes) -> bytes:
     """Write the frame of a response; ``text`` is the operation's JSON."""
+    # The response's text is joined, not parsed: it may hold a value of a megabyte.
     prefix = b'{"id":%b,' % _encode(id)
     if operation.member is not None:
         return b'%b"ok":true,"%b":%b}' % (prefix, operation.member.encode(), text)

@@ -108,6 +108,7 @@ class MultiplexedSocket:
         self._side_by_side = asyncio.Semaphore(READS_SIDE_BY_SIDE)
         schemas = partial(gateway.services.schemas.cached, call.space)
         self._writes = WritePipeline(self._write, overlap_of, schemas)
+        # Overlapping batches ask the rate limit one after the other, or the store's answers could reverse them.
         self._write_turn = asyncio.Lock()
         self._read_batch = ReadBatch(self._read_together)
         self._reads: set[asyncio.Task[Any]] = set()
@@ -125,6 +126,8 @@ class MultiplexedSocket:
 
     async def close(self) -> None:
         """End what the socket has begun; writes run to their end, since they may have happened."""
+        # The pipeline of writes is left alone. Its tasks hold what they need, and their responses go into a queue
+        # that nobody empties.
         for task in self._reads:
             task.cancel()
         await asyncio.gather(*self._reads, return_exceptions=True)
@@ -137,6 +140,7 @@ class MultiplexedSocket:
         head: frames.Frame | None = None
         try:
             self._check_size(text)
+            # The envelope first: a frame whose request is malformed is still answered under its id.
             head = frames.read_head(text)
             await self._call.services.evaluator.read(self._call.space, text)
             request = frames.read_request(head, text)
@@ -192,9 +196,8 @@ class MultiplexedSocket:
 
     async def _read(self, read: SocketRequest) -> None:
         if isinstance(read.request, ChangesRequest) and read.request.wait:
-            await self._respond(
-                [read], _run_alone
-            )  # it holds nothing while it waits, perhaps for long
+            # A long poll holds nothing while it waits, perhaps for a minute, so it takes none of the places.
+            await self._respond([read], _run_alone)
             return
         async with self._side_by_side:
             await self._respond([read], _run_alone)
@@ -223,6 +226,7 @@ class MultiplexedSocket:
         try:
             results = await self._gateway.run(names, self._identify, run_admitted, turn=turn)
         finally:
+            # Also for a read that is cancelled: the places of its requests are free again.
             for _ in requests:
                 self._in_flight.release()
         errors: set[str] = set()
@@ -248,6 +252,7 @@ class MultiplexedSocket:
         async def fail(_: Call, _count: int) -> Sequence[bytes]:
             raise error
 
+        # The names of counters are a fixed set, whatever a client calls its operations.
         known = head is not None and (head.op in frames.BY_NAME or head.op in frames.CONTROLS)
         name = head.op if head is not None and known else _UNKNOWN
         (result,) = await self._gateway.run((name,), self._identify, fail)
@@ -267,6 +272,7 @@ class MultiplexedSocket:
         return frames.control_response(id)
 
     async def _unsubscribe(self, id: frames.Id, number: int) -> bytes:
+        # Taken out first: a second frame for the same number, while this one waits, finds none.
         stream = self._streams.pop(number, None)
         if stream is None:
             raise ProtocolError(
@@ -311,6 +317,7 @@ class MultiplexedSocket:
     def _send(self, texts: Sequence[bytes]) -> None:
         """Queue responses."""
         events = [Event("answer", text) for text in texts]
+        # A packet is written as a whole: between packets of large responses the limit of the queue can act.
         if sum(map(len, texts)) > _PACKET_BYTES:
             for event in events:
                 self._responses.put(Packet([event], _NOWHERE, _NOWHERE))

@@ -97,6 +97,7 @@ class WireProtocol(WebSocketsSansIOProtocol):
 
     def _check_unfinished(self, bounds: MessageBounds) -> None:
         """Bound what an unfinished message holds, and the time until the rest of it comes."""
+        # websockets keeps an unfinished frame in its reader, and uvicorn the finished fragments of a message.
         fragments = self.conn.cur_size
         held = len(self.conn.reader.buffer) + (fragments or 0)
         if not held and fragments is None:
@@ -105,6 +106,7 @@ class WireProtocol(WebSocketsSansIOProtocol):
         if len(self.frames) > _FRAGMENTS:
             self._fail(1008, f"a message came in more than {_FRAGMENTS} fragments")
             return
+        # Further bytes, and pings between fragments, move no deadline.
         if self._deadline is None:
             self._deadline = self.loop.call_later(bounds.seconds, self._expire, bounds)
         if held > max(_SMALL, self._counted):
@@ -145,12 +147,14 @@ class WireProtocol(WebSocketsSansIOProtocol):
         Returns:
             Whether more may be written now; if not, ``on_writable`` will be called.
         """
+        # After a close frame nothing may follow (RFC 6455, section 5.5.1).
         if not (self.close_sent or self.transport.is_closing()):
             self.transport.write(b"".join([self._framed(message) for message in messages]))
         return self.writable.is_set()
 
     @staticmethod
     def _framed(message: Message) -> bytes:
+        # The first socket pays for the frame; thousands of others write the same bytes.
         if message.framed is None:
             message.framed = _header(len(message.text)) + message.text
         return message.framed
@@ -185,7 +189,7 @@ class WireProtocol(WebSocketsSansIOProtocol):
 
     def keepalive_timeout(self) -> None:
         """The peer answers no ping: it is gone, or it does not read."""
-        super().keepalive_timeout()
+        super().keepalive_timeout()  # it writes a close frame and waits for the peer to read it
         self._drop_soon()
 
     def shutdown(self) -> None:

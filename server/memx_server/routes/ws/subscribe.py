@@ -44,6 +44,7 @@ class SubscribeEndpoint:
         )
         await connection.requested()
 
+        # The subscription is opened before the handshake is answered: what refuses it can still become a status.
         async def open_one(call: Call, _count: int) -> list[tuple[Call, Stream]]:
             request, controls = read_subscribe_query(scope)
             lane = request.lane(connection.send_queue)
@@ -74,6 +75,7 @@ def read_subscribe_query(scope: Scope) -> tuple[SubscribeRequest, bool]:
         ProtocolError: ``invalid_request`` with the ``field`` at fault.
     """
     query = read_query(scope["query_string"])
+    # A client of memX 0.1.2 takes every frame for a value, so it is sent no others.
     controls = not _EXTENSIONS.isdisjoint(query)
     parameters = {**query, "pattern": _pattern(scope)}
     try:
