@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -129,7 +128,7 @@ def test_loopback_addresses() -> None:
 def test_looking_for_the_address_keeps_no_file_open() -> None:
     """It is done again and again until the server listens."""
     with socket.create_server(("127.0.0.1", 0)):
-        open_before = len(os.listdir("/dev/fd"))
+        open_before = len(list(Path("/dev/fd").iterdir()))
         for _ in range(20):
             assert "127.0.0.1" in set(exposure._listening_hosts())
-        assert len(os.listdir("/dev/fd")) == open_before
+        assert len(list(Path("/dev/fd").iterdir())) == open_before
