@@ -16,6 +16,8 @@ from uuid import UUID
 
 import ormsgpack
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
+from langchain_memx import MemxSaver
+from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
 from pydantic import BaseModel
 from typing_extensions import TypedDict
@@ -87,6 +89,29 @@ FULL: DictState = {
     "wait": timedelta(minutes=5),
     "tags": {"a", "b"},
 }
+
+
+THREAD: Any = {"configurable": {"thread_id": "t"}}
+
+
+def graph(schema: Any, saver: MemxSaver, update: Any = None) -> Any:
+    builder = StateGraph(schema)
+    builder.add_node("keep", lambda state: update or {})
+    builder.add_edge(START, "keep")
+    builder.add_edge("keep", END)
+    return builder.compile(checkpointer=saver)
+
+
+STRICT = """
+import sys
+from langchain_memx import MemxConnection, MemxSaver
+from tests.access import restored_states as states
+
+saver = MemxSaver(MemxConnection(sys.argv[1], sys.argv[2]))
+update = {"plan": states.Plan(goal="eat"), "mood": states.Mood.CALM}
+states.graph(states.ModelState, saver, update).invoke(states.ModelState(), states.THREAD)
+assert states.graph(states.ModelState, saver).get_state(states.THREAD).values == update
+"""
 
 
 def extension(code: int, *named: Any) -> bytes:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -36,11 +38,10 @@ from langchain_memx import (
     MemxSaver,
     MemxStore,
     MemxTool,
+    RefusedTypeError,
 )
-from langchain_memx.known_types import RefusedTypeError
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from langgraph.graph import END, START, StateGraph
 from mcp.client import Client
 from memx_mcp.callers import Callers
 from memx_mcp.server import create_server
@@ -53,7 +54,7 @@ from tests.autogen.scripted import scripted as autogen_scripted
 from tests.langchain.scripted_model import call, say, scripted
 from tests.support.memx_server import Served
 
-THREAD: Any = {"configurable": {"thread_id": "t"}}
+THREAD = states.THREAD
 
 
 @pytest.fixture
@@ -81,14 +82,6 @@ async def memx(served: Served, api_key: str) -> AsyncIterator[AsyncMemxContext]:
         yield context
 
 
-def _graph(schema: Any, saver: MemxSaver, update: Any = None) -> Any:
-    builder = StateGraph(schema)
-    builder.add_node("keep", lambda state: update or {})
-    builder.add_edge(START, "keep")
-    builder.add_edge("keep", END)
-    return builder.compile(checkpointer=saver)
-
-
 def _poison(memx: memxContext, folder: Path, kind: str, data: bytes) -> list[str]:
     """Replace what is serialised in every record of a thread."""
     changed = []
@@ -107,7 +100,7 @@ def _poison(memx: memxContext, folder: Path, kind: str, data: bytes) -> list[str
 def test_a_poisoned_checkpoint_runs_nothing_and_says_what_it_named(
     connection: MemxConnection, intruder: memxContext, tmp_path: Path, poison: Any
 ) -> None:
-    graph = _graph(states.DictState, MemxSaver(connection), {"raw": b"x"})
+    graph = states.graph(states.DictState, MemxSaver(connection), {"raw": b"x"})
     graph.invoke({"messages": [HumanMessage("hello")]}, THREAD)
     target = tmp_path / "made"
     _poison(intruder, tmp_path, *poison(str(target)))
@@ -135,11 +128,11 @@ def test_a_poisoned_checkpoint_runs_nothing_and_says_what_it_named(
 def test_langgraphs_own_serialisers_are_held_to_the_list_too(
     connection: MemxConnection, intruder: memxContext, tmp_path: Path, serde: Any
 ) -> None:
-    _graph(states.DictState, MemxSaver(connection)).invoke({"raw": b"x"}, THREAD)
+    states.graph(states.DictState, MemxSaver(connection)).invoke({"raw": b"x"}, THREAD)
     target = tmp_path / "made"
     _poison(intruder, tmp_path, "msgpack", states.extension(0, "os", "mkdir", str(target)))
     with pytest.raises(RefusedTypeError, match=r"os\.mkdir"):
-        _graph(states.DictState, MemxSaver(connection, serde=serde)).get_state(THREAD)
+        states.graph(states.DictState, MemxSaver(connection, serde=serde)).get_state(THREAD)
     assert not target.exists()
 
 
@@ -150,8 +143,8 @@ def test_pickle_stays_off(connection: MemxConnection) -> None:
 
 def test_a_state_of_every_kind_comes_back_as_it_was(connection: MemxConnection) -> None:
     saver = MemxSaver(connection, types=[states.DictState])
-    _graph(states.DictState, saver, states.FULL).invoke({}, THREAD)
-    restored = _graph(states.DictState, MemxSaver(connection, types=[states.DictState]))
+    states.graph(states.DictState, saver, states.FULL).invoke({}, THREAD)
+    restored = states.graph(states.DictState, MemxSaver(connection, types=[states.DictState]))
     values = restored.get_state(THREAD).values
     assert values == states.FULL
     assert {name: type(value) for name, value in values.items()} == {
@@ -160,7 +153,7 @@ def test_a_state_of_every_kind_comes_back_as_it_was(connection: MemxConnection) 
 
 
 def test_dataclasses_and_models_are_states_too(connection: MemxConnection) -> None:
-    first = _graph(
+    first = states.graph(
         states.DataclassState,
         MemxSaver(connection, types=[states.DataclassState]),
         {"steps": [states.Step("mix", done=True)]},
@@ -169,7 +162,9 @@ def test_dataclasses_and_models_are_states_too(connection: MemxConnection) -> No
     assert first.get_state(THREAD).values == {"steps": [states.Step("mix", done=True)]}
     other: Any = {"configurable": {"thread_id": "other"}}
     update = {"plan": states.Plan(goal="eat"), "mood": states.Mood.CALM}
-    second = _graph(states.ModelState, MemxSaver(connection, types=[states.ModelState]), update)
+    second = states.graph(
+        states.ModelState, MemxSaver(connection, types=[states.ModelState]), update
+    )
     second.invoke(states.ModelState(), other)
     assert second.get_state(other).values == update
 
@@ -177,7 +172,7 @@ def test_dataclasses_and_models_are_states_too(connection: MemxConnection) -> No
 def test_what_would_not_come_back_is_refused_when_it_is_stored(
     connection: MemxConnection,
 ) -> None:
-    graph = _graph(states.Loose, MemxSaver(connection), {"anything": states.Unlisted(n=1)})
+    graph = states.graph(states.Loose, MemxSaver(connection), {"anything": states.Unlisted(n=1)})
     with pytest.raises(RefusedTypeError) as refused:
         graph.invoke({}, THREAD)
     text = str(refused.value)
@@ -185,11 +180,11 @@ def test_what_would_not_come_back_is_refused_when_it_is_stored(
     assert "MemxSaver(types=[Unlisted])" in text
     assert "memx:graph:t:" in text
     allowed = MemxSaver(connection, types=[states.Unlisted])
-    graph = _graph(states.Loose, allowed, {"anything": states.Unlisted(n=1)})
+    graph = states.graph(states.Loose, allowed, {"anything": states.Unlisted(n=1)})
     graph.invoke({}, THREAD)
     assert graph.get_state(THREAD).values == {"anything": states.Unlisted(n=1)}
     with pytest.raises(RefusedTypeError, match="types="):
-        _graph(states.Loose, MemxSaver(connection)).get_state(THREAD)
+        states.graph(states.Loose, MemxSaver(connection)).get_state(THREAD)
 
 
 def test_a_class_that_langgraph_cannot_find_again_is_refused_at_once() -> None:
@@ -202,9 +197,20 @@ def test_a_class_that_langgraph_cannot_find_again_is_refused_at_once() -> None:
 
 def test_langgraph_may_extend_the_list_as_its_strict_mode_does(connection: MemxConnection) -> None:
     saver = MemxSaver(connection).with_allowlist({(states.__name__, "Unlisted")})
-    graph = _graph(states.Loose, saver, {"anything": states.Unlisted(n=1)})  # type: ignore[arg-type]  # a clone of it
+    graph = states.graph(states.Loose, saver, {"anything": states.Unlisted(n=1)})  # type: ignore[arg-type]  # a clone of it
     graph.invoke({}, THREAD)
     assert graph.get_state(THREAD).values == {"anything": states.Unlisted(n=1)}
+
+
+def test_langgraphs_strict_mode_names_what_the_graph_declares(served: Served, api_key: str) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", states.STRICT, api_key, served.url],
+        env={**os.environ, "LANGGRAPH_STRICT_MSGPACK": "true"},
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert run.returncode == 0, run.stderr
 
 
 # Records of programs
@@ -213,7 +219,7 @@ def test_langgraph_may_extend_the_list_as_its_strict_mode_does(connection: MemxC
 def test_tools_neither_list_read_nor_write_the_records_of_programs(
     connection: MemxConnection, intruder: memxContext
 ) -> None:
-    _graph(states.DictState, MemxSaver(connection)).invoke({"raw": b"x"}, THREAD)
+    states.graph(states.DictState, MemxSaver(connection)).invoke({"raw": b"x"}, THREAD)
     MemxStore(connection).put(("users",), "ann", {"theme": "dark"})
     MemxChatMessageHistory("s", connection).add_messages([HumanMessage("hello")])
     MemxByteStore(connection).mset([("a", b"x")])

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import pytest
-from langchain_memx import MemxConnection, MemxItem, MemxStore
+from langchain_memx import MemxConnection, MemxItem, MemxSaver, MemxStore
 from langgraph.graph import END, START, StateGraph
 from langgraph.store.base import (
     BaseStore,
@@ -228,6 +228,19 @@ def test_a_conditional_put_succeeds_for_one_of_two(store: MemxStore) -> None:
     assert isinstance(item, MemxItem)
     assert item.revision == revision
     assert store.put_if(("c",), "k", {"by": "second"}, item.revision) > revision
+
+
+def test_an_item_in_a_graphs_state_comes_back_whole(
+    store: MemxStore, connection: MemxConnection
+) -> None:
+    store.put(("seen",), "ann", {"times": 1})
+    saver = MemxSaver(connection)
+    item = store.get(("seen",), "ann")
+    restored = saver.serde.loads_typed(saver.serde.dumps_typed({"item": item}))["item"]
+    assert isinstance(restored, MemxItem)
+    assert restored == item
+    assert isinstance(item, MemxItem)
+    assert restored.revision == item.revision
 
 
 async def test_a_graph_uses_it_as_its_store(connection: MemxConnection) -> None:

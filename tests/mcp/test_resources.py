@@ -12,6 +12,8 @@ import mcp_types as types
 import pytest
 from mcp.client import Client
 from mcp.shared.exceptions import MCPError
+from memx_mcp.callers import Callers
+from memx_mcp.server import create_server
 from memx_mcp.uris import key_of, uri_of
 
 from memx_sdk import AsyncMemxContext
@@ -59,7 +61,24 @@ async def test_keys_are_listed_by_pages_and_read(connect: Connect, memx: AsyncMe
             await client.read_resource("https://example.com/")
 
 
-async def test_a_client_is_told_when_another_writes(
+@pytest.mark.parametrize("reserved", [False, True])
+async def test_programs_records_are_shown_only_where_the_host_asks(
+    served: Served, api_key: str, memx: AsyncMemxContext, reserved: bool
+) -> None:
+    for number in range(230):
+        await memx.set(f"memx:graph:{number}", number)
+    await memx.set("plan", 1)
+    callers = Callers(lambda _: AsyncMemxContext(api_key, served.url), reserved=reserved)
+    async with Client(create_server(callers)) as client:
+        first = await client.list_resources()
+        assert [r.name for r in first.resources][:1] == ["memx:graph:0" if reserved else "plan"]
+        completed = await client.complete(
+            types.PromptReference(name="resolve_conflict"), {"name": "key", "value": ""}
+        )
+        assert ("memx:graph:0" in completed.completion.values) is reserved
+
+
+async def test_a_client_is_notified_when_another_writes(
     connect: Connect, mode: str, memx: AsyncMemxContext
 ) -> None:
     seen: asyncio.Queue[tuple[str, str | None]] = asyncio.Queue()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from memx_server.storage.sqlite import SqliteStore
 
-from tests.mcp.test_resources import test_a_client_is_told_when_another_writes
+from tests.mcp.test_resources import test_a_client_is_notified_when_another_writes
 from tests.mcp.test_tools import (
     test_a_waiting_call_reports_progress_and_can_be_cancelled,
     test_an_agent_works_with_shared_keys,
@@ -20,7 +20,7 @@ from tests.support.memx_server import Served, serve_store
 from tests.support.redis_server import free_port
 
 __all__ = [
-    "test_a_client_is_told_when_another_writes",
+    "test_a_client_is_notified_when_another_writes",
     "test_a_waiting_call_reports_progress_and_can_be_cancelled",
     "test_an_agent_works_with_shared_keys",
 ]

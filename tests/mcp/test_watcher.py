@@ -14,7 +14,7 @@ from memx_sdk import AsyncMemxContext
 from tests.support.memx_server import Served
 
 
-async def test_an_api_key_that_is_renewed_is_told_what_it_missed(
+async def test_an_api_key_that_is_renewed_is_notified_of_what_it_missed(
     served: Served, api_key: str, memx: AsyncMemxContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watcher, "TRY_AGAIN", 0.1)

@@ -57,6 +57,7 @@ class MemxCacheStore(CacheStore[T], Component[MemxCacheStoreConfig], Generic[T])
 
     def get(self, key: str, default: T | None = None) -> T | None:
         """Read an entry: what JSON made of it, as ``ChatCompletionCache`` expects."""
+        # A cache must never fail the call that it is to save: memX that is away is a miss.
         try:
             entry = self._context.get(self._key(key))
         except MemxError as error:
@@ -81,6 +82,7 @@ class MemxCacheStore(CacheStore[T], Component[MemxCacheStoreConfig], Generic[T])
     def _context(self) -> memxContext:
         if self._given is not None:
             return self._given
+        # CacheStore's methods are synchronous, so it has a synchronous context of its own.
         if self._opened is None:
             self._opened = memxContext(
                 os.environ.get(self._config.api_key_env),
@@ -90,6 +92,7 @@ class MemxCacheStore(CacheStore[T], Component[MemxCacheStoreConfig], Generic[T])
         return self._opened
 
     def _key(self, key: str) -> str:
+        # Callers' keys are of any length, and mostly hashes already.
         return f"{self._prefix}:{hashlib.sha256(key.encode()).hexdigest()}"
 
     def _to_config(self) -> MemxCacheStoreConfig:

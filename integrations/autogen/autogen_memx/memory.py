@@ -120,6 +120,7 @@ class MemxMemory(Memory, Component[MemxMemoryConfig]):
         """
         if not isinstance(content.content, (str, dict)):
             raise TypeError("memX holds JSON: add text or a dict, not images or bytes")
+        # The name is made here, so that two that add at once never write the same key.
         metadata = dict(content.metadata or {})
         key = metadata.pop("key", None) or f"{self._notes}:{uuid.uuid4().hex}"
         value = {
@@ -160,6 +161,7 @@ class MemxMemory(Memory, Component[MemxMemoryConfig]):
         return _NOTE_ID.fullmatch(key.removeprefix(f"{self._notes}:")) is not None
 
     async def _search(self, text: str, limit: int) -> MemoryQueryResult:
+        # The entries are read and scored here: memX has no search by words, and an agent's patterns match few keys.
         patterns = [text] if "*" in text else [*self._patterns, f"{self._notes}:*"]
         words = [] if "*" in text else text.casefold().split()
         found: dict[str, tuple[int, Entry]] = {}

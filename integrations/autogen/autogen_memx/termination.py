@@ -86,6 +86,8 @@ class MemxTermination(TerminationCondition, Component[MemxTerminationConfig]):
         """
         if self._terminated:
             raise TerminatedException("Termination condition has already been reached")
+        # A subscription reconnects by itself and loses nothing. Only a context that was closed (by another component
+        # of the connection) or an event loop that ended takes it along, and then it is begun again.
         if self._subscription is None or not self._connection.holds(self._context):
             await self._begin()
         if self._met_by is None:

@@ -76,6 +76,7 @@ class MemxTool(BaseTool[BaseModel, BaseModel], Component[MemxToolConfig]):
             asyncio.CancelledError: The token was cancelled.
         """
         runner = AsyncToolRunner(self._connection.context, reserved=self._reserved)
+        # AutoGen hands over a model of its own making, with the same members: the tool's own rules are in ours.
         arguments = self._spec.arguments.model_validate(args)
         outcome = await until_cancelled(runner.run(self.name, arguments), cancellation_token)
         if outcome.result is None:
@@ -158,6 +159,8 @@ class MemxWorkbench(Workbench, Component[MemxWorkbenchConfig]):
 
     async def list_tools(self) -> list[ToolSchema]:
         """List the tools that the API key permits, or while memX is away all that were chosen."""
+        # A team that starts while memX is away gets the tools all the same: each call then says what is wrong, and
+        # the agent works again once memX is back.
         try:
             permitted = await AsyncToolRunner(self._connection.context).permitted()
         except MemxError:
@@ -183,6 +186,8 @@ class MemxWorkbench(Workbench, Component[MemxWorkbenchConfig]):
         """
         if name not in TOOLS or not self._offers(name):
             return _result(name, f"There is no tool {name!r} here.", is_error=True)
+        # A failure must be a result: an AssistantAgent waits for one result per call, and an exception would leave it
+        # waiting for ever.
         try:
             outcome = await until_cancelled(self._run(name, arguments or {}), cancellation_token)
         except asyncio.CancelledError:

@@ -15,6 +15,7 @@ from langchain_memx.tools import MemxTool, MemxToolkit
 from langchain_memx.trigger import MemxTrigger
 
 if TYPE_CHECKING:
+    from langchain_memx.known_types import RefusedTypeError
     from langchain_memx.middleware import MemxMiddleware
     from langchain_memx.saver import MemxSaver
     from langchain_memx.store import MemxStore
@@ -25,6 +26,7 @@ _OPTIONAL = {
     "MemxMiddleware": "langchain_memx.middleware",
     "MemxSaver": "langchain_memx.saver",
     "MemxStore": "langchain_memx.store",
+    "RefusedTypeError": "langchain_memx.known_types",
 }
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "MemxTool",
     "MemxToolkit",
     "MemxTrigger",
+    "RefusedTypeError",
 ]
 
 

@@ -27,6 +27,8 @@ from langgraph.checkpoint.serde.jsonplus import (
 from pydantic import BaseModel
 from typing_extensions import TypeAliasType, is_typeddict
 
+from langchain_memx.store_items import MemxItem
+
 _PLAIN = ("null", "bytes", "bytearray")
 """LangGraph's kinds of serialised values that name no class."""
 
@@ -49,7 +51,7 @@ class KnownTypesSerializer(JsonPlusSerializer):
     """
 
     def __init__(self, types: Iterable[Any] = (), *, names: Iterable[tuple[str, ...]] = ()) -> None:
-        self._names = frozenset({*names, *declared_names(types)})
+        self._names = frozenset({*names, *declared_names([MemxItem, *types])})
         super().__init__(
             pickle_fallback=False,
             allowed_json_modules=None,
@@ -65,6 +67,8 @@ class KnownTypesSerializer(JsonPlusSerializer):
         kind, data = super().dumps_typed(obj)
         self._verify(kind, data)
         return kind, data
+
+    # A caller may be any thread, and a saver is shared: nothing below keeps state between calls.
 
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
         """Restore an object; nothing is imported or called before every type in it is known to be allowed.
@@ -98,7 +102,9 @@ class KnownTypesSerializer(JsonPlusSerializer):
         refused: dict[str, None] = {}
 
         def hook(code: int, payload: bytes) -> None:
+            # The payload is msgpack again, with objects in it that come before this one: all of them are seen.
             named = walker.loads_typed(("msgpack", payload))
+            # These two name no class: an array's type and bytes, and a snapshot's value, which was just walked.
             if code in (EXT_NUMPY_ARRAY, EXT_DELTA_SNAPSHOT):
                 return
             if not self._allows(code, named):
@@ -117,6 +123,8 @@ class KnownTypesSerializer(JsonPlusSerializer):
         if not isinstance(named, list) or not all(isinstance(part, str) for part in named[:2]):
             return False
         name = tuple(named[:2])
+        # A method is called on its class, so the class alone says too little. A code that a later LangGraph may add
+        # is refused until it is known here.
         if code == EXT_METHOD_SINGLE_ARG:
             return (*name, named[3]) in SAFE_MSGPACK_METHODS
         return 0 <= code <= EXT_PYDANTIC_V2 and (name in SAFE_MSGPACK_TYPES or name in self._names)
@@ -139,6 +147,8 @@ def restricted(serde: Any, types: Collection[Any]) -> Any:
         return EncryptedSerializer(serde.cipher, restricted(serde.serde, types))
     if not isinstance(serde, JsonPlusSerializer) or isinstance(serde, KnownTypesSerializer):
         return serde
+    # LangGraph's default allows every type, and cannot be told from a list that somebody opened on purpose: so what
+    # allows everything counts as a list of nothing, and only names that were written down are taken over.
     if serde.pickle_fallback:
         raise ValueError("pickle runs what a checkpoint names: use a serialiser without it")
     listed = serde._allowed_msgpack_modules  # noqa: SLF001 - LangGraph has no public way to read its list

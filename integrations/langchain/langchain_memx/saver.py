@@ -74,6 +74,7 @@ class MemxSaver(BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> Iterator[CheckpointTuple]:
         """Iterate over checkpoints, newest first."""
+        # Records are found at once, values are read as the caller takes them: who wants the first pays for one.
         checkpoints = self._checkpoints
         for record in checkpoints.find(config, filter, before, limit):
             yield checkpoints.complete(record)

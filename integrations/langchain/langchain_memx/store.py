@@ -107,6 +107,7 @@ class MemxStore(BaseStore):
         value: Mapping[str, Any],
         ttl: float | NotProvided | None,
     ) -> PutOp:
+        # LangGraph fills in the default TTL in put(), which put_if() does not pass through.
         if isinstance(ttl, NotProvided):
             ttl = (self.ttl_config or {}).get("default_ttl")
         op = PutOp(namespace, key, dict(value), ttl=ttl)

@@ -37,6 +37,10 @@ class MemxItem(Item):
         super().__init__(**item)
         self.revision = revision
 
+    def dict(self) -> dict[str, Any]:
+        """Write the item as JSON; a checkpoint of a state that holds one restores it from that."""
+        return {**super().dict(), "revision": self.revision}
+
 
 def is_item(entry: Entry) -> bool:
     """Whether an entry is an item, and not what another agent put in its place, which is logged."""

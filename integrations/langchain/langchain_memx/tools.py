@@ -45,6 +45,8 @@ class _ConnectedTool(BaseTool):
             self.handle_validation_error = partial(_explain_validation, self.name)
 
     def _call(self, name: str, arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        # A runner keeps nothing between calls. The context is asked for each time, since the connection may have opened
+        # another one meanwhile: for another event loop, or after it was closed.
         try:
             runner = ToolRunner(self.connection.context, reserved=self.reserved)
             outcome = runner.run(name, arguments)
@@ -211,6 +213,7 @@ def _explain_validation(tool: str, error: Any) -> str:
 
 def _action(arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Split ``MemxTool``'s arguments into the operation and what was given for it."""
+    # Models fill optional arguments with null: null means "not given", but for the value that set writes.
     given = {
         name: argument
         for name, argument in _plain(arguments).items()

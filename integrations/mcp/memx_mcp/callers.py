@@ -49,6 +49,7 @@ class Caller:
             ForbiddenError: It is not.
             MemxError: memX does not answer.
         """
+        # Two requests may both find the time run out: both ask, which does no harm.
         if time.monotonic() >= self._checked_until:
             await self.context.whoami()
             self._checked_until = time.monotonic() + _CHECK_HOLDS
@@ -93,6 +94,7 @@ class Callers:
 
     async def close(self) -> None:
         """Close every caller."""
+        # Taken out first: a request that still comes opens a context anew rather than getting a closed one.
         callers = list(self._by_credentials.values())
         self._by_credentials.clear()
         await asyncio.gather(*(caller.close() for caller in callers), *self._closing)

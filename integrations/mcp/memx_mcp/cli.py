@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="memx-mcp: %(message)s")
     open_context = _opener(options)
+    # A context that is opened here fails at once on a bad address or folder; callers open theirs later.
     try:
         open_context(Credentials())
     except ValueError as error:

@@ -56,6 +56,7 @@ class McpApp:
         if refusal is not None:
             await refusal(scope, receive, send)
             return
+        # Each request is checked, not only the first of a session: a key may be revoked in between.
         # The session manager lets only the same user go on with a session.
         scope["user"] = AuthenticatedUser(
             AccessToken(token="", client_id=_digest(credentials), scopes=[])
@@ -74,6 +75,7 @@ class McpApp:
         return None
 
     async def _stand_alone(self, receive: Receive, send: Send) -> None:
+        # The ASGI lifespan protocol: startup is confirmed once, then nothing comes until shutdown.
         await receive()
         async with self.lifespan():
             await send({"type": "lifespan.startup.complete"})

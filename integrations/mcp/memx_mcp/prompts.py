@@ -80,6 +80,7 @@ class Prompts:
         """Complete keys and patterns from the keys that the caller may read."""
         if params.argument.name not in ("key", "pattern"):
             return types.CompleteResult(completion=types.Completion(values=[]))
+        # What was typed is text, not a pattern: a half-written pattern completes to nothing.
         typed = params.argument.value
         if is_pattern(typed):
             return types.CompleteResult(completion=types.Completion(values=[]))
@@ -108,6 +109,7 @@ def _checked(prompt: types.Prompt, given: Mapping[str, str]) -> Mapping[str, str
 
 def _join_team(given: Mapping[str, str]) -> str:
     role = given.get("role")
+    # Arguments may come from a completion or from another agent's value: quoted, they can only be arguments.
     pattern = one_line(given["pattern"])
     return (
         f"You are joining a team of agents that share memory in memX, under the keys {pattern}."

@@ -14,6 +14,7 @@ from memx_sdk.tools.briefing import render_briefing
 
 _MOST_ENTRIES = 200
 _MOST_CHANGES = 500
+_MOST_PAGES = 50
 
 
 class AsyncBriefing:
@@ -66,14 +67,15 @@ class AsyncBriefing:
     async def _changes_of(self, pattern: str, since: str) -> list[Change]:
         """Read the changes that the agent sees, of the first page that shows any."""
         try:
-            while True:
+            for _ in range(_MOST_PAGES):
                 page = await self.context.changes(pattern, since=since, limit=_MOST_CHANGES)
                 changes = self._keys_of(pattern).visible(page.changes)
                 if changes or not page.more:
                     return changes
                 since = page.cursor
         except (CompactedError, DivergedError):
-            return []
+            pass  # the entries say what is; only what changed is unknown
+        return []
 
     def _keys_of(self, pattern: str) -> AsyncAgentKeys:
         # Whoever names programs' own records means them; "*" does not.

@@ -21,6 +21,8 @@ from memx_sdk.tools.outcome import ToolOutcome
 _LONGEST_POLL = 20.0
 """Seconds of one long poll: short enough for any proxy on the way."""
 
+_MOST_PAGES = 50
+
 
 class AsyncToolRunner:
     """Runs memX tools for a model: checks arguments, returns typed results and errors as text.
@@ -159,8 +161,11 @@ class AsyncToolRunner:
     async def _changes(self, given: args.ChangesArguments) -> results.ChangesResult:
         page = await self.context.changes(given.pattern, since=given.since, limit=given.limit)
         changes = self._keys.visible(page.changes)
-        # A page of programs' own records alone would show the model nothing, so the next one is read.
-        while page.more and not changes:
+        # A page of programs' own records alone would show the model nothing, so the next ones are read, up to a bound:
+        # after it the model gets the cursor, with more to come.
+        pages = 1
+        while page.more and not changes and pages < _MOST_PAGES:
+            pages += 1
             page = await self.context.changes(given.pattern, since=page.cursor, limit=given.limit)
             changes = self._keys.visible(page.changes)
         return results.ChangesResult(

@@ -42,6 +42,7 @@ class AsyncByteValues:
 
     async def mset(self, pairs: Sequence[tuple[str, bytes]]) -> None:
         """Set values."""
+        # One write each, not a transaction: a cache wants no atomicity, and together they may be too large for one.
         for name, value in pairs:
             text = base64.b64encode(value).decode()
             await self._context.set(self._key(name), text, ttl=self._ttl, history=False)
@@ -52,7 +53,7 @@ class AsyncByteValues:
             await self._context.delete(self._key(name))
 
     async def names(self, prefix: str | None) -> list[str]:
-        """List the names that start with ``prefix``."""
+        """List the names that start with ``prefix``; slashes stay in keys, so that names keep their order."""
         keys = await self._context.keys(f"{self._key(prefix or '')}*")
         return [unquote(key[len(self._prefix) :]) for key in keys]
 

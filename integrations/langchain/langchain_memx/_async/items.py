@@ -101,6 +101,7 @@ class AsyncItems:
             and in_namespace(op.namespace_prefix, entry.value["namespace"])
             and matches_filter(entry.value["value"], op.filter)
         ][op.offset : op.offset + op.limit]
+        # Only what is returned counts as read.
         if op.refresh_ttl:
             for entry in found:
                 await self._refresh(entry)
@@ -124,6 +125,8 @@ class AsyncItems:
         keys = list(puts)
         for start in range(0, len(keys), _ONE_TRANSACTION):
             chunk = keys[start : start + _ONE_TRANSACTION]
+            # Two that create an item at the same moment may both take their own time for its creation: the last
+            # put wins, as LangGraph's put promises. put_if is for those who need to know.
             present = await self._context.mget(chunk)
             await self._context.txn(then=[_write(key, puts[key], present[key]) for key in chunk])
 

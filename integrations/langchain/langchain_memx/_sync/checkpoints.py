@@ -205,6 +205,7 @@ class Checkpoints:
         runs = set(run_ids)
         if not runs:
             return
+        # All checkpoints of a thread are needed, not only those of the runs: what the others refer to stays.
         records = self.find(None)
         for thread in {record.place.thread for record in records if record.run_id in runs}:
             of_thread = [record for record in records if record.place.thread == thread]
@@ -308,6 +309,7 @@ class Checkpoints:
 
     def _pending_writes(self, place: Place) -> list[PendingWrite]:
         """Read a checkpoint's pending writes in LangGraph's order."""
+        # Writes may be added while they are read: LangGraph reads them again before it repeats a task.
         found = self._context.entries(self._keys.writes(place))
         writes: list[PendingWrite] = []
         for entry in sorted(filter(_is_write, found), key=_write_order):
@@ -349,6 +351,7 @@ class Checkpoints:
             kind, data = self._serde.dumps_typed(value)
         except RefusedTypeError as error:
             raise RefusedTypeError(f"{owner!r} cannot be stored: {error}") from None
+        # Parts are written before the record that counts them, and a reader that finds the record finds them.
         if len(data) <= _PART_BYTES:
             return {"type": kind, "data": base64.b64encode(data).decode()}
         parts = [data[start : start + _PART_BYTES] for start in range(0, len(data), _PART_BYTES)]
@@ -434,6 +437,9 @@ class Checkpoints:
             self._remove(record.place.thread, self._keys.checkpoint(record.place))
             for key in self._context.keys(self._keys.writes(record.place)):
                 self._remove(record.place.thread, key)
+        # Then the values that no kept checkpoint refers to. A put that runs meanwhile has written its values before
+        # its checkpoint, and they could be taken for unused: LangGraph runs one writer on a thread at a time, and
+        # prune is not for threads that are running.
         used = {
             self._keys.value(record.place, channel, version)
             for record in records

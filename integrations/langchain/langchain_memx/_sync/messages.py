@@ -31,6 +31,8 @@ class Messages:
     def read(self) -> list[BaseMessage]:
         """Read all messages, oldest first."""
         messages: list[BaseMessage] = []
+        # Numbers are padded, so keys list in the order of numbers; "count" begins with no digit. A message whose
+        # writer is still between counter and write is missing in the middle, and read the next time.
         for entry in self._context.entries(f"{self._prefix}[0-9]*"):
             try:
                 messages += messages_from_dict([entry.value])
