@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -352,9 +353,10 @@ def test_a_component_from_json_imports_nothing(tmp_path: Path, monkeypatch: Any)
 async def test_a_foreign_value_in_place_of_a_teams_state_is_no_state(
     memx: AsyncMemxContext, caplog: pytest.LogCaptureFixture
 ) -> None:
-    saved = MemxTeamState("team", AutogenConnection(context=memx))
+    name = secrets.token_hex(4)  # a key is logged once for the whole process
+    saved = MemxTeamState(name, AutogenConnection(context=memx))
     for stray in ("text", {"parts": 5}, {"parts": ["plan"]}):
-        await memx.set("memx:team:team", stray)
+        await memx.set(f"memx:team:{name}", stray)
         assert not await saved.load(None)  # type: ignore[arg-type]  # nothing is loaded into it
     assert caplog.text.count("holds no saved state") == 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import sys
 from typing import Any
 
@@ -212,10 +213,11 @@ async def test_no_conversation_is_taken_for_another(
 async def test_what_is_no_message_disturbs_no_conversation(
     connection: MemxConnection, memx: AsyncMemxContext, caplog: pytest.LogCaptureFixture
 ) -> None:
-    context = MemxChatCompletionContext("chat", connection=connection)
+    name = secrets.token_hex(4)  # a key is logged once for the whole process
+    context = MemxChatCompletionContext(name, connection=connection)
     await context.add_message(UserMessage(content="hello", source="ann"))
     for stray in ("a text", {"type": "Unknown"}, None):
-        await memx.set("memx:context:chat:00000007", stray)
+        await memx.set(f"memx:context:{name}:00000007", stray)
         assert [message.content for message in await context.get_messages()] == ["hello"]
     assert caplog.text.count("holds no message") == 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from typing import Any
 
 import pytest
@@ -30,11 +31,12 @@ def test_keeps_messages_in_order_with_all_they_carry(connection: MemxConnection)
 def test_what_is_no_message_disturbs_no_conversation(
     connection: MemxConnection, caplog: pytest.LogCaptureFixture
 ) -> None:
-    history = MemxChatMessageHistory("s", connection)
+    name = secrets.token_hex(4)  # a key is logged once for the whole process
+    history = MemxChatMessageHistory(name, connection)
     history.add_messages([HumanMessage("hello")])
     strays: list[Any] = ["a text", None, 5, [], {"type": "human"}, {"type": "odd", "data": {}}]
     for stray in [*strays, {"type": "human", "data": {"content": 5}}, {"type": 5, "data": 5}]:
-        connection.context.set("memx:chat:s:00000009", stray)
+        connection.context.set(f"memx:chat:{name}:00000009", stray)
         assert [message.text for message in history.messages] == ["hello"]
     assert caplog.text.count("holds no message") == 1
 
