@@ -412,3 +412,29 @@ async def test_one_append_that_empties_the_index_of_expiries(binary: str, start:
 
         await eventually(goes_on)
         assert await folded(store) == await held(store)
+
+
+async def test_what_has_moved_ahead_is_read_where_it_is(binary: str, start: Start) -> None:
+    async with moving_cluster(binary, start) as (owner, other, store):
+        keyspace = store._keyspaces.space(SPACE)
+        await commit(store, Put("a", b"1"), Put("b", b"2"))
+        begin_move(owner, other, keyspace.slot)
+        ask(owner, "MIGRATE", "127.0.0.1", other.port, keyspace.entry("a"), 0, 5000)
+
+        assert await value(store, "a") == 1
+        assert await value(store, "b") == 2
+        assert await value(store, "nothing") is None
+        outcome = await outcome_of(store, Put("a", b"3"))
+        assert isinstance(outcome, SlotMoving)
+        assert "moving this space" in outcome.detail
+
+        for name in (*keyspace.shared, keyspace.entry("b")):
+            ask(owner, "MIGRATE", "127.0.0.1", other.port, name, 0, 5000)
+        for server in (other, owner):
+            ask(server, "CLUSTER SETSLOT", keyspace.slot, "NODE", ask(other, "CLUSTER MYID"))
+
+        async def goes_on() -> bool:
+            return isinstance(await outcome_of(store, Put("a", b"3")), Committed)
+
+        await eventually(goes_on)
+        assert await folded(store) == await held(store)

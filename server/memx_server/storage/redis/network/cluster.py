@@ -11,6 +11,7 @@ from hiredis import ReplyError
 from memx_server.storage.base import StoreUnavailable
 from memx_server.storage.redis.network.client import Command, RedisClient
 from memx_server.storage.redis.network.connection import Endpoint, RedisConnection
+from memx_server.storage.redis.network.faults import SlotMoving
 from memx_server.storage.redis.network.topology import Place, SentCommand, transact
 
 _REDIRECTIONS = 4
@@ -40,7 +41,7 @@ class Cluster:
 
     async def call(self, slot: int, *command: bytes | str | int) -> Any:
         """Send one command; as ``RedisClient.call``."""
-        return await self._follow(slot, lambda client: client.call(*command))
+        return await self._follow(slot, lambda client: client.call(*command), command)
 
     def begin(self, slot: int, *command: bytes | str | int) -> SentCommand | None:
         """Send one command without waiting; None where map or connection have to be made first."""
@@ -60,10 +61,13 @@ class Cluster:
         def go_on(client: RedisClient[RedisConnection]) -> Awaitable[Any]:
             return sent.client.finish(begun.pop().reply) if begun else client.call(*command)
 
-        return await self._follow(slot, go_on)
+        return await self._follow(slot, go_on, command)
 
     async def transact(self, slot: int, *commands: Command) -> list[Any]:
-        """Run commands in MULTI and EXEC; return their replies."""
+        """Run commands in MULTI and EXEC; return their replies.
+
+        They cannot follow a slot that is moving: ASKING holds for one command, and not within MULTI.
+        """
         replies: list[Any] = await self._follow(slot, lambda client: transact(client, commands))
         return replies
 
@@ -93,8 +97,18 @@ class Cluster:
             client.close()
 
     async def _follow(
-        self, slot: int, send: Callable[[RedisClient[RedisConnection]], Awaitable[Any]]
+        self,
+        slot: int,
+        send: Callable[[RedisClient[RedisConnection]], Awaitable[Any]],
+        command: Command | None = None,
     ) -> Any:
+        """Send to the server of ``slot``, wherever the cluster redirects us.
+
+        Args:
+            slot: Where the keys are.
+            send: Sends to a server.
+            command: The same once more, where a server that is still taking over the slot can be asked for it.
+        """
         if self._doubtful:
             await self._map()
         address = self._owner(slot)
@@ -107,12 +121,18 @@ class Cluster:
                 raise
             except ReplyError as error:
                 word, _, rest = str(error).partition(" ")
-                if word == "ASK":
-                    raise StoreUnavailable(f"the slot is moving: {error}") from None
-                if word != "MOVED":
+                if word not in ("ASK", "MOVED"):
                     raise
                 address = _address(rest.partition(" ")[2], address[0])
-                await self._map()
+                if word == "MOVED":
+                    await self._map()
+                elif command is None:
+                    raise SlotMoving(str(error)) from None
+                else:
+                    # The key has moved on, or is to be made there; the slot itself is not there yet, so the
+                    # map stays as it is. For a script all of its keys have to be there: else TRYAGAIN.
+                    replies = await self._client(address).calls(("ASKING",), command)
+                    return replies[-1]
         raise StoreUnavailable("the cluster sends us in circles")
 
     def _owner(self, slot: int) -> Place:

@@ -54,7 +54,6 @@ _MEANING: dict[str, type[StoreUnavailable]] = {
     "NOREPLICAS": RedisCannotSave,
     "NOPERM": RedisDenied,
     "TRYAGAIN": SlotMoving,
-    "ASK": SlotMoving,
     "LOADING": StoreUnavailable,
     "BUSY": StoreUnavailable,
     "UNKILLABLE": StoreUnavailable,
