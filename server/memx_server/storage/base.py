@@ -102,7 +102,7 @@ class StoreFull(StoreUnavailable):
 
     DETAIL = (
         "the store behind memX is full, so that it takes no write but deletes; delete keys that are no "
-        "longer needed, or let its operator give it more memory"
+        "longer needed, or let its operator give it more room"
     )
 
 

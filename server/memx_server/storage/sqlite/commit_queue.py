@@ -17,6 +17,11 @@ One round of the queue, which is the only place that begins or ends a transactio
 
 Where the disk refuses step 1, 2 or 4, everything of the round is undone and all its callers get the
 error. Nothing has been published by then.
+
+A full disk is a state of its own, from the first write that finds no room until there is room again. Then
+the reserve (``reserve.py``) is given up, and only jobs that are allowed although it is full run: deletes, and
+small things without which no delete would be let in. Those of them that the round undid run again in the next
+one; all others are refused at once, and say what is full.
 """
 
 from __future__ import annotations
@@ -32,9 +37,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from memx_server.storage.base import Record, StoreUnavailable
+from memx_server.storage.base import Record, StoreFull, StoreUnavailable
 from memx_server.storage.sqlite.commits import CommitWriter
 from memx_server.storage.sqlite.database import BUSY_SECONDS, as_unavailable
+from memx_server.storage.sqlite.reserve import FREED_BYTES, DiskReserve
 
 T = TypeVar("T")
 
@@ -53,6 +59,9 @@ PURGE_EVERY = 60.0
 PURGE_SOON = 0.1
 """The same where more has expired than one purge removes."""
 
+PROBE_EVERY = 1.0
+"""Seconds between two looks for room on a full disk."""
+
 RETRY_AFTER = 0.5
 """Seconds that expiries and purges wait after the disk has refused something."""
 
@@ -68,6 +77,8 @@ class WriteJob:
 
     Attributes:
         run: Executes statements; it must neither commit nor wait.
+        although_full: Whether it runs on a full disk: it frees room, or takes next to none.
+        is_second_try: Whether it has found the disk full before.
         done: Done by its caller where that has given up; the job is then skipped.
         result: What ``run`` returned.
         error: What ``run``, or the COMMIT behind it, raised.
@@ -75,6 +86,8 @@ class WriteJob:
 
     run: Callable[[], Any]
     done: asyncio.Future[Any]
+    although_full: bool = False
+    is_second_try: bool = False
     result: Any = None
     error: Exception | None = None
 
@@ -84,6 +97,8 @@ class WriteJob:
             return
         if self.error is None:
             self.done.set_result(self.result)
+        elif isinstance(self.error, StoreUnavailable):
+            self.done.set_exception(self.error.copy())  # one object may be the error of many jobs
         else:
             self.done.set_exception(self.error)
 
@@ -97,6 +112,10 @@ class CommitQueue:
         clock: Returns microseconds since the epoch.
         publish: Called with the records of a transaction once they are on the disk, before the
             jobs' callers continue.
+        reserve: Room on the disk that is given up when it is full.
+
+    Attributes:
+        full: Why nothing but deletes is taken; None where everything is.
     """
 
     def __init__(
@@ -105,7 +124,11 @@ class CommitQueue:
         commits: CommitWriter,
         clock: Callable[[], int],
         publish: Callable[[Sequence[tuple[str, Record]]], None],
+        reserve: DiskReserve,
     ) -> None:
+        self.full: StoreFull | None = None
+        self._reserve = reserve
+        self._next_probe = 0.0
         self._connection = connection
         self._commits = commits
         self._clock = clock
@@ -121,16 +144,20 @@ class CommitQueue:
         connection.execute("PRAGMA busy_timeout=0")  # waiting for a lock is the thread's part
         self._task = self._loop.create_task(self._work(), name="memx-sqlite-writer")
 
-    async def submit(self, run: Callable[[], T]) -> T:
+    async def submit(self, run: Callable[[], T], *, although_full: bool = False) -> T:
         """Call ``run`` in the next transaction and return its result once that is on the disk.
+
+        Args:
+            run: Executes statements.
+            although_full: Whether it runs on a full disk too; see ``WriteJob``.
 
         Raises:
             StoreUnavailable: The disk refused it, the queue is closed, or it took too long; then the
                 write may still happen.
         """
-        return await self.finish(self.begin(run))
+        return await self.finish(self.begin(run, although_full=although_full))
 
-    def begin(self, run: Callable[[], T]) -> asyncio.Future[T]:
+    def begin(self, run: Callable[[], T], *, although_full: bool = False) -> asyncio.Future[T]:
         """Queue ``run`` behind all that was queued before; returns what ``finish`` takes.
 
         Raises:
@@ -138,7 +165,7 @@ class CommitQueue:
         """
         if self._closing:
             raise StoreUnavailable("the store is closed")
-        job = WriteJob(run, self._loop.create_future())
+        job = WriteJob(run, self._loop.create_future(), although_full)
         self._jobs.append(job)
         self._wake.set()
         return job.done
@@ -195,6 +222,7 @@ class CommitQueue:
             self._next_expiry = self._commits.next_due()
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must get it
             self._roll_back(batch, error)
+        self._jobs.extendleft(reversed(self._again(batch)))
         records, self._commits.unpublished = self._commits.unpublished, []
         self._publish(records)
         for job in batch:
@@ -228,9 +256,13 @@ class CommitQueue:
         until = time.monotonic() + BATCH_SECONDS
         while self._jobs and (not batch or time.monotonic() < until):
             job = self._jobs.popleft()
-            if not job.done.done():  # else its caller has given up
-                batch.append(job)
+            if job.done.done():  # its caller has given up
+                continue
+            batch.append(job)
+            if job.although_full or not self._is_full():
                 self._run(job)
+            else:
+                job.error = self.full
 
     def _run(self, job: WriteJob) -> None:
         logged_before = len(self._commits.unpublished)
@@ -244,7 +276,7 @@ class CommitQueue:
                 raise
             self._connection.execute("ROLLBACK TO job")
             self._commits.forget(logged_before)
-            job.error = as_unavailable(error)
+            self._note_error(job, error)
         self._connection.execute("RELEASE job")
 
     def _finish(self) -> None:
@@ -263,7 +295,49 @@ class CommitQueue:
         self._commits.forget(0)
         self._retry_at = time.monotonic() + RETRY_AFTER
         for job in batch:
-            job.error = as_unavailable(error)
+            self._note_error(job, error)
+
+    def _note_error(self, job: WriteJob, error: Exception) -> None:
+        """Make ``error`` the result of a job; where the disk is full, begin that state."""
+        unavailable = as_unavailable(error)
+        if isinstance(unavailable, StoreFull):
+            if self.full is None:
+                log.error("the disk is full (%s): only deletes are taken", error)
+                self._reserve.give_up()
+                self._retry_at = 0.0  # with the reserve's room, deletes may go through at once
+            self.full = unavailable
+        job.error = unavailable
+
+    def _is_full(self) -> bool:
+        """Return whether the disk is full; now and then, find out whether it still is."""
+        if self.full is None:
+            return False
+        if time.monotonic() < self._next_probe:
+            return True
+        self._next_probe = time.monotonic() + PROBE_EVERY
+        # Pages that deletes have freed are room inside the file. They do as well as room on the disk.
+        (free_pages,) = self._connection.execute("PRAGMA freelist_count").fetchone()
+        (page_bytes,) = self._connection.execute("PRAGMA page_size").fetchone()
+        if self._reserve.has_room():
+            self._reserve.make()
+        elif free_pages * page_bytes < FREED_BYTES:
+            return True
+        log.warning("there is room on the disk again: writes are taken")
+        self.full = None
+        self._next_probe = 0.0
+        return False
+
+    def _again(self, batch: list[WriteJob]) -> list[WriteJob]:
+        """Take those out of a round that a full disk refused and that may run although it is full."""
+        again = [
+            job
+            for job in batch
+            if isinstance(job.error, StoreFull) and job.although_full and not job.is_second_try
+        ]
+        for job in again:
+            job.is_second_try, job.error = True, None
+            batch.remove(job)
+        return again
 
     def _in_thread(self, run: Callable[[], T]) -> asyncio.Future[T]:
         return self._loop.run_in_executor(self._thread, run)

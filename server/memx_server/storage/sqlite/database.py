@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
-from memx_server.storage.base import StoreUnavailable
+from memx_server.storage.base import StoreFull, StoreUnavailable
 from memx_server.storage.errors import CannotOpen
 
 APPLICATION_ID = 0x6D656D58  # "memX"
@@ -103,8 +103,18 @@ def faults_as_unavailable() -> Iterator[None]:
         raise as_unavailable(error) from error
 
 
+def is_full(error: Exception) -> bool:
+    """Return whether SQLite had no room for a write: the disk is full, or the file as big as it may be."""
+    return (
+        isinstance(error, sqlite3.Error)
+        and getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    )
+
+
 def as_unavailable(error: Exception) -> Exception:
     """StoreUnavailable for a fault of the disk or the file; a mistake in code stays what it is."""
+    if is_full(error):
+        return StoreFull(f"the database answers: {error}")
     if isinstance(error, sqlite3.Error) and not isinstance(error, _MISTAKES):
         return StoreUnavailable(f"the database answers: {error}")
     return error

@@ -15,6 +15,7 @@ from memx_server.storage.sqlite.commit_queue import CommitQueue
 from memx_server.storage.sqlite.commits import CommitWriter
 from memx_server.storage.sqlite.database import connect, open_database
 from memx_server.storage.sqlite.reads import SqliteReads
+from memx_server.storage.sqlite.reserve import DiskReserve
 from memx_server.storage.sqlite.state_table import StateTable
 
 
@@ -70,7 +71,9 @@ class OpenDatabase:
             quotas=settings.quotas,
         )
         self.state = StateTable(writing, settings.clock)
-        self.queue = CommitQueue(writing, self.commits, settings.clock, publish)
+        self._reserve = DiskReserve(settings.path)
+        self._reserve.make()
+        self.queue = CommitQueue(writing, self.commits, settings.clock, publish, self._reserve)
         self.reads = SqliteReads(self._reading, settings.clock)
 
     @classmethod
@@ -92,6 +95,7 @@ class OpenDatabase:
         try:
             await self.queue.close()
         finally:
+            self._reserve.give_up()
             # Last: another process must find a file that nobody writes to any more.
             _release(self._settings, self.lock)
 

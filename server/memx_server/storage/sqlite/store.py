@@ -14,6 +14,8 @@ from typing import Any
 from memx_sdk.protocol.cursors import Position
 from memx_server.storage.base import (
     NO_QUOTAS,
+    Delete,
+    DeleteSchema,
     HistoryPage,
     KeyPage,
     LogPage,
@@ -106,8 +108,15 @@ class SqliteStore(Store):
         self._database().lock.announce(**note)
 
     async def ping(self) -> None:
-        """Return when the file can be read."""
+        """Return when the file can be read and takes writes.
+
+        Raises:
+            StoreUnavailable: It cannot be read, or the disk is full (``StoreFull``).
+        """
         await self.head("")
+        full = self._database().queue.full
+        if full is not None:
+            raise full.copy()
 
     async def advice(self) -> Sequence[str]:
         """Nothing: every acknowledged commit is on the disk."""
@@ -134,7 +143,10 @@ class SqliteStore(Store):
             # All are queued before any is waited for: they keep their order, share transactions of
             # the database, and come before those of whoever calls next.
             begun = [
-                database.queue.begin(partial(database.commits.commit, space, transaction))
+                database.queue.begin(
+                    partial(database.commits.commit, space, transaction),
+                    although_full=_only_deletes(transaction),
+                )
                 for transaction in transactions
             ]
         except StoreUnavailable as error:
@@ -198,6 +210,11 @@ class SqliteStore(Store):
                     listener.on_record(record)
                 except Exception:  # one bad listener must not cost the others a record
                     log.exception("a listener of the space's tail failed")
+
+
+def _only_deletes(transaction: Transaction) -> bool:
+    """Return whether a transaction frees room, or takes none."""
+    return all(isinstance(write, Delete | DeleteSchema) for write in transaction.writes)
 
 
 async def _outcome(finish: Awaitable[Outcome]) -> Outcome | StoreUnavailable:
