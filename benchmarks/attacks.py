@@ -262,9 +262,8 @@ def main() -> None:
     options = parser.parse_args()
     wanted = [part for part in options.only.split(",") if part]
     rows = []
-    print(
-        f"{'others during':42} {'sets':>6} {'refused':>7} {'median':>8} {'p99':>8} {'longest':>8} {'attacks/s':>9}  answers"
-    )
+    heads = ("sets", "refused", "median", "p99", "longest", "attacks/s")
+    print(f"{'others during':42} " + " ".join(f"{head:>8}" for head in heads) + "  answers")
     with ExitStack() as stack:
         redis_url = stack.enter_context(servers.redis()).url if options.store == "redis" else None
         server = stack.enter_context(servers.memx(redis_url, acl=_ACL))

@@ -12,7 +12,13 @@ from typing import Protocol
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.domain.memory.computing import compute, work_of
 from memx_server.domain.requests import Computed
-from memx_server.domain.schema.schema import Schema, Violation, check_registration, check_size
+from memx_server.domain.schema.schema import (
+    INSTANT_WORK,
+    Schema,
+    Violation,
+    check_registration,
+    check_size,
+)
 from memx_server.domain.values import check_exact, is_quick_to_read, parts_of, same_json
 from memx_server.settings import Limits
 
@@ -112,11 +118,12 @@ class Evaluator:
         Raises:
             ProtocolError: ``too_large`` where that takes too long.
         """
-        if not schema.is_instant_with(value):
+        work = schema.work(value)
+        if work > INSTANT_WORK or not schema.is_compiled:
             # A transaction validates many values. Between any two that take noticeable time others
             # have their turns.
             await asyncio.sleep(0)
-        found = schema.violations_at_once(value)
+        found = schema.violations_at_once(value, work)
         if found is not None:
             return found
         try:

@@ -29,7 +29,8 @@ _LOOP_SIZE = 1000
 """Keywords that are compiled on the event loop at the most, within some milliseconds."""
 _LOOP_WORK = 20_000.0
 """Units of work (see ``cost.py``) that a validation may take on the event loop: about two milliseconds."""
-_INSTANT_WORK = 5000.0
+INSTANT_WORK = 5000.0
+"""Units that so many validations may take one after the other as a socket's writes are committed together."""
 _ENDLESS = float("inf")
 _LOOP_ERRORS = 500.0
 """A bound on the errors that are collected on the event loop; each takes some ten microseconds."""
@@ -105,11 +106,32 @@ class Schema:
 
     def is_instant_with(self, value: bytes) -> bool:
         """Tell whether a value that fits is validated so soon that many may follow each other at once."""
-        return self._is_compiled and self._work(value) <= _INSTANT_WORK
+        return self.is_compiled and self.work(value) <= INSTANT_WORK
 
-    def violations_at_once(self, value: bytes) -> list[Violation] | None:
-        """Validate ``value`` like ``violations``; None where that may take longer than others can wait."""
-        if self._work(value) > _LOOP_WORK:
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the schema need not be weighed and compiled any more."""
+        return "_validator" in self.__dict__
+
+    def work(self, value: bytes) -> float:
+        """Bound the units of work that the validation of a value takes on the event loop."""
+        cost, length = self._cost, len(value)
+        if cost is None or (length > SHORT_JSON and _LONG_NUMBER in value.translate(_ALL_DIGITS)):
+            return _ENDLESS
+        return (
+            (_PART_WORK + cost.per_part) * _count_parts(value)
+            + cost.per_kb * length / 1000
+            + length / _BYTES_PER_UNIT
+        )
+
+    def violations_at_once(self, value: bytes, work: float | None = None) -> list[Violation] | None:
+        """Validate ``value`` like ``violations``; None where that may take longer than others can wait.
+
+        Args:
+            value: The value.
+            work: What ``work`` has returned for it, if it was called.
+        """
+        if (self.work(value) if work is None else work) > _LOOP_WORK:
             return None
         try:
             instance = _parse_usual(value)
@@ -131,21 +153,6 @@ class Schema:
         except jsonschema_rs.ValidationError as error:
             return [_describe(error)]
         return []
-
-    @property
-    def _is_compiled(self) -> bool:
-        return "_validator" in self.__dict__
-
-    def _work(self, value: bytes) -> float:
-        """Bound the units of work that the validation of a value takes on the event loop."""
-        cost, length = self._cost, len(value)
-        if cost is None or (length > SHORT_JSON and _LONG_NUMBER in value.translate(_ALL_DIGITS)):
-            return _ENDLESS
-        return (
-            (_PART_WORK + cost.per_part) * _count_parts(value)
-            + cost.per_kb * length / 1000
-            + length / _BYTES_PER_UNIT
-        )
 
     def _explain(self, instance: Any) -> list[Violation]:
         return [
