@@ -30,6 +30,9 @@ _log = logging.getLogger("memx_server")
 
 BACKLOG = 2048
 """Connections that may wait to be accepted."""
+WORKER_PATIENCE = 20
+"""Seconds without a sign of life after which the supervisor replaces a worker. A start counts too: on a busy machine
+uvicorn's own 5 seconds would replace each worker before it is up, for ever."""
 GRACE = 2
 """Seconds that open requests and sockets get to finish at a shutdown."""
 
@@ -150,6 +153,7 @@ def configure(app: Any, *, workers: int = 1) -> uvicorn.Config:
         log_config=_log_config(level),
         log_level=level,
         timeout_graceful_shutdown=GRACE,
+        timeout_worker_healthcheck=WORKER_PATIENCE,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import signal
 import socket
 import stat
@@ -18,7 +19,7 @@ import pytest
 from websockets.sync.client import connect
 
 from memx_sdk import UnavailableError, memxContext
-from tests.cli.conftest import MEMX, Memx, dev_server, end
+from tests.cli.conftest import MEMX, Memx, dev_server, end, iter_until
 from tests.support.redis_server import RedisServer, free_port, newest_redis
 
 ENDS_WITHIN = 6.0
@@ -238,6 +239,39 @@ def test_serve_starts_without_redis_says_so_and_recovers(memx: Memx) -> None:
         assert "Traceback" not in stderr
     finally:
         redis.close()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_serve_says_that_it_is_ready_when_it_is(memx: Memx, workers: int) -> None:
+    redis = RedisServer(newest_redis())
+    try:
+        with serving(memx, redis.url, workers) as (url, process):
+            assert process.stdout is not None
+            assert process.stderr is not None
+            list(iter_until(process.stderr, "is not ready"))
+            assert not ready(url)
+            assert select.select([process.stdout], [], [], 0) == (
+                [],
+                [],
+                [],
+            )  # not a word until then
+            redis.start()
+            list(iter_until(process.stdout, "memX is ready"))
+            assert ready(url)
+    finally:
+        redis.close()
+
+
+def test_serve_is_not_ready_while_redis_refuses_it(memx: Memx) -> None:
+    with RedisServer(newest_redis()) as redis, redis.client() as client:
+        client.config_set("requirepass", "another")
+        with serving(memx, redis.url) as (_, process):
+            assert process.stdout is not None
+            assert process.stderr is not None
+            list(iter_until(process.stderr, "is not ready"))
+            client.execute_command("AUTH", "another")
+            client.config_set("requirepass", "")
+            list(iter_until(process.stdout, "memX is ready"))
 
 
 @contextmanager

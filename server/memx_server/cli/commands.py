@@ -139,6 +139,7 @@ def _start(
 ) -> None:
     from memx_server import serving
     from memx_server.app import create_app
+    from memx_server.cli import readiness
     from memx_server.cli.local_setup import acl_fault
     from memx_server.settings import Settings
     from memx_server.storage.errors import CannotOpen
@@ -160,7 +161,16 @@ def _start(
         url = serving.url_of(listener)
         if isinstance(store := app.store, SqliteStore):
             store.announce(address=url)
-        on_ready(url, settings)
+        hosts = [each for each in settings.allowed_hosts if each != "*"]
+        readiness.announce(
+            url, hosts[0] if hosts else "localhost", lambda: on_ready(url, settings), waiting
+        )
+
+    def waiting(reason: str) -> None:
+        _print_note(
+            f"memX listens at {serving.url_of(listener)} and is not ready: {printable(reason)}. Requests get 503 "
+            "until it is; it goes on trying."
+        )
 
     try:
         if workers == 1:
@@ -204,6 +214,10 @@ def _check_acl_file() -> Iterator[Finding]:
 def _fail(why: str) -> NoReturn:
     _print_error(why)
     raise typer.Exit(ExitCode.ERROR)
+
+
+def _print_note(text: str) -> None:
+    Console(stderr=True, highlight=False).print(Text(text, "yellow"), soft_wrap=True)
 
 
 def _print_error(why: str) -> None:
