@@ -17,7 +17,6 @@ class OpenConnections:
 
     def __init__(self) -> None:
         self._by_credential: dict[str, set[OpenConnection]] = {}
-        self._principals: dict[str, Principal] = {}
 
     @property
     def credentials(self) -> set[str]:
@@ -29,8 +28,18 @@ class OpenConnections:
         return sum(map(len, self._by_credential.values()))
 
     def principals(self) -> list[Principal]:
-        """List the principals with an open connection, each as of when its last one was opened."""
-        return list(self._principals.values())
+        """List the principals with which connections were opened.
+
+        A credential may be in several: its key's scopes were changed between two of its connections. The
+        older ones must be found too, or they would go on with what the key could do before.
+        """
+        principals = [
+            connection.principal
+            for connections in self._by_credential.values()
+            for connection in connections
+        ]
+        # By identity: an authenticator returns the same object while nothing about a key has changed.
+        return list({id(principal): principal for principal in principals}.values())
 
     @contextmanager
     def track(self, principal: Principal, end: Callable[[int, str], None]) -> Iterator[None]:
@@ -40,10 +49,9 @@ class OpenConnections:
             principal: Whose it is; when its API key expires, the connection ends.
             end: Ends the connection; called with a WebSocket close code (RFC 6455) and a reason.
         """
-        connection = OpenConnection(end)
+        connection = OpenConnection(principal, end)
         connections = self._by_credential.setdefault(principal.credential, set())
         connections.add(connection)
-        self._principals[principal.credential] = principal
         if principal.expires_at is not None:
             connection.expire_in(principal.expires_at - time.time())
         try:
@@ -53,7 +61,6 @@ class OpenConnections:
             connections.discard(connection)
             if not connections and self._by_credential.get(principal.credential) is connections:
                 del self._by_credential[principal.credential]
-                del self._principals[principal.credential]
 
     def revoke(self, credential: str, code: int = 4401, reason: str = "revoked") -> int:
         """End every connection of ``credential``.
@@ -83,15 +90,17 @@ class OpenConnection:
     """One connection.
 
     Attributes:
+        principal: Whose it is, as of when it was opened.
         end: Ends it.
     """
 
-    __slots__ = ("_timer", "end")
+    __slots__ = ("_timer", "end", "principal")
 
     _FAR = 24 * 3600.0
     """Seconds; event loops refuse timers that lie far ahead, so a far expiry is set in steps."""
 
-    def __init__(self, end: Callable[[int, str], None]) -> None:
+    def __init__(self, principal: Principal, end: Callable[[int, str], None]) -> None:
+        self.principal = principal
         self.end = end
         self._timer: asyncio.TimerHandle | None = None
 
