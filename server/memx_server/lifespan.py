@@ -24,6 +24,9 @@ _REVOCATION_CHECK = 2.0
 _OPENING_PATIENCE = 1.0
 """Seconds that a start waits for the store, before it serves without one."""
 
+_WARMING_PATIENCE = 5.0
+"""Seconds that a start waits for the evaluation processes."""
+
 _RETRY_OPENING = 0.5
 """Seconds between two attempts to open a store that does not answer."""
 
@@ -54,6 +57,7 @@ async def running(services: Services, store: Store) -> AsyncIterator[None]:
     opening = asyncio.create_task(_open(store))
     supabase = services.settings.supabase
     warning = asyncio.create_task(_warn_if_exposed(services))
+    warming = asyncio.create_task(_warm_up(services))
     watching = asyncio.create_task(
         watch_revocations(
             services.authenticator,
@@ -67,9 +71,8 @@ async def running(services: Services, store: Store) -> AsyncIterator[None]:
             opening.result()  # raises CannotOpen, which keeps the server from starting
         else:
             opening.add_done_callback(partial(_end_if_refused, services.settings.owns_process))
+        await asyncio.wait({warming}, timeout=_WARMING_PATIENCE)
         if services.settings.owns_process:
-            # The first value that has to be validated there would else wait for a process to start.
-            await services.evaluation.start()
             _settle_collector()
         # Streams that never end by themselves are ended as soon as a signal comes: a server lets its
         # open responses finish before it leaves this block.
@@ -79,7 +82,8 @@ async def running(services: Services, store: Store) -> AsyncIterator[None]:
         opening.cancel()
         watching.cancel()
         warning.cancel()
-        await asyncio.gather(opening, watching, warning, return_exceptions=True)
+        warming.cancel()
+        await asyncio.gather(opening, watching, warning, warming, return_exceptions=True)
         # From the readers to what they read: the feed and the presence still use the store as they end.
         await services.feed.close()
         await services.presence.close()
@@ -87,6 +91,13 @@ async def running(services: Services, store: Store) -> AsyncIterator[None]:
         await services.evaluation.close()
         if watch is not None:
             watch.close()
+
+
+async def _warm_up(services: Services) -> None:
+    # The first value that has to be validated there would else wait for a process to start. On a busy machine
+    # that may take long; the server then serves, and only such values wait.
+    if services.settings.owns_process:
+        await services.evaluation.start()
 
 
 async def _warn_if_exposed(services: Services) -> None:

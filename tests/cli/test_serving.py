@@ -22,6 +22,8 @@ from memx_sdk import UnavailableError, memxContext
 from tests.cli.conftest import MEMX, Memx, dev_server, end, iter_until
 from tests.support.redis_server import RedisServer, free_port, newest_redis
 
+pytestmark = pytest.mark.timeout(180)  # a start with workers takes a while on a busy machine
+
 ENDS_WITHIN = 6.0
 """Seconds from the signal to the end of the process, with everything open."""
 
@@ -292,7 +294,7 @@ def serving(
 
 
 def wait_until_healthy(url: str, process: subprocess.Popen[Any]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while True:
         try:
             urllib.request.urlopen(f"{url}/healthz", timeout=5).close()
