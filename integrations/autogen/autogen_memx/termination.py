@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from autogen_memx.connection import MemxConnection, MemxConnectionConfig
 from memx_sdk import AsyncMemxContext, Change, MemxError
+from memx_sdk.tools.json_value import one_line
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +141,8 @@ class MemxTermination(TerminationCondition, Component[MemxTerminationConfig]):
         except (KeyError, IndexError, TypeError):
             return
         if self._equals is _ANYTHING or value == self._equals:
-            self._met_by = writer
+            # The name goes into a message that other agents of the team may read: nothing in it begins a new line.
+            self._met_by = one_line(writer)[1:-1]
 
     def _to_config(self) -> MemxTerminationConfig:
         needs_value = self._equals is not _ANYTHING

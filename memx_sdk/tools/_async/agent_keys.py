@@ -51,13 +51,15 @@ class AsyncAgentKeys:
         """List the keys that match a pattern, sorted, ``limit`` at the most."""
         if self.reserved or not may_match_reserved(pattern):
             return await self._context.keys(pattern, limit=limit)
-        # Records of programs may be many, and sort before an agent's keys: page by page until there are enough.
+        # Records of programs may be many, and sort before some of an agent's keys: page by page until there are
+        # enough. Mostly there are none, and the first page, no larger than what is wanted, is all.
         found: list[str] = []
         after: str | None = None
+        size = limit
         while True:
-            page = await self._context.key_page(pattern, limit=_PAGE, after=after)
+            page = await self._context.key_page(pattern, limit=size, after=after)
             found += [key for key in page.items if not is_reserved(key)]
-            after = page.next
+            after, size = page.next, _PAGE
             if after is None or len(found) >= limit:
                 return found[:limit]
 
