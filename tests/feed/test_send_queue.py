@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from memx_server.domain.feed.conflation import ConflatingLane
 from memx_server.domain.feed.messages import Event, Packet
 from memx_server.domain.feed.send_queue import Lane, SendQueue
 
@@ -55,6 +56,26 @@ def test_a_writer_is_woken_once_there_is_something() -> None:
     taken(queue)
     other.put(packet("k"))
     assert len(woken) == 2
+
+
+def test_a_paced_lane_waits_for_its_packet_and_keeps_no_other_waiting() -> None:
+    woken: list[int] = []
+    queue = SendQueue(1000, lambda: woken.append(queue.size))
+    paced, other = ConflatingLane(queue), Lane(queue)
+    paced.put(packet("k"))
+    assert taken(queue) == ["k"]
+    for name in ("a", "b", "a"):
+        paced.put(packet(name))
+    assert not queue
+    other.put(packet("other"))
+    assert taken(queue) == ["other"]
+    woken.clear()
+    queue.release(paced)
+    assert len(woken) == 1
+    lane, both = queue.take()
+    assert (lane, [event.key for event in both.events]) == (paced, ["b", "a"])
+    queue.release(paced)
+    assert (bool(queue), queue.size) == (False, 0)
 
 
 async def test_who_fills_it_waits_until_it_is_half_empty() -> None:

@@ -15,9 +15,16 @@ class ConflatingLane(Lane):
 
     Everything that waits is taken as one packet, so that the client steps from one state that the
     space was in to another one.
+
+    Only what waits here can be merged. Written as fast as the transport takes it, thousands of events
+    would lie in the buffers of both kernels and of the client, and a slow client would get every one
+    of them, minutes late. So the lane is paced: one packet is on its way, and all that happens
+    meanwhile is merged into the next one.
     """
 
     __slots__ = ("_before", "_events", "_position", "_reset", "_standing")
+
+    paced = True
 
     def __init__(self, queue: SendQueue, label: bytes = b"") -> None:
         super().__init__(queue, label)

@@ -73,16 +73,23 @@ class SendQueue:
         """Take the next packet; there must be one."""
         lane = self._ready.popleft()
         packet = lane.take()
-        if lane.size:
+        lane.held = lane.paced
+        if lane.size and not lane.held:
             self._enlist(lane)
         else:
             lane.enlisted = False
         return lane, packet
 
+    def release(self, lane: Lane) -> None:
+        """Serve a paced lane again: the peer has received the packet that was taken last."""
+        lane.held = False
+        if lane.size:
+            self.grew(lane, 0)
+
     def grew(self, lane: Lane, size: int) -> None:
         """Count ``size`` more bytes in ``lane`` (fewer, if negative), and serve it in its turn."""
         self.size += size
-        if not lane.enlisted:
+        if not (lane.enlisted or lane.held):
             lane.enlisted = True
             self._enlist(lane)
             if len(self._ready) == 1:
@@ -119,11 +126,15 @@ class Lane:
             socket.
         urgent: Whether it goes before all others. Responses do: a client must know the number of
             its subscription before the first frame of that subscription arrives.
+        paced: Whether the next packet waits until the peer has received the one before.
         size: Bytes that wait in it.
         enlisted: Whether the queue has it in its turns; the queue's own.
+        held: Whether a packet of a paced lane is on its way; the queue's own.
     """
 
-    __slots__ = ("_packets", "enlisted", "label", "queue", "size", "urgent")
+    __slots__ = ("_packets", "enlisted", "held", "label", "queue", "size", "urgent")
+
+    paced = False
 
     def __init__(self, queue: SendQueue, label: bytes = b"", *, urgent: bool = False) -> None:
         self.queue = queue
@@ -131,6 +142,7 @@ class Lane:
         self.urgent = urgent
         self.size = 0
         self.enlisted = False
+        self.held = False
         self._packets: deque[Packet] = deque()
 
     def fits(self, packet: Packet) -> bool:

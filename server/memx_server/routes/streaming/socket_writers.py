@@ -7,6 +7,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Protocol
 
 from memx_server.domain.feed.messages import Message, Packet
@@ -92,19 +93,29 @@ class WireWriter:
         wire = self._wire
         if not wire.writable.is_set():
             return  # the transport calls ``wake`` when it can take more
-        while self._queue and wire.send_messages(self._some()):
+        while self._queue and self._send_some():
             pass
 
-    def _some(self) -> list[Message]:
-        """Take as much as one system call carries, at least a packet."""
+    def _send_some(self) -> bool:
+        """Send as much as one system call carries, at least a packet; tell whether more may follow."""
         queue = self._queue
         messages: list[Message] = []
+        paced: list[Lane] = []
         size = 0
         while queue and size < _AT_ONCE:
             lane, packet = queue.take()
             messages += packet.messages(lane.label)
             size += packet.size
-        return messages
+            if lane.held:
+                paced.append(lane)
+        more = self._wire.send_messages(messages)
+        if paced:
+            self._wire.confirm(partial(self._release, paced))
+        return more
+
+    def _release(self, lanes: list[Lane]) -> None:
+        for lane in lanes:
+            self._queue.release(lane)
 
     def drop(self) -> None:
         """Abort the connection."""
@@ -163,6 +174,9 @@ class TaskWriter:
                     lane, packet = self._queue.take()
                     async with asyncio.timeout(self._patience):
                         await self._send(lane, packet)
+                    if lane.held:
+                        # No more is known of the peer than that the transport takes more.
+                        self._queue.release(lane)
         except (TimeoutError, OSError):
             self._given_up()
 

@@ -7,8 +7,10 @@ that is gone can be dropped at once. Under any other ASGI server memX uses ASGI'
 
 from __future__ import annotations
 
+import itertools
 import struct
 from asyncio import TimerHandle
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -21,6 +23,9 @@ from memx_server.domain.feed.messages import Message
 EXTENSION = "memx.wire"
 
 _WHOLE_TEXT = 0x81
+
+_CONFIRMATION = b"memx"
+"""Begins the payload of a ping whose pong confirms what was sent before it."""
 
 _OPCODE = 0x0F
 """The bits of a frame's first byte that hold its opcode (RFC 6455, section 5.2)."""
@@ -64,11 +69,17 @@ class WireProtocol(WebSocketsSansIOProtocol):
     """
 
     on_writable: Callable[[], None] | None = None
+    _numbers = itertools.count()
     _closing: TimerHandle | None = None
     _pong: bytes | None = None
     _bounds: MessageBounds | None = None
     _counted = 0
     _deadline: TimerHandle | None = None
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # Pings that were not answered yet, in order: payload, and whom to call; None for uvicorn's own.
+        self._pings: deque[tuple[bytes, Callable[[], None] | None]] = deque()
 
     def handle_connect(self, event: Any) -> None:
         """Start the application, with this protocol in its scope."""
@@ -152,6 +163,42 @@ class WireProtocol(WebSocketsSansIOProtocol):
             self.transport.write(b"".join([self._framed(message) for message in messages]))
         return self.writable.is_set()
 
+    def confirm(self, received: Callable[[], None]) -> None:
+        """Call ``received`` when the peer has read all that was sent until now.
+
+        That is what the pong to a ping says that is sent behind it (RFC 6455, section 5.5.3): a peer
+        whose program does not read has full buffers, and does not get to the ping. Nothing is called
+        on a connection that closes.
+        """
+        if self.close_sent or self.transport.is_closing() or self.conn.state.name != "OPEN":
+            return
+        payload = _CONFIRMATION + struct.pack("!Q", next(self._numbers))
+        self._pings.append((payload, received))
+        self.conn.send_ping(payload)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+
+    def send_keepalive_ping(self) -> None:
+        """Send uvicorn's ping, and note its place among the others."""
+        super().send_keepalive_ping()
+        if self.pending_ping_payload is not None:
+            self._pings.append((self.pending_ping_payload, None))
+
+    def handle_pong(self, event: Any) -> None:
+        """Take a pong; it stands for all pings before its own too, which a peer need not answer."""
+        payload = bytes(event.data)
+        if all(payload != sent for sent, _ in self._pings):
+            return  # nobody asked for it
+        keepalive = self.pending_ping_payload
+        while True:
+            sent, received = self._pings.popleft()
+            if received is not None:
+                received()
+            elif sent == keepalive:
+                event.data = keepalive
+                super().handle_pong(event)
+            if sent == payload:
+                return
+
     @staticmethod
     def _framed(message: Message) -> bytes:
         # The first socket pays for the frame; thousands of others write the same bytes.
@@ -200,6 +247,7 @@ class WireProtocol(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed."""
         self.on_writable = None
+        self._pings.clear()
         self._forget_unfinished()
         if self._closing is not None:
             self._closing.cancel()
