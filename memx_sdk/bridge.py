@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Mapping
 from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
+from memx_sdk.core.forks import watch_forks
 from memx_sdk.core.transport import (
     AsyncMessageStream,
     AsyncTransport,
@@ -38,6 +39,7 @@ class BridgedTransport:
         self._thread: threading.Thread | None = None
         self._transport: AsyncTransport | None = None
         self._closed = False
+        watch_forks(self)
 
     def request(self, request: Request) -> Response:
         """See `Transport.request`."""
@@ -58,6 +60,14 @@ class BridgedTransport:
         if threading.current_thread() is not self._thread:
             closing.result()
             self._thread.join()
+
+    def forget_parent(self) -> None:
+        """Let the next request, in a forked child, start a loop and a transport of its own."""
+        # The parent's loop does not run here. It is kept alive, since collecting what hangs on it
+        # would touch what the two processes share.
+        _abandoned.append((self._loop, self._transport))
+        self._lock = threading.RLock()
+        self._loop = self._thread = self._transport = None
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run ``work`` on the loop and wait for it.
@@ -132,6 +142,9 @@ class BridgedStream:
 
     async def _close(self) -> None:
         await self._stream.close()
+
+
+_abandoned: list[object] = []
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:

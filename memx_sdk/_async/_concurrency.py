@@ -49,6 +49,17 @@ def close_when_collected(owner: object, close: Callable[[], object]) -> None:
     """Call ``close`` when ``owner`` is collected; not for coroutines, whose loop may be gone."""
 
 
+def abandon(connection: object) -> None:
+    """Let go of a parent process's connection in a forked child, without a word to the other side.
+
+    It is kept alive: what would collect it takes it off the event loop, which the parent shares.
+    """
+    _abandoned.append(connection)
+
+
+_abandoned: list[object] = []
+
+
 class Event:
     """A flag that can be waited for."""
 

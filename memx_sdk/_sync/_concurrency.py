@@ -52,6 +52,12 @@ def close_when_collected(owner: object, close: Callable[[], object]) -> None:
     weakref.finalize(owner, close).atexit = False
 
 
+def abandon(connection: Any) -> None:
+    """Let go of a parent process's connection in a forked child, without a word to the other side."""
+    if (socket := getattr(connection, "socket", None)) is not None:
+        socket.close()  # this process's copy only: the connection stays open in the parent
+
+
 class Event:
     """A flag that can be waited for."""
 

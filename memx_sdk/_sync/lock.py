@@ -12,8 +12,10 @@ from typing import Final, Self, TypeVar
 from memx_sdk._sync._concurrency import Event, Worker, sleep, spawn
 from memx_sdk._sync.feed.subscription import Subscription
 from memx_sdk._sync.operations import Operations
+from memx_sdk.core.forks import watch_forks
 from memx_sdk.core.retry import chance
-from memx_sdk.errors import ConflictError, LockLostError, MemxError, MemxTimeout
+from memx_sdk.errors import ConflictError, LockLostError, MemxClosedError, MemxError, MemxTimeout
+from memx_sdk.lease_clock import lease_clock
 from memx_sdk.models import Change, Reset
 
 log = logging.getLogger("memx_sdk")
@@ -21,6 +23,14 @@ log = logging.getLogger("memx_sdk")
 Item = TypeVar("Item")
 
 _HEARTBEATS_PER_TTL: Final = 3
+_LATE: Final = 0.5
+"""The part of ``ttl`` after which an answer no longer proves that the lock is held: see `_confirm`."""
+
+_CONFIRMATIONS: Final = 3
+
+_LONGEST_WAIT: Final = 1.0
+"""Seconds after which `wait_lost` looks at the clock again: a wait does not count suspended time."""
+
 _SCATTER: Final = 0.004
 """Seconds over which those who wait try for a free lock; who has missed it often tries sooner."""
 
@@ -69,10 +79,14 @@ class Lock:
         self._timeout = timeout
         self._released = {} if released is None else released
         self._token: int | None = None
-        self._held_until = 0.0
+        # The lease by `lease_clock`, counted from when the request that took or renewed it left: the
+        # store counts from when it arrived, so that the store's end is never before this one.
+        self._renewed_at = 0.0
+        self._forked = False
         self._lost = Event()
         self._stopping = Event()
         self._heart: Worker | None = None
+        watch_forks(self)
 
     @property
     def token(self) -> int:
@@ -87,21 +101,30 @@ class Lock:
 
     @property
     def lost(self) -> bool:
-        """Whether the lock was taken and then lost: another may hold it by now."""
-        return self._token is not None and (
-            self._lost.is_set() or time.monotonic() >= self._held_until
-        )
+        """Whether the lock was taken and then lost: another may hold it by now. It stays so."""
+        if self._token is None:
+            return False
+        # Kept once it was so: whoever has seen it may have acted upon it, and the heartbeat whose
+        # answer comes later must not take it back.
+        if lease_clock() >= self._held_until:
+            self._lost.set()
+        return self._lost.is_set()
+
+    @property
+    def _held_until(self) -> float:
+        return self._renewed_at + self.ttl
 
     def wait_lost(self, timeout: float | None = None) -> bool:
         """Wait until the lock is lost; tell whether that happened within ``timeout`` seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self.lost:
-            pause = self._held_until - time.monotonic()
+            pause = min(self._held_until - lease_clock(), _LONGEST_WAIT)
             if deadline is not None:
-                pause = min(pause, deadline - time.monotonic())
-                if pause <= 0:
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
                     return False
-            self._lost.wait(pause)
+                pause = min(pause, remaining)
+            self._lost.wait(max(0.0, pause))
         return True
 
     def acquire(self, timeout: float | None = None) -> Self:
@@ -130,8 +153,12 @@ class Lock:
             LockLostError: It was lost before.
         """
         token, heart = self._token, self._heart
-        if token is None or heart is None:
+        if token is None:
             return
+        if heart is None or self._forked:
+            # The lock is the parent's, which goes on renewing it: this process must not delete it.
+            self._token = None
+            raise LockLostError("lock_lost", f"the lock {self.key!r} stays with the parent process")
         # The heartbeat ends first: a touch that came after the delete would only find a conflict,
         # and take it for a lock that was lost.
         self._stopping.set()
@@ -176,18 +203,44 @@ class Lock:
         self._released[self.key] = time.monotonic()
 
     def _try(self) -> bool:
-        started = time.monotonic()
+        sent_at = lease_clock()
         try:
             taken = self._operations.set(
                 self.key, {"holder": self._holder}, if_revision=0, ttl=self.ttl, history=False
             )
         except ConflictError:
             return False
-        self._token = taken.revision
-        self._held_until = started + self.ttl
+        confirmed_at = self._confirm(taken.revision, sent_at)
+        if confirmed_at is None:
+            return False
         self._lost, self._stopping = Event(), Event()
+        self._renewed_at, self._token, self._forked = confirmed_at, taken.revision, False
         self._heart = spawn(f"memx-lock-{self.key}", self._beat, taken.revision)
         return True
+
+    def _confirm(self, token: int, sent_at: float) -> float | None:
+        """Make sure that the lock, which an answer says was taken, is held now.
+
+        An answer may be late: the first one was lost, and the repetition under the same idempotency
+        key is answered as the first time, although the key has expired since and another may have
+        taken the lock. So a late answer is followed by a renewal on condition of the revision,
+        whose own answer must be in time.
+
+        Returns:
+            When the request left that proved it; None where the lock is lost already.
+        """
+        for _ in range(_CONFIRMATIONS):
+            if lease_clock() < sent_at + self.ttl * _LATE:
+                return sent_at
+            sent_at = lease_clock()
+            try:
+                self._operations.touch(self.key, self.ttl, if_revision=token)
+            except ConflictError:
+                log.warning("the lock %r was lost before it was known to be taken", self.key)
+                return None
+        # With a ``ttl`` near the time of a round trip every answer is late; one that came before the
+        # end of the lease proves enough to begin with.
+        return sent_at if lease_clock() < sent_at + self.ttl else None
 
     def _take_turns(self, deadline: float | None) -> None:
         """Take the lock when its holder has let go of it, along with others who wait."""
@@ -221,20 +274,39 @@ class Lock:
 
     def _beat(self, token: int) -> None:
         """Give signs of life until the lock is released or lost."""
-        while not self._stopping.wait(self.ttl / _HEARTBEATS_PER_TTL):
-            started = time.monotonic()
+        while not self._stopping.wait(self._until_next_beat()):
+            # The machine may have been suspended, or this task not run for long: then the lock may
+            # be another's, and a renewal would only hide that it was lost.
+            if self.lost:
+                return
+            sent_at = lease_clock()
             try:
                 self._operations.touch(self.key, self.ttl, if_revision=token)
             except ConflictError:
                 self._lost.set()
                 return
+            except MemxClosedError:
+                return  # nothing can be renewed any more: the lease ends by time
             except MemxError as error:
                 log.warning("no sign of life for the lock %r: %s", self.key, error)
             else:
-                self._held_until = started + self.ttl
-            if self.lost:
-                self._lost.set()
-                return
+                # If the lease ran out meanwhile and somebody saw it, ``_lost`` is set and stays so.
+                # If nobody did, the renewal on condition of the revision proves that no other has
+                # held the lock in between.
+                self._renewed_at = sent_at
+
+    def _until_next_beat(self) -> float:
+        due = self._renewed_at + self.ttl / _HEARTBEATS_PER_TTL
+        # After a failed beat, which renewed nothing, the next one comes soon, but not at once.
+        return max(due - lease_clock(), self.ttl / _HEARTBEATS_PER_TTL / 10)
+
+    def forget_parent(self) -> None:
+        """Leave the lock to the parent, in a forked child."""
+        held = self._token is not None
+        self._lost, self._stopping, self._heart = Event(), Event(), None
+        if held:
+            self._forked = True
+            self._lost.set()
 
 
 def _takes(change: Change | Reset) -> bool:

@@ -12,6 +12,7 @@ from memx_sdk._async._concurrency import Event
 from memx_sdk._async.agents.handler import AsyncHandler, HandlerOptions
 from memx_sdk._async.feed.durable import AsyncDurableClaim
 from memx_sdk._async.feed.reader import AsyncReader
+from memx_sdk.core.forks import watch_forks
 from memx_sdk.core.subscription import EventName, FeedRequest
 from memx_sdk.errors import MemxClosedError
 from memx_sdk.models import Change
@@ -62,6 +63,7 @@ class AsyncAgent:
         self._handlers: list[AsyncHandler] = []
         self._ended = Event()
         self._failure: BaseException | None = None
+        watch_forks(self)
 
     def on(
         self,
@@ -166,6 +168,12 @@ class AsyncAgent:
     async def close(self) -> None:
         """Stop as the context closes: what is being handled gets a second to finish."""
         await self.stop(timeout=1.0)
+
+    def forget_parent(self) -> None:
+        """Leave the handlers to the parent, in a forked child; the agent may be started there anew."""
+        self._handlers, self._failure = [], None
+        self._ended = Event()
+        self._ended.set()
 
     async def __aenter__(self) -> Self:
         return await self.start()

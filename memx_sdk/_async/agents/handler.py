@@ -11,6 +11,7 @@ from typing import Any, Final
 from memx_sdk._async._concurrency import Condition, Event, Worker, call, spawn
 from memx_sdk._async.feed.durable import AsyncDurableClaim
 from memx_sdk._async.feed.reader import AsyncReader
+from memx_sdk.core.forks import watch_forks
 from memx_sdk.core.retry import RetryPolicy
 from memx_sdk.core.work_queue import WorkItem, WorkQueue
 from memx_sdk.errors import MemxClosedError
@@ -73,6 +74,7 @@ class AsyncHandler:
         self._closing = Event()
         self._workers: list[Worker] = []
         self._running = concurrency + 1
+        watch_forks(self)
 
     def start(self) -> None:
         """Begin to read and to work."""
@@ -107,6 +109,12 @@ class AsyncHandler:
             if not await worker.join(max(0.0, deadline - time.monotonic())):
                 worker.cancel()
         return len(others) == len(self._workers)
+
+    def forget_parent(self) -> None:
+        """Take no more changes in a forked child; a handler that forked ends when it returns."""
+        self._changed, self._closing = Condition(), Event()
+        self._closing.set()
+        self._workers = []
 
     async def _guarded(self, run: Callable[[], Any]) -> None:
         try:

@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 from memx_sdk._async._concurrency import Worker, call, spawn
 from memx_sdk._async.feed.durable import AsyncDurableClaim
 from memx_sdk._async.feed.reader import AsyncReader
+from memx_sdk.core.forks import FORKED
 from memx_sdk.errors import InvalidRequestError, MemxClosedError, MemxError
 from memx_sdk.models import Change, Reset
 
@@ -125,7 +126,9 @@ class AsyncSubscription:
     async def __anext__(self) -> Change | Reset:
         try:
             return await self.next()
-        except MemxClosedError:
+        except MemxClosedError as error:
+            if error.code == FORKED:
+                raise  # the feed goes on, in another process: this is no end of it
             raise StopAsyncIteration from None
 
     async def __aenter__(self) -> Self:

@@ -11,8 +11,9 @@ from websockets.asyncio.client import connect
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
 
-from memx_sdk._async._concurrency import next_message
+from memx_sdk._async._concurrency import abandon, next_message
 from memx_sdk.config import shown_url
+from memx_sdk.core.forks import watch_forks
 from memx_sdk.core.responses import success_body
 from memx_sdk.core.transport import Response, TransportOptions
 from memx_sdk.errors import InvalidRequestError, MemxConnectionError, MemxError, MemxTimeout
@@ -51,6 +52,7 @@ class AsyncWebSocket:
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
+        watch_forks(self)
 
     async def receive(self, timeout: float | None = None) -> bytes:
         """Return the next message; see `AsyncMessageStream.receive`."""
@@ -75,6 +77,10 @@ class AsyncWebSocket:
     async def close(self) -> None:
         """Close it; a pending ``receive`` raises. Closing twice is harmless."""
         await self._connection.close()
+
+    def forget_parent(self) -> None:
+        """Close nothing but this process's copy of the socket, in a forked child."""
+        abandon(self._connection)
 
 
 async def connect_websocket(

@@ -13,6 +13,7 @@ from memx_sdk._sync._concurrency import Event
 from memx_sdk._sync.agents.handler import Handler, HandlerOptions
 from memx_sdk._sync.feed.durable import DurableClaim
 from memx_sdk._sync.feed.reader import Reader
+from memx_sdk.core.forks import watch_forks
 from memx_sdk.core.subscription import EventName, FeedRequest
 from memx_sdk.errors import MemxClosedError
 from memx_sdk.models import Change
@@ -63,6 +64,7 @@ class Agent:
         self._handlers: list[Handler] = []
         self._ended = Event()
         self._failure: BaseException | None = None
+        watch_forks(self)
 
     def on(
         self,
@@ -167,6 +169,12 @@ class Agent:
     def close(self) -> None:
         """Stop as the context closes: what is being handled gets a second to finish."""
         self.stop(timeout=1.0)
+
+    def forget_parent(self) -> None:
+        """Leave the handlers to the parent, in a forked child; the agent may be started there anew."""
+        self._handlers, self._failure = [], None
+        self._ended = Event()
+        self._ended.set()
 
     def __enter__(self) -> Self:
         return self.start()

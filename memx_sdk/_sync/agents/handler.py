@@ -12,6 +12,7 @@ from typing import Any, Final
 from memx_sdk._sync._concurrency import Condition, Event, Worker, call, spawn
 from memx_sdk._sync.feed.durable import DurableClaim
 from memx_sdk._sync.feed.reader import Reader
+from memx_sdk.core.forks import watch_forks
 from memx_sdk.core.retry import RetryPolicy
 from memx_sdk.core.work_queue import WorkItem, WorkQueue
 from memx_sdk.errors import MemxClosedError
@@ -74,6 +75,7 @@ class Handler:
         self._closing = Event()
         self._workers: list[Worker] = []
         self._running = concurrency + 1
+        watch_forks(self)
 
     def start(self) -> None:
         """Begin to read and to work."""
@@ -108,6 +110,12 @@ class Handler:
             if not worker.join(max(0.0, deadline - time.monotonic())):
                 worker.cancel()
         return len(others) == len(self._workers)
+
+    def forget_parent(self) -> None:
+        """Take no more changes in a forked child; a handler that forked ends when it returns."""
+        self._changed, self._closing = Condition(), Event()
+        self._closing.set()
+        self._workers = []
 
     def _guarded(self, run: Callable[[], Any]) -> None:
         try:

@@ -13,6 +13,7 @@ from memx_sdk._sync._concurrency import Event, Lock, Worker, spawn
 from memx_sdk._sync.feed.reader import Reader
 from memx_sdk.core import durable
 from memx_sdk.core.calls import Call
+from memx_sdk.core.forks import forked_error, watch_forks
 from memx_sdk.core.subscription import FeedRequest, FeedState
 from memx_sdk.core.transport import MessageStream, Transport
 from memx_sdk.errors import MemxClosedError, MemxError, TakenOverError
@@ -55,6 +56,8 @@ class DurableClaim:
         self._progress = Event()
         self._closing = Event()
         self._keeper: Worker | None = None
+        self._forked = False
+        watch_forks(self)
 
     def take(self, lost: Callable[[MemxError], None]) -> str | None:
         """Take the name over from whoever holds it.
@@ -115,6 +118,12 @@ class DurableClaim:
         except MemxError as error:
             log.info("the durable subscription %r could not be released: %s", self.name, error)
 
+    def forget_parent(self) -> None:
+        """Leave the name to the parent, in a forked child: two processes must not move one cursor."""
+        self._forked, self._keeper = True, None
+        self._sending, self._progress, self._closing = Lock(), Event(), Event()
+        self._closing.set()
+
     def _keep(self) -> None:
         """Acknowledge what gets processed, and notice when another takes the name over."""
         while True:
@@ -144,6 +153,8 @@ class DurableClaim:
     def _send(self) -> None:
         # One acknowledgement at a time: two under way could reach the server in the wrong order,
         # and the older cursor would stand.
+        if self._forked:
+            raise forked_error(f"the durable subscription {self.name!r}")
         with self._sending:
             processed = self._processed
             cursor = None if processed == self._acknowledged else processed

@@ -9,6 +9,7 @@ from collections import deque
 from typing import Final
 
 from memx_sdk._sync._concurrency import Event, Lock
+from memx_sdk.core.forks import forked_error, watch_forks
 from memx_sdk.core.reconnect import Backoff, refusal
 from memx_sdk.core.subscription import FeedRequest, FeedState, Received
 from memx_sdk.core.transport import MessageStream, Transport
@@ -57,6 +58,7 @@ class Reader:
         self._closing = Event()
         self._lock = Lock()
         self._turn: Event | None = None
+        watch_forks(self)
 
     def next(self, timeout: float | None = None) -> Received:
         """Return the next step.
@@ -107,6 +109,15 @@ class Reader:
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.close()
+
+    def forget_parent(self) -> None:
+        """End the feed in a forked child: the parent goes on reading it, and no stream has two readers."""
+        # Mutexes and events are new: the threads that held or waited for them are not here.
+        self._lock, self._turn, self._closing = Lock(), None, Event()
+        self._stream, self._live = None, False
+        self._steps.clear()
+        self._ended = self._ended or forked_error(f"the subscription to {self.request.pattern!r}")
+        self._closing.set()
 
     def _pull(self, deadline: float | None) -> None:
         """Take one message, or wait while another caller does."""

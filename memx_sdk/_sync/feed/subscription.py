@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 from memx_sdk._sync._concurrency import Worker, call, spawn
 from memx_sdk._sync.feed.durable import DurableClaim
 from memx_sdk._sync.feed.reader import Reader
+from memx_sdk.core.forks import FORKED
 from memx_sdk.errors import InvalidRequestError, MemxClosedError, MemxError
 from memx_sdk.models import Change, Reset
 
@@ -126,7 +127,9 @@ class Subscription:
     def __next__(self) -> Change | Reset:
         try:
             return self.next()
-        except MemxClosedError:
+        except MemxClosedError as error:
+            if error.code == FORKED:
+                raise  # the feed goes on, in another process: this is no end of it
             raise StopIteration from None
 
     def __enter__(self) -> Self:

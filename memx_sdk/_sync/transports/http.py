@@ -10,10 +10,11 @@ from urllib.parse import quote, urlencode
 
 import httpx
 
-from memx_sdk._sync._concurrency import current_loop
+from memx_sdk._sync._concurrency import abandon, current_loop
 from memx_sdk._sync.transports.http_pools import LIMITS, HttpPools
 from memx_sdk._version import __version__
 from memx_sdk.config import shown_url
+from memx_sdk.core.forks import forked_error, watch_forks
 from memx_sdk.core.transport import MessageStream, Request, Response, TransportOptions
 from memx_sdk.errors import InvalidRequestError, MemxClosedError, MemxError
 from memx_sdk.http_errors import exchange_error, status_error
@@ -39,17 +40,21 @@ class HttpTransport:
             self._base_url = "http" + self._base_url.removeprefix("ws")
         # Loading the certificates takes longer than many programs run; plain HTTP needs none.
         self._verify = httpx.create_ssl_context() if self._base_url.startswith("https") else False
-        self._pools = HttpPools(self._open_client)
+        self._pools: HttpPools | None = None
         self._loop: object | None = None
+        self._parents_loop: object | None = None
+        self._closed = False
+        watch_forks(self)
 
     def request(self, request: Request) -> Response:
         """Send ``request`` once; see `Transport.request`."""
+        pools = self._pools_here()
         try:
-            answer = self._pools_here().send(self._http_request(request))
+            answer = pools.send(self._http_request(pools, request))
         except (httpx.TransportError, httpx.DecodingError) as error:
             raise self._failure(error) from error
         except RuntimeError as error:  # httpx's way to say that the client is closed
-            if not self._pools.first.is_closed:
+            if not pools.first.is_closed:
                 raise
             raise MemxClosedError("closed", "the context was closed meanwhile") from error
         return Response(
@@ -68,8 +73,16 @@ class HttpTransport:
 
     def close(self) -> None:
         """Close the pool; see `Transport.close`."""
+        self._closed = True
         # What belongs to an event loop that has ended cannot be closed by another one.
-        self._pools_here().close()
+        if self._pools is not None and self._loop is current_loop():
+            self._pools.close()
+
+    def forget_parent(self) -> None:
+        """Let the next request, in a forked child, open connections of its own."""
+        if self._pools is not None:
+            abandon(self._pools)
+        self._pools, self._parents_loop = None, self._loop
 
     def _open_client(self) -> httpx.Client:
         headers = {
@@ -94,12 +107,17 @@ class HttpTransport:
         # Connections belong to the loop that opened them. Those of a loop that has ended can be
         # neither used nor closed by this one, so they are dropped.
         loop = current_loop()
-        if self._loop is not None and self._loop is not loop and not self._pools.first.is_closed:
-            self._pools = HttpPools(self._open_client)
-        self._loop = loop
-        return self._pools
+        pools = self._pools
+        if pools is None or self._loop is not loop:
+            if self._closed:
+                raise MemxClosedError("closed", "the context was closed meanwhile")
+            if loop is not None and loop is self._parents_loop:
+                raise forked_error("this event loop")
+            pools = self._pools = HttpPools(self._open_client)
+            self._loop = loop
+        return pools
 
-    def _http_request(self, request: Request) -> httpx.Request:
+    def _http_request(self, pools: HttpPools, request: Request) -> httpx.Request:
         url = self._base_url + request.path
         body = None
         if request.method not in ("GET", "DELETE"):
@@ -110,7 +128,7 @@ class HttpTransport:
         if request.idempotency_key is not None:
             headers["idempotency-key"] = request.idempotency_key.encode()
         try:
-            return self._pools.first.build_request(
+            return pools.first.build_request(
                 request.method,
                 url,
                 content=body,

@@ -12,6 +12,7 @@ from typing import Final
 from memx_sdk._sync._concurrency import Event, Lock, Worker, current_loop, spawn
 from memx_sdk._sync.transports.websocket_connection import WebSocket, connect_websocket
 from memx_sdk._sync.transports.websocket_stream import MultiplexedStream
+from memx_sdk.core.forks import forked_error, watch_forks
 from memx_sdk.core.multiplex import (
     Frame,
     read_frame,
@@ -42,7 +43,9 @@ class WebSocketTransport:
         self._opening = Lock()
         self._session: _AsyncSession | None = None
         self._loop: object | None = None
+        self._parents_loop: object | None = None
         self._closed = False
+        watch_forks(self)
 
     def request(self, request: Request) -> Response:
         """Send ``request`` once; see `Transport.request`."""
@@ -63,6 +66,12 @@ class WebSocketTransport:
         if session is not None:
             session.close()
 
+    def forget_parent(self) -> None:
+        """Let the next request, in a forked child, open a socket of its own."""
+        # The mutex is new: one that another thread of the parent held would never be released here.
+        self._opening = Lock()
+        self._session, self._parents_loop = None, self._loop
+
     def _session_here(self) -> _AsyncSession:
         """Return a working session; it belongs to the event loop that runs."""
         # The usual case takes no lock. A session that breaks right after this look fails its request
@@ -75,6 +84,8 @@ class WebSocketTransport:
             if session is None or session.broken is not None or self._loop is not loop:
                 if self._closed:
                     raise MemxClosedError("closed", "the context was closed")
+                if loop is not None and loop is self._parents_loop:
+                    raise forked_error("this event loop")
                 socket = connect_websocket(self._options, _PATH, {})
                 session = _AsyncSession(socket, self._options.timeout)
                 self._session, self._loop = session, loop

@@ -12,8 +12,9 @@ from websockets.sync.client import connect
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
 
-from memx_sdk._sync._concurrency import next_message
+from memx_sdk._sync._concurrency import abandon, next_message
 from memx_sdk.config import shown_url
+from memx_sdk.core.forks import watch_forks
 from memx_sdk.core.responses import success_body
 from memx_sdk.core.transport import Response, TransportOptions
 from memx_sdk.errors import InvalidRequestError, MemxConnectionError, MemxError, MemxTimeout
@@ -52,6 +53,7 @@ class WebSocket:
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
+        watch_forks(self)
 
     def receive(self, timeout: float | None = None) -> bytes:
         """Return the next message; see `MessageStream.receive`."""
@@ -76,6 +78,10 @@ class WebSocket:
     def close(self) -> None:
         """Close it; a pending ``receive`` raises. Closing twice is harmless."""
         self._connection.close()
+
+    def forget_parent(self) -> None:
+        """Close nothing but this process's copy of the socket, in a forked child."""
+        abandon(self._connection)
 
 
 def connect_websocket(

@@ -1,0 +1,132 @@
+"""The queue of a conflated feed: of each key only the newest change waits.
+
+A reader that is behind wants the present state of each key, and soon. So a change replaces the one
+of its key that waits, *in its place*: were it put at the end instead, a key that changes faster than
+the reader takes would never be taken.
+
+That place makes the order of this queue another one than that of the log, while the position that
+goes with an item must be safe to resume at: everything that still waits must come after it. The
+queue therefore remembers the position of every arrival, and gives out the last one that is before
+the newest change of each key that still waits.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from memx_sdk.core.subscription import Received
+from memx_sdk.models import Change
+
+ConflationKey = tuple[str, str]
+"""What one change replaces another of: the kind of event, and the key."""
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """A place in the queue.
+
+    Attributes:
+        step: The newest that arrived for it.
+        arrival: The number of that arrival.
+        taken: It has left the queue.
+    """
+
+    step: Received
+    arrival: int
+    taken: bool = False
+
+
+class ConflatedSteps:
+    """Steps of a feed that wait to be handed on, at most one for each key."""
+
+    def __init__(self) -> None:
+        self._arrivals = 0
+        self._places: deque[_Waiting] = deque()
+        self._by_key: dict[ConflationKey, _Waiting] = {}
+        # A heap: on top the smallest arrival, which may be of a place that has moved on since.
+        self._oldest: list[tuple[int, _Waiting]] = []
+        # Positions by arrival, from the first that is not yet safe.
+        self._positions: deque[tuple[int, str | None]] = deque()
+        self._safe: str | None = None
+
+    def __len__(self) -> int:
+        """How many steps wait; positions alone are none."""
+        return len(self._places)
+
+    def append(self, step: Received) -> None:
+        """Add the next step of the feed."""
+        self._arrivals += 1
+        self._positions.append((self._arrivals, step.cursor))
+        if step.item is None:
+            return
+        key = _conflation_key(step)
+        place = None if key is None else self._by_key.get(key)
+        if place is None:
+            place = _Waiting(step, self._arrivals)
+            self._places.append(place)
+            if key is None:
+                # A `Reset` or the like: what comes after it must not slip in before it.
+                self._by_key.clear()
+            else:
+                self._by_key[key] = place
+        else:
+            place.step, place.arrival = step, self._arrivals
+        heapq.heappush(self._oldest, (self._arrivals, place))
+
+    def popleft(self) -> Received:
+        """Take the key that has waited longest, with its newest change and a safe position.
+
+        Raises:
+            IndexError: Nothing waits.
+        """
+        if not self._places:
+            return self._position_alone()
+        place = self._places.popleft()
+        place.taken = True
+        key = _conflation_key(place.step)
+        if key is not None and self._by_key.get(key) is place:
+            del self._by_key[key]
+        self._advance()
+        return Received(place.step.item, self._safe)
+
+    def clear(self) -> None:
+        """Drop everything that waits."""
+        self._places.clear()
+        self._by_key.clear()
+        self._oldest.clear()
+        self._positions.clear()
+
+    def __iter__(self) -> Iterator[Received]:
+        """The steps in the order in which they are taken; positions alone come last."""
+        yield from (place.step for place in self._places)
+        if not self._places and self._positions:
+            yield Received(None, self._positions[-1][1])
+
+    def _position_alone(self) -> Received:
+        if not self._positions:
+            raise IndexError("nothing waits")
+        self._advance()
+        return Received(None, self._safe)
+
+    def _advance(self) -> None:
+        """Move the safe position to just before the oldest arrival that still waits."""
+        while self._oldest and not _stands(*self._oldest[0]):
+            heapq.heappop(self._oldest)
+        bound = self._oldest[0][0] if self._oldest else self._arrivals + 1
+        while self._positions and self._positions[0][0] < bound:
+            self._safe = self._positions.popleft()[1]
+
+
+def _stands(arrival: int, place: _Waiting) -> bool:
+    """Tell whether a place still waits with what arrived then."""
+    return not place.taken and place.arrival == arrival
+
+
+def _conflation_key(step: Received) -> ConflationKey | None:
+    item = step.item
+    if isinstance(item, Change) and item.event in ("value", "schema"):
+        return item.event, item.key
+    return None
