@@ -14,11 +14,11 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         try:
-            from memx_sdk.cli.app import build
+            from memx_sdk.cli.app import build, run
         except ModuleNotFoundError as error:
             if error.name not in ("typer", "rich"):
                 raise
             sys.exit("the memx command needs two more packages: pip install 'memx-sdk[cli]'")
-        build()()
+        run(build())
     except KeyboardInterrupt:
         sys.exit(130)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from importlib.metadata import EntryPoint, entry_points, version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from memx_sdk.cli import data, doctor, keys, schema, watch
+from memx_sdk.cli.exits import ExitCode
+from memx_sdk.cli.values import NEGATIVE_NUMBERS
+from memx_sdk.core.display import escaped
 
 PLUG_INS = "memx_sdk.commands"
 """Entry-point group: each names a function that is given the Typer application, to add commands."""
+
+_COMMAND_LINE_ERROR: Any = typer.BadParameter.__mro__[2]
+"""Click's ``ClickException``: of the package click, or of the copy that newer versions of typer bring."""
 
 _SERVER_HINT = "Starting a server ([bold]dev, serve, demo[/]) takes: pip install memx-server"
 
@@ -32,6 +40,21 @@ def build() -> typer.Typer:
     return app
 
 
+def run(app: typer.Typer) -> None:
+    """Run the command line; where it asks for JSON, what is wrong with it is JSON too."""
+    if "--json" not in sys.argv[1:]:
+        app()
+        return
+    try:
+        sys.exit(app(standalone_mode=False))
+    except _COMMAND_LINE_ERROR as error:
+        document = {"error": "usage", "detail": error.format_message()}
+        sys.stderr.write(escaped(json.dumps(document, ensure_ascii=False), spaces=True) + "\n")
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        sys.exit(ExitCode.INTERRUPTED)
+
+
 def _add_plug_in(app: typer.Typer, plug_in: EntryPoint) -> None:
     try:
         commands = plug_in.load()
@@ -45,7 +68,7 @@ def _add_plug_in(app: typer.Typer, plug_in: EntryPoint) -> None:
 def _add_data_commands(app: typer.Typer) -> None:
     panel = "Memory"
     app.command(rich_help_panel=panel)(data.get)
-    app.command("set", rich_help_panel=panel)(data.set_)
+    app.command("set", rich_help_panel=panel, context_settings=NEGATIVE_NUMBERS)(data.set_)
     app.command(rich_help_panel=panel)(data.delete)
     app.add_typer(keys.app, name="keys", rich_help_panel=panel)
     app.command(rich_help_panel=panel)(watch.watch)

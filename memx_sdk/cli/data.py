@@ -10,6 +10,8 @@ import typer
 from memx_sdk.cli.exits import ExitCode
 from memx_sdk.cli.session import Session, connected
 from memx_sdk.cli.values import printable, read_value
+from memx_sdk.core.display import name as shown_name
+from memx_sdk.core.display import quoted
 
 KeyArgument = Annotated[str, typer.Argument(help="The key.", show_default=False)]
 IfRevisionOption = Annotated[
@@ -63,7 +65,7 @@ async def set_(
         session.output.document(written)
     else:
         session.output.note(
-            f"set {printable(key)}: revision {written.revision}, version {written.version}"
+            f"set {shown_name(key)}: revision {written.revision}, version {written.version}"
         )
 
 
@@ -79,7 +81,7 @@ async def delete(
     if session.output.as_json:
         session.output.document(gone)
     elif gone.deleted:
-        session.output.note(f"deleted {printable(key)}: revision {gone.revision}")
+        session.output.note(f"deleted {shown_name(key)}: revision {gone.revision}")
     if not gone.deleted:
         raise _missing(session, key)
 
@@ -134,5 +136,5 @@ def _missing(session: Session, key: str) -> typer.Exit:
     if session.output.as_json:
         session.output.notes.file.write('{"error":"not_found","detail":"there is no such key"}\n')
     else:
-        session.output.note(f"there is no key {printable(key)!r}", style="red")
+        session.output.note(f"there is no key {quoted(key)}", style="red")
     return typer.Exit(ExitCode.NOT_FOUND)

@@ -30,6 +30,7 @@ from memx_sdk.cli.session import Connection, connection_options, finish
 from memx_sdk.cli.values import printable
 from memx_sdk.cli.watch import first_attempt
 from memx_sdk.config import DEFAULT_BASE_URL
+from memx_sdk.core.display import isolated
 
 LocalCheck = Callable[[], Iterable[Finding]]
 """Looks at this machine's own setup, without a server."""
@@ -186,7 +187,11 @@ def _print(output: Output, finding: Finding) -> None:
         return
     mark, style = _MARKS[finding.state]
     output.line(
-        Text.assemble((f"{mark} ", style), (f"{finding.check:<8} ", "bold"), finding.detail)
+        Text.assemble(
+            (f"{mark} ", style),
+            (f"{finding.check:<8} ", "bold"),
+            isolated(printable(finding.detail)),
+        )
     )
     if finding.remedy:
-        output.line(Text(f"           → {finding.remedy}", style="dim"))
+        output.line(Text(f"           → {printable(finding.remedy)}", style="dim"))

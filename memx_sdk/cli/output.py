@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from rich.console import Console
@@ -13,7 +13,9 @@ from rich.highlighter import JSONHighlighter
 from rich.table import Table
 from rich.text import Text
 
-from memx_sdk.cli.values import compact, printable
+from memx_sdk.cli.values import compact, pretty, printable
+from memx_sdk.core.display import escaped, isolated, quoted
+from memx_sdk.core.display import name as shown_name
 from memx_sdk.core.values import encode
 from memx_sdk.errors import ConflictError, MemxError
 from memx_sdk.models import Change, Entry, Reset
@@ -31,6 +33,14 @@ _ACTIONS: Mapping[str, tuple[str, str]] = {
     "schema": ("schema", "blue"),
 }
 _HIGHLIGHTER = JSONHighlighter()
+
+_WIDE: Final = 110
+"""Columns of a terminal from which a history has space for all of its columns."""
+
+_SHORT: Final = 6
+"""Digits of a revision that are shown where there is no space for all of them."""
+
+_WIDEST: Mapping[str, int] = {"writer": 20}
 
 
 class Output:
@@ -54,7 +64,8 @@ class Output:
 
     def document(self, document: Any) -> None:
         """Print one JSON document on one line."""
-        sys.stdout.write(encode(document).decode() + "\n")
+        # JSON leaves what turns text around, and the control characters beyond ASCII, as they are.
+        sys.stdout.write(escaped(encode(document).decode(), spaces=True) + "\n")
         sys.stdout.flush()
 
     def line(self, text: str | Text) -> None:
@@ -72,9 +83,9 @@ class Output:
         """Say what went wrong, and what to do about it."""
         if self.as_json:
             answer = {"error": error.code, "detail": error.detail, **error.extra}
-            self.notes.file.write(encode(answer).decode() + "\n")
+            self.notes.file.write(escaped(encode(answer).decode(), spaces=True) + "\n")
             return
-        self.notes.print(Text.assemble(("error: ", "bold red"), printable(error.detail)))
+        self.notes.print(Text.assemble(("error: ", "bold red"), isolated(printable(error.detail))))
         for fault in error.extra.get("errors", ())[1:]:  # the detail tells the first
             self.fault(fault)
         if isinstance(error, ConflictError) and "entry" in error.extra:
@@ -94,9 +105,9 @@ class Output:
         if self.as_json:
             self.document(entry)
         elif self.is_terminal:
-            pretty = Text(printable(msgspec.json.format(text, indent=2)))
-            _HIGHLIGHTER.highlight(pretty)
-            self.console.print(pretty)
+            shown = Text(pretty(text))
+            _HIGHLIGHTER.highlight(shown)
+            self.console.print(shown)
             self.note(_provenance(entry))
         else:
             self.line(text)
@@ -109,11 +120,18 @@ class Output:
         elif self.is_terminal:
             table = _table("key", "value", "writer", "written")
             for entry in entries:
-                table.add_row(*_cells(entry.key, compact(entry.value), entry.writer, ago(entry.ts)))
+                table.add_row(
+                    *_cells(
+                        shown_name(entry.key),
+                        compact(entry.value),
+                        shown_name(entry.writer),
+                        ago(entry.ts),
+                    )
+                )
             self._print_table(table)
         else:
             for entry in entries:
-                self.line(f"{entry.key}\t{compact(entry.value)}")
+                self.line(f"{printable(entry.key)}\t{compact(entry.value)}")
 
     def change(self, change: Change) -> None:
         """Print one change as it comes."""
@@ -123,10 +141,10 @@ class Output:
         clock = time.strftime("%H:%M:%S", time.localtime(change.ts))
         line = Text.assemble(
             (f"{clock}  ", "dim"),
-            (f"{printable(change.writer) or '-':<24} ", "cyan"),
-            (printable(change.key), "bold"),
+            (f"{self._person(change.writer) or '-':<24} ", "cyan"),
+            (self._person(change.key), "bold"),
             " ",
-            *_happened(change),
+            *_happened(change, for_people=self.is_terminal),
         )
         if self.is_terminal:
             line.truncate(self.console.width, overflow="ellipsis")
@@ -139,13 +157,18 @@ class Output:
             for change in changes:
                 self.change(change)
             return
-        table = _table("revision", "version", "when", "writer", "value", "reason")
+        narrow = self.console.width < _WIDE
+        # What came of a change, and why, is what the table is for: on a narrow terminal the digits that
+        # all revisions share, and the version, make way.
+        columns = ("revision", "when", "writer", "value", "reason")
+        table = _table(*columns) if narrow else _table("revision", "version", *columns[1:])
         for change in changes:
-            what = Text.assemble(*_happened(change, with_reason=False))
-            row = _cells(
-                str(change.revision), str(change.version), ago(change.ts), change.writer, "", ""
-            )
-            table.add_row(*row[:4], what, _cells(change.reason or "")[0])
+            revision = str(change.revision)
+            numbers = [f"…{revision[-_SHORT:]}"] if narrow else [revision, str(change.version)]
+            reason = quoted(change.reason) if change.reason else ""
+            cells = _cells(*numbers, ago(change.ts), shown_name(change.writer), reason)
+            what = Text.assemble(*_happened(change, with_reason=False, for_people=True))
+            table.add_row(*cells[:-1], what, cells[-1])
         self._print_table(table)
 
     def reset(self, reset: Reset) -> None:
@@ -153,7 +176,14 @@ class Output:
         if self.as_json:
             self.document(reset)
         else:
-            self.note(f"changes before this cannot be shown ({reset.reason}); the state:", "yellow")
+            self.note(
+                f"changes before this cannot be shown ({printable(reset.reason)}); the state:",
+                "yellow",
+            )
+
+    def _person(self, name: str) -> str:
+        """Return a key's or a writer's name as it stands in a line, for a terminal or a file."""
+        return isolated(shown_name(name)) if self.is_terminal else shown_name(name)
 
     def _print_table(self, table: Table) -> None:
         self.console.print(table, soft_wrap=False)
@@ -171,14 +201,15 @@ def ago(ts: float, now: float | None = None) -> str:
 
 
 def _held(entry: Entry) -> str:
-    return f"revision {entry.revision} by {printable(entry.writer)}: {compact(entry.value)}"
+    held = isolated(compact(entry.value))
+    return f"revision {entry.revision} by {isolated(shown_name(entry.writer))}: {held}"
 
 
 def _provenance(entry: Entry[Any]) -> str:
     parts = [
         f"revision {entry.revision}",
         f"version {entry.version}",
-        f"by {printable(entry.writer)}",
+        f"by {isolated(shown_name(entry.writer))}",
         ago(entry.ts),
     ]
     if entry.expires_at is not None:
@@ -186,16 +217,20 @@ def _provenance(entry: Entry[Any]) -> str:
     return " · ".join(parts)
 
 
-def _happened(change: Change, *, with_reason: bool = True) -> list[tuple[str, str]]:
-    word, style = _ACTIONS.get(change.action, (change.action, "red"))
+def _happened(
+    change: Change, *, with_reason: bool = True, for_people: bool
+) -> list[tuple[str, str]]:
+    isolate = isolated if for_people else str
+    word, style = _ACTIONS.get(change.action, (printable(change.action), "red"))
     parts = [(word, style)]
     if change.action == "schema":
-        parts.append((" " + ("removed" if change.schema is None else compact(change.schema)), ""))
+        schema = "removed" if change.schema is None else isolate(compact(change.schema))
+        parts.append((f" {schema}", ""))
     elif change.action == "set":
-        held = compact(change.value) if "value" in change else "(value not kept)"
-        parts.append((" " + held, ""))
+        held = isolate(compact(change.value)) if "value" in change else "(value not kept)"
+        parts.append((f" {held}", ""))
     if with_reason and change.reason:
-        parts.append((f"  ({printable(change.reason)})", "dim"))
+        parts.append((f"  ({isolate(quoted(change.reason))})", "dim"))
     return parts
 
 
@@ -203,10 +238,12 @@ def _table(*columns: str) -> Table:
     table = Table(box=None, header_style="dim", pad_edge=False, expand=True)
     for column in columns:
         # What may be long takes what the others leave.
-        ratio = {"value": 3, "reason": 1}.get(column)
-        table.add_column(column, no_wrap=True, overflow="ellipsis", ratio=ratio)
+        ratio = {"value": 3, "reason": 2}.get(column)
+        table.add_column(
+            column, no_wrap=True, overflow="ellipsis", ratio=ratio, max_width=_WIDEST.get(column)
+        )
     return table
 
 
 def _cells(*texts: str) -> list[Text]:
-    return [Text(printable(text)) for text in texts]
+    return [Text(isolated(escaped(text, spaces=True))) for text in texts]

@@ -8,7 +8,7 @@ import typer
 
 from memx_sdk.cli.exits import ExitCode
 from memx_sdk.cli.session import Session, connected
-from memx_sdk.cli.values import compact, printable, read_value
+from memx_sdk.cli.values import NEGATIVE_NUMBERS, compact, printable, read_value
 
 app = typer.Typer(no_args_is_help=True, help="JSON Schemas that values must fit.")
 
@@ -65,7 +65,7 @@ async def list_(session: Session) -> None:
             session.output.line(f"{printable(schema['key'])}\t{compact(schema['schema'])}")
 
 
-@app.command()
+@app.command(context_settings=NEGATIVE_NUMBERS)
 @connected
 async def check(
     session: Session,

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import typer
 
+from memx_sdk.core.display import escaped, isolated
 from memx_sdk.core.values import decode, encode
 
-_OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
-"""Control characters but the line feed, line separators, and what turns the text around."""
+NEGATIVE_NUMBERS: Final = {"ignore_unknown_options": True}
+"""Settings of a command that takes a value: ``-1`` is one, and no option."""
 
 
 def read_text(argument: str, *, name: str = "VALUE") -> str:
@@ -59,11 +60,16 @@ def read_value(argument: str, *, as_string: bool = False, name: str = "VALUE") -
     return msgspec.Raw(text.strip().encode())
 
 
-def printable(text: str) -> str:
-    """Return ``text`` with what a terminal would obey, not show, escaped: others wrote it."""
-    return _OBEYED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-
-
 def compact(value: object) -> str:
     """Write ``value`` as JSON on one line that is safe to show on a terminal."""
-    return printable(encode(value).decode())
+    return escaped(encode(value).decode(), spaces=True)
+
+
+def pretty(text: str) -> str:
+    """Write JSON text over several lines that are safe to show on a terminal."""
+    lines = msgspec.json.format(text, indent=2).split("\n")
+    return "\n".join(isolated(escaped(line, spaces=True)) for line in lines)
+
+
+printable = escaped
+"""What others wrote, on one line of a terminal; see `memx_sdk.core.display`."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from memx_sdk.core.subscription import Received
@@ -76,6 +76,11 @@ class ConflatedSteps:
             place.step, place.arrival = step, self._arrivals
         heapq.heappush(self._oldest, (self._arrivals, place))
 
+    def extend(self, steps: Iterable[Received]) -> None:
+        """Add the next steps of the feed."""
+        for step in steps:
+            self.append(step)
+
     def popleft(self) -> Received:
         """Take the key that has waited longest, with its newest change and a safe position.
 
@@ -99,11 +104,10 @@ class ConflatedSteps:
         self._oldest.clear()
         self._positions.clear()
 
-    def __iter__(self) -> Iterator[Received]:
-        """The steps in the order in which they are taken; positions alone come last."""
-        yield from (place.step for place in self._places)
-        if not self._places and self._positions:
-            yield Received(None, self._positions[-1][1])
+    def passed(self, cursor: str | None) -> str | None:
+        """Return where ``cursor`` has moved to by the positions that wait before the next change."""
+        positions = tuple(self._positions)
+        return cursor if self._places or not positions else positions[-1][1]
 
     def _position_alone(self) -> Received:
         if not self._positions:

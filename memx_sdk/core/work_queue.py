@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
 from memx_sdk.models import Change
+
+_COMPACT_FROM: Final = 256
+"""Items, done ones included, from which it is worth to look for those that can be dropped."""
 
 
 @dataclass(slots=True, eq=False)
@@ -15,12 +19,20 @@ class WorkItem:
     Attributes:
         change: What to handle; None for a step that only moves the position.
         cursor: Where to resume once this and all before it are done.
-        done: It has been dealt with.
+        done: It has been dealt with, or replaced by a newer one of its key.
     """
 
     change: Change | None
     cursor: str | None
     done: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _KeyWork:
+    """The items of one key that are not done: at most one is being worked on."""
+
+    waiting: deque[WorkItem] = field(default_factory=deque)
+    busy: bool = False
 
 
 class WorkQueue:
@@ -29,53 +41,82 @@ class WorkQueue:
     Workers take different keys at the same time, and the changes of one key one after the other.
     So they finish out of order, while the position may only move over what is done without a gap.
 
+    Args:
+        conflate: Of each key only the newest change waits.
+
     Attributes:
         cursor: Where to resume so that every item not yet done comes again; None before the first.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, conflate: bool = False) -> None:
         self.cursor: str | None = None
+        self._conflate = conflate
         # All items from the oldest that is not done, in the order of the feed.
         self._arrived: deque[WorkItem] = deque()
-        # Items whose key nobody works on: what `take` hands out.
-        self._ready: deque[WorkItem] = deque()
-        # By key what waits behind the item that is ready or being worked on. A key without an
-        # entry here has no such item, so its next change is ready at once.
-        self._waiting: dict[str, deque[WorkItem]] = {}
+        self._open = 0  # how many of them are not done
+        self._by_key: dict[str, _KeyWork] = {}
+        # Keys with a waiting item that nobody works on: what `take` hands out.
+        self._ready: deque[str] = deque()
 
     def __len__(self) -> int:
-        """How many items are not done, or wait for an older one to be done."""
-        return len(self._arrived)
+        """How many items are not done; unless conflated also those that wait for an older one."""
+        return self._open if self._conflate else len(self._arrived)
 
     def add(self, change: Change | None, cursor: str | None) -> None:
         """Add the next step of a feed."""
         item = WorkItem(change, cursor)
         self._arrived.append(item)
+        self._open += 1
         if change is None:
-            self.finish(item)
-        elif change.key in self._waiting:
-            self._waiting[change.key].append(item)
-        else:
-            self._waiting[change.key] = deque()
-            self._ready.append(item)
+            self._done(item)
+            return
+        work = self._by_key.setdefault(change.key, _KeyWork())
+        if self._conflate and work.waiting and _same_kind(work.waiting[-1], change):
+            # The newer change takes the place of the older one, so that a key that changes all the
+            # time still gets its turn; among the arrivals it stands where it arrived, since the
+            # position may not pass what came between the two.
+            replaced, work.waiting[-1] = work.waiting[-1], item
+            self._done(replaced)
+            return
+        work.waiting.append(item)
+        if not work.busy and len(work.waiting) == 1:
+            self._ready.append(change.key)
 
     def take(self) -> WorkItem | None:
         """Take the oldest item whose key nobody works on; None where there is none."""
-        return self._ready.popleft() if self._ready else None
+        if not self._ready:
+            return None
+        work = self._by_key[self._ready.popleft()]
+        work.busy = True
+        return work.waiting.popleft()
 
     def finish(self, item: WorkItem) -> None:
         """Mark an item as done: the next of its key becomes ready, and the cursor may move."""
-        item.done = True
         if item.change is not None:
-            self._release(item.change.key)
+            key = item.change.key
+            work = self._by_key[key]
+            work.busy = False
+            if work.waiting:
+                self._ready.append(key)
+            else:
+                del self._by_key[key]
+        self._done(item)
+
+    def _done(self, item: WorkItem) -> None:
+        item.done = True
+        self._open -= 1
         # An item that was done early waits here for the older ones: a crash now must bring those
         # again, so the cursor stays before them.
         while self._arrived and self._arrived[0].done:
             self.cursor = self._arrived.popleft().cursor
+        if self._conflate and len(self._arrived) > _COMPACT_FROM + 2 * self._open:
+            self._compact()
 
-    def _release(self, key: str) -> None:
-        waiting = self._waiting[key]
-        if waiting:
-            self._ready.append(waiting.popleft())
-        else:
-            del self._waiting[key]
+    def _compact(self) -> None:
+        """Drop what is done behind an item that takes long, but for the newest position."""
+        last = self._arrived[-1]
+        self._arrived = deque(item for item in self._arrived if not item.done or item is last)
+
+
+def _same_kind(item: WorkItem, change: Change) -> bool:
+    return item.change is not None and item.change.event == change.event

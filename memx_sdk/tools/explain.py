@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from memx_sdk.core.display import escaped, name
 from memx_sdk.errors import (
     ConflictError,
     ForbiddenError,
@@ -31,7 +32,7 @@ def explain_error(error: MemxError, *, tool: str | None = None) -> str:
     """
     if tool == "memx_lock" and isinstance(error, ConflictError):
         return _lock_is_held(error)
-    text = f"Error ({error.code}): {error.detail}"
+    text = f"Error ({error.code}): {escaped(error.detail, spaces=True)}"
     advice = _advice(error)
     return f"{text}\n{advice}" if advice else text
 
@@ -39,7 +40,7 @@ def explain_error(error: MemxError, *, tool: str | None = None) -> str:
 def explain_bad_arguments(tool: str, error: ValidationError) -> str:
     """Say which arguments of ``tool`` do not fit, for a model to mend."""
     lines = [
-        f"- {_where(problem['loc'])}: {problem['msg']}"
+        f"- {_where(problem['loc'])}: {escaped(problem['msg'], spaces=True)}"
         for problem in error.errors(include_url=False, include_context=False, include_input=False)[
             :5
         ]
@@ -54,7 +55,7 @@ def explain_bad_arguments(tool: str, error: ValidationError) -> str:
 
 
 def _where(steps: tuple[int | str, ...]) -> str:
-    shown = ".".join(str(step) for step in steps[:_SHOWN_STEPS]) or "arguments"
+    shown = ".".join(name(str(step)) for step in steps[:_SHOWN_STEPS]) or "arguments"
     return f"{shown}..." if len(steps) > _SHOWN_STEPS else shown
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import re
 from typing import Annotated, Any
 
 from pydantic import JsonValue as PydanticJsonValue
 from pydantic.json_schema import WithJsonSchema
+
+from memx_sdk.core.display import one_line_json
 
 _SCALARS = [{"type": "string"}, {"type": "number"}, {"type": "boolean"}, {"type": "null"}]
 _OBJECT = {"type": "object"}
@@ -32,11 +32,6 @@ JsonList = Annotated[list[PydanticJsonValue], WithJsonSchema(_LIST, mode="valida
 JsonResult = Annotated[PydanticJsonValue, WithJsonSchema({})]
 """Any JSON value in a result: hosts check results against the schema, so it says nothing that is not always so."""
 
-_UNSEEN = re.compile(
-    "[\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
-)
-"""What JSON leaves as it is, and yet breaks a line, turns the direction of text, or cannot be seen."""
-
 
 def one_line(value: Any) -> str:
     """Write a value as JSON on one line, so that nothing in it can pass for text around it.
@@ -44,5 +39,4 @@ def one_line(value: Any) -> str:
     Line breaks of every kind, marks that turn the direction of text, and characters that cannot be seen are
     written as escapes of JSON, which any reader of JSON undoes.
     """
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return _UNSEEN.sub(lambda found: json.dumps(found[0])[1:-1], text)
+    return one_line_json(value)

@@ -148,3 +148,35 @@ def unused_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@pytest.mark.parametrize(
+    ("arguments", "detail"),
+    [
+        (("set", "k"), "value"),
+        (("set", "k", "{"), "VALUE is not JSON"),
+        (("get", "k", "--at", "0"), "--at"),
+        (("gett", "k"), "No such command"),
+        (("get", "k", "--nonsense"), "--nonsense"),
+    ],
+)
+def test_a_usage_error_is_json_where_json_is_asked_for(
+    memx: Memx, arguments: tuple[str, ...], detail: str
+) -> None:
+    refused = memx(*arguments, "--json")
+
+    assert refused.code == 2
+    (line,) = refused.err.splitlines()
+    error = json.loads(line)
+    assert error["error"] == "usage"
+    assert detail.lower() in error["detail"].lower()
+    assert refused.out == ""
+
+
+def test_a_negative_number_is_a_value_and_no_option(memx: Memx) -> None:
+    url = f"embedded:{memx.folder}"
+    assert memx("set", "k", "-1", "--url", url).code == 0
+    assert memx("set", "k", "-1.5e3", "--url", url).code == 0
+    assert memx("get", "k", "--url", url).out == "-1.5e3\n"
+    assert memx("schema", "check", "k", "-2", "--url", url).code == 0
+    assert memx("set", "k", "1", "--no-such-option", "--url", url).code == 2

@@ -50,7 +50,7 @@ def test_it_shows_the_present_then_changes_as_they_happen(
         assert process.wait(10) == 0
     assert f"{prefix}a = 1" in present
     assert "local/writer" in shown[0]
-    assert f'{prefix}b = {{"n":2}}  (to be seen)' in shown[0]
+    assert f'{prefix}b = {{"n":2}}  ("to be seen")' in shown[0]
     assert f"{prefix}a deleted" in shown[1]
     assert f'{prefix}c = "last"' in shown[2]
 

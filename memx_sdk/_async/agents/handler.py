@@ -69,7 +69,7 @@ class AsyncHandler:
         self._options = options
         self._concurrency = concurrency
         self._failed = failed
-        self._queue = WorkQueue()
+        self._queue = WorkQueue(conflate=reader.request.conflate)
         self._changed = Condition()
         self._closing = Event()
         self._workers: list[Worker] = []

@@ -70,7 +70,7 @@ class Handler:
         self._options = options
         self._concurrency = concurrency
         self._failed = failed
-        self._queue = WorkQueue()
+        self._queue = WorkQueue(conflate=reader.request.conflate)
         self._changed = Condition()
         self._closing = Event()
         self._workers: list[Worker] = []

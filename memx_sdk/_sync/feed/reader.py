@@ -9,6 +9,7 @@ from collections import deque
 from typing import Final
 
 from memx_sdk._sync._concurrency import Event, Lock
+from memx_sdk.core.conflation import ConflatedSteps
 from memx_sdk.core.forks import forked_error, watch_forks
 from memx_sdk.core.reconnect import Backoff, refusal
 from memx_sdk.core.subscription import FeedRequest, FeedState, Received
@@ -26,6 +27,12 @@ log = logging.getLogger("memx_sdk")
 
 _STEADY: Final = 10.0
 """Seconds after which a stream has shown that it works, even if it brought nothing."""
+
+_CATCH_UP_SECONDS: Final = 0.05
+"""Seconds for which a conflated feed is read on before a change of it is handed out."""
+
+_LULL_SECONDS: Final = 0.002
+"""Seconds without a message after which all that has piled up counts as read."""
 
 
 class Reader:
@@ -51,7 +58,8 @@ class Reader:
         self._opened_at = 0.0
         self._opened_with: str | None = None
         self._stream: MessageStream | None = None
-        self._steps: deque[Received] = deque()
+        self._steps: deque[Received] | ConflatedSteps = _waiting_steps(request)
+        self._steps_lock = Lock()  # a `ConflatedSteps` takes more than one step to change
         self._live = False
         self._ended: MemxError | None = None
         self._broken: MemxError | None = None
@@ -72,6 +80,8 @@ class Reader:
             RequestError: The server refuses the subscription for good.
         """
         deadline = _deadline(timeout)
+        if self.request.conflate:
+            self._catch_up()
         while True:
             # After `end` nothing more is handed on. After a refusal (``_ended`` alone) what arrived
             # before it still is, and `_pull` raises when that is used up.
@@ -79,7 +89,10 @@ class Reader:
                 raise self._ended
             # No look before the pop: in threads another caller may take the last step in between.
             try:
-                return self._steps.popleft()
+                if not self.request.conflate:
+                    return self._steps.popleft()
+                with self._steps_lock:
+                    return self._steps.popleft()
             except IndexError:
                 self._pull(deadline)
 
@@ -91,6 +104,8 @@ class Reader:
 
     def passed(self, cursor: str | None) -> str | None:
         """Return where ``cursor`` has moved to by the positions that wait before the next item."""
+        if isinstance(self._steps, ConflatedSteps):
+            return self._steps.passed(cursor)
         for step in tuple(self._steps):
             if step.item is not None:
                 break
@@ -104,7 +119,8 @@ class Reader:
     def end(self, error: MemxError) -> None:
         """Hand nothing more on: whoever asks for a step gets ``error``, the first one given."""
         self._ended = self._ended or error
-        self._steps.clear()
+        with self._steps_lock:
+            self._steps.clear()
         self._closing.set()
         stream, self._stream = self._stream, None
         if stream is not None:
@@ -115,7 +131,7 @@ class Reader:
         # Mutexes and events are new: the threads that held or waited for them are not here.
         self._lock, self._turn, self._closing = Lock(), None, Event()
         self._stream, self._live = None, False
-        self._steps.clear()
+        self._steps, self._steps_lock = _waiting_steps(self.request), Lock()
         self._ended = self._ended or forked_error(f"the subscription to {self.request.pattern!r}")
         self._closing.set()
 
@@ -161,8 +177,27 @@ class Reader:
 
     def _take(self, steps: list[Received]) -> None:
         self._live = self._live or any(step.live for step in steps)
-        if self._ended is None:
-            self._steps.extend(steps)
+        with self._steps_lock:
+            if self._ended is None:
+                self._steps.extend(steps)
+
+    def _catch_up(self) -> None:
+        """Read what has arrived, so that what is handed on next is the newest of its key.
+
+        Messages pile up unread in the kernel, in the WebSocket and in the transport's queue while
+        the caller is busy with a change. A reader that took them one by one would be as far behind
+        as these are long.
+        """
+        give_up = time.monotonic() + _CATCH_UP_SECONDS
+        patience = 0.0  # where nothing has piled up, nothing is waited for
+        try:
+            while self._stream is not None and time.monotonic() < give_up:
+                self._pull(time.monotonic() + patience)
+                patience = _LULL_SECONDS
+        except MemxError:
+            # Usually MemxTimeout: nothing more has arrived. A refusal is raised by the next `_pull`,
+            # after what arrived before it.
+            return
 
     def _connect(self, deadline: float | None) -> None:
         pause = self._not_before - time.monotonic()
@@ -228,6 +263,10 @@ class Reader:
         if self._broken is None:
             return MemxTimeout("timeout", "nothing happened in time")
         return MemxTimeout("timeout", f"there is no connection: {self._broken.detail}")
+
+
+def _waiting_steps(request: FeedRequest) -> deque[Received] | ConflatedSteps:
+    return ConflatedSteps() if request.conflate else deque()
 
 
 def _deadline(timeout: float | None) -> float | None:
