@@ -102,7 +102,7 @@ async def test_each_request_says_who_and_what(half: Half) -> None:
     assert request.headers["x-memx-agent"] == "critic"
     assert request.headers["content-type"] == "application/json"
     assert request.headers["user-agent"].startswith("memx-sdk/")
-    assert len(request.headers["idempotency-key"]) == 32
+    assert request.headers["idempotency-key"].startswith("memx-retry:")
     assert request.body == (
         b'{"key":"k","value":{"a":[1]},"if_revision":3,"ttl":1.5,"reason":"why","history":false}'
     )
