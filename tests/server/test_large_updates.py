@@ -65,6 +65,10 @@ def _copies(count: int) -> bytes:
     return json.dumps([{"op": "copy", "from": "", "path": "/0"}] * count).encode()
 
 
+def _pointer(steps: int) -> bytes:
+    return json.dumps([{"op": "add", "path": "/" * steps, "value": 1}]).encode()
+
+
 def _numbers(count: int) -> bytes:
     return json.dumps(list(range(count))).encode()
 
@@ -76,6 +80,7 @@ def _numbers(count: int) -> bytes:
         (_merge(1), b'{"a":' + _TEXT + b"}", False),
         (PatchOperation(key="k", patch=Raw(_copies(2))), b"[2]", False),
         (PatchOperation(key="k", patch=Raw(_copies(10))), b"[2]", True),
+        (PatchOperation(key="k", patch=Raw(_pointer(20_000))), b"{}", True),
         (_append(b"[1]"), b"[2]", False),
         (_append(b"[1]"), _numbers(500), False),
         (_append(b"[1]"), _numbers(MANY), True),
@@ -92,6 +97,7 @@ def _numbers(count: int) -> bytes:
         "into a long text",
         "few copies",
         "many copies",
+        "a long pointer",
         "small",
         "middling",
         "large",
@@ -162,6 +168,12 @@ def test_an_update_that_does_not_fit_a_large_value_says_why(api: Api) -> None:
         400,
     )
     assert (refusal["branch"], refusal["operation"], refusal["key"]) == ("then", 1, "list")
+
+
+def test_a_refusal_does_not_repeat_a_large_value(api: Api) -> None:
+    api.set("object", {"text": "a" * 100_000})
+    patch = [{"op": "replace", "path": "/x/y", "value": 1}]
+    assert len(api.post("/update", {"key": "object", "patch": patch}, 400)["detail"]) < 1000
 
 
 def test_a_transaction_compares_large_values(api: Api) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from memx_sdk.protocol.cursors import Position
 from memx_sdk.protocol.errors import ProtocolError
+from memx_sdk.protocol.keys import match_cost
 from memx_server.domain.access import EventName, KeySet, kinds_of
 from memx_server.domain.feed import messages
 from memx_server.domain.feed.backoff import Backoff
@@ -234,6 +235,9 @@ class Subscriber:
             epoch = hub.epoch
             page = await hub.log.read(position)
             for record in page.records:
+                if match_cost(self._audience.pattern):
+                    # Such a pattern takes microseconds for each of a page's thousands of changes.
+                    await asyncio.sleep(0)
                 await self._put(self._audience.packet(record))
                 position = record.position
                 if queue.full:

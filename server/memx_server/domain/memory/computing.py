@@ -38,6 +38,7 @@ _PARTS_PER_OPERATION = 30
 _BYTES_PER_PART, _DEEPEST = 256, 64
 """A merge reads a value once for each object on its way into it: bytes read in the time of a part,
 and the most levels there are."""
+_SHOWN_CHARACTERS = 300
 _PARTS_PER_COPY = 1500
 """Copies of copies may outgrow the value."""
 
@@ -88,7 +89,9 @@ def work_of(operation: Computed, present: bytes | None) -> int:
             copies = patch.count(b"copy") + patch.count(
                 b"\\u"
             )  # "copy" may be written with escapes
-            return held + _PARTS_PER_OPERATION * parts_of(patch) + copies * (held + _PARTS_PER_COPY)
+            steps = patch.count(b"/")  # those of the pointers
+            operations = _PARTS_PER_OPERATION * parts_of(patch)
+            return held + steps + operations + copies * (held + _PARTS_PER_COPY)
         case AppendOperation():
             return held + parts_of(bytes(operation.append))
         case IncrementOperation():
@@ -222,9 +225,10 @@ def _apply(document: Any, operation: Any, index: int) -> Any:
     try:
         return jsonpatch.apply_patch(document, [operation], in_place=True)
     except jsonpatch.JsonPatchTestFailed:
-        detail = f"the test at {operation['path']!r} does not hold"
+        detail = f"the test at {operation['path'][:_SHOWN_CHARACTERS]!r} does not hold"
     except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException) as error:
-        detail = str(error) or type(error).__name__
+        # The library writes the whole value into some messages.
+        detail = str(error)[:_SHOWN_CHARACTERS] or type(error).__name__
     except (TypeError, KeyError, AttributeError, IndexError, ValueError):
         detail = "the operation is malformed or does not fit the value"
     raise ProtocolError(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from memx_sdk.protocol.cursors import Position, decode_cursor, encode_cursor
 from memx_sdk.protocol.errors import ProtocolError
-from memx_sdk.protocol.keys import compile_pattern, validate_key, validate_pattern
+from memx_sdk.protocol.keys import compile_pattern, match_cost, validate_key, validate_pattern
 from memx_server.domain import responses
 from memx_server.domain.access import Principal, Visibility, kinds_of, listing_prefixes
 from memx_server.domain.caller import Caller
@@ -167,7 +167,7 @@ class EntryReads:
         left = _RECORDS_PER_ANSWER
         while True:
             page = await self._log(caller.space, since, min(left, _LOG_PAGE))
-            position, seen = _collect(page, visibility, request.limit - len(found))
+            position, seen = await _collect(page, visibility, request.limit - len(found))
             found += seen
             left -= len(page.records)
             if len(found) >= request.limit or position.revision >= page.head or not left:
@@ -281,13 +281,18 @@ def _refusal(caller: Caller, key: str) -> ProtocolError | None:
     return None
 
 
-def _collect(page: LogPage, visibility: Visibility, limit: int) -> tuple[Position, list[bytes]]:
+async def _collect(
+    page: LogPage, visibility: Visibility, limit: int
+) -> tuple[Position, list[bytes]]:
     """Collect the visible changes of whole transactions, until there are ``limit`` of them.
 
     A transaction is never cut, since the cursor can only stand between two; so it may be a few more.
     """
     found: list[bytes] = []
     for record in page.records:
+        if match_cost(visibility.pattern):
+            # Such a pattern takes microseconds for each of a page's thousands of changes.
+            await asyncio.sleep(0)
         found += [change.data for change in record.changes or () if visibility.sees_change(change)]
         if len(found) >= limit:
             return record.position, found
