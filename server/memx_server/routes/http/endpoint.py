@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -87,10 +87,10 @@ class _HttpRequest:
         self._receive = receive
         self._held = 0
 
-    async def identify(self) -> Call:
-        """Return the caller that the headers name."""
+    def identify(self) -> Awaitable[Call]:
+        """Return the caller that the headers name, to be awaited."""
         self._presented = read_headers(self._scope["headers"])
-        return await self._gateway.identify(self._scope, self._presented)
+        return self._gateway.identify(self._scope, self._presented)
 
     async def run(self, call: Call, _count: int) -> tuple[bytes]:
         """Read the parameters, and run the operation.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.routes.api.errors import error_body
 from memx_server.routes.asgi import IN_PROCESS, Endpoint, Receive, Scope, Send, send_json
@@ -34,23 +36,28 @@ class HeadGuard:
     def __init__(self, app: Endpoint) -> None:
         self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Hand a request on, or refuse it."""
         error = None if scope["type"] == "lifespan" else _fault_of(scope)
         if error is None:
-            await self._app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await receive()  # the request for the handshake
-            await refuse_handshake(scope, send, error)
-        else:
-            await send_json(send, error.status, error_body(error))
+            return self._app(scope, receive, send)
+        return _refuse(error, scope, receive, send)
+
+
+async def _refuse(error: ProtocolError, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await receive()  # the request for the handshake
+        await refuse_handshake(scope, send, error)
+    else:
+        await send_json(send, error.status, error_body(error))
 
 
 def _fault_of(scope: Scope) -> ProtocolError | None:
-    names = [name for name, _ in scope["headers"]]
-    distinct = set(names)
-    if len(distinct) < len(names):
-        for name in distinct & _SINGLE:
+    headers = scope["headers"]
+    distinct = dict(headers)
+    if len(distinct) < len(headers):
+        names = [name for name, _ in headers]
+        for name in distinct.keys() & _SINGLE:
             if names.count(name) > 1:
                 return ProtocolError(
                     "invalid_request",

@@ -7,8 +7,7 @@ client needs no API key to open a connection, so these bounds hold before anythi
 from __future__ import annotations
 
 import asyncio
-import enum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -40,14 +39,6 @@ class WireBounds(NamedTuple):
     body_seconds: float = 30.0
 
 
-class _Phase(enum.Enum):
-    """Where in a request the bytes that come next belong."""
-
-    BETWEEN = enum.auto()
-    HEAD = enum.auto()
-    BODY = enum.auto()
-
-
 class _Refused(Exception):  # noqa: N818 - it unwinds the parser, and nobody sees it
     """Ends the parsing of a request that is refused."""
 
@@ -76,13 +67,14 @@ class HttpProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, {**app_state, DEADLINES: True}, _loop)
         self._bounds = bounds
-        self._phase = _Phase.BETWEEN
-        # The size of the pieces that began within the present head, or within the present body.
+        # Whether the last piece of data ended within a request, and how large the pieces are that began within its
+        # head, or within its body.
+        self._is_unfinished = False
         self._piece_bytes = 0
         self._body_bytes = 0
         self._is_large_piece = False
         self._deadline: asyncio.TimerHandle | None = None
-        self._deadline_phase = _Phase.BETWEEN
+        self._deadline_part = ""
         self._unread: asyncio.TimerHandle | None = None
         self._refusal: ProtocolError | None = None
         self._is_handed_over = False
@@ -91,7 +83,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Begin to serve a connection."""
         super().connection_made(JoiningTransport(transport, self.loop))
         # Also a connection on which nothing is ever sent has to end.
-        self._set_deadline(_Phase.HEAD)
+        self._set_deadline("head")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget a connection."""
@@ -106,28 +98,50 @@ class HttpProtocol(HttpToolsProtocol):
         """Take the next piece of what the client sends."""
         if self._refusal is not None:
             return  # the connection is about to close
-        phase, size = self._phase, len(data)
-        if phase is not _Phase.BETWEEN:
-            self._piece_bytes += size
-        self._is_large_piece = size > self._bounds.head_bytes
+        if self._is_unfinished:
+            self._piece_bytes += len(data)
+        self._is_large_piece = len(data) > self._bounds.head_bytes
         super().data_received(data)
-        if not (self._refusal or self._is_handed_over or self.transport.is_closing()):
-            self._check_unfinished(phase)
+        if self._deadline is None and self._has_whole_request():
+            self._is_unfinished = False
+        elif not (self._refusal or self._is_handed_over or self.transport.is_closing()):
+            self._check_unfinished()
 
-    def _check_unfinished(self, began_in: _Phase) -> None:
+    def _has_whole_request(self) -> bool:
+        """Whether the data ended with a whole request, so that it is this side's turn."""
+        cycle = self.cycle
+        # uvicorn makes a scope as a request begins and, once it has the head, a cycle with that scope.
+        return (
+            cycle is not None
+            and cycle.scope is self.scope
+            and not cycle.more_body
+            and not cycle.response_complete
+        )
+
+    def _has_begun(self) -> bool:
+        """Whether a first request has begun; uvicorn's scope is None before, against its type."""
+        return cast(Any, self.scope) is not None
+
+    def _is_in_head(self) -> bool:
+        cycle = self.cycle
+        return self._has_begun() and (cycle is None or cycle.scope is not self.scope)
+
+    def _check_unfinished(self) -> None:
         """Bound what has come of an unfinished request, and the time until the rest of it comes."""
-        phase = self._phase
-        if phase is _Phase.BETWEEN:
-            if self.cycle is None or self.cycle.response_complete:
-                # No request has begun: empty lines ahead of one, or the rest of a body that was refused.
-                self._set_deadline(_Phase.HEAD)
-            elif self._deadline is not None:
-                self._clear_deadline()
+        if self._has_whole_request():
+            self._is_unfinished = False
+            self._clear_deadline()
             return
-        if phase is began_in and self._framing_bytes() > self._bounds.head_bytes:
+        if not self._has_begun():
+            # No request has begun yet: there were empty lines ahead of it, if anything.
+            self._set_deadline("head")
+            return
+        # Within a head or a body; or behind a response, where empty lines came, or the rest of a body that was refused.
+        self._is_unfinished = True
+        if self._framing_bytes() > self._bounds.head_bytes:
             self._refuse(_head_too_large(self._bounds.head_bytes))
         else:
-            self._set_deadline(phase)
+            self._set_deadline("head" if self._is_in_head() else "body")
 
     def _framing_bytes(self) -> int:
         """The bytes of the present request that are no body, of those pieces which began within it.
@@ -135,14 +149,9 @@ class HttpProtocol(HttpToolsProtocol):
         In a body these are the sizes and extensions of chunks, and trailers. A chunk takes five to sixteen bytes beside
         what it carries, which may be a single one; so many are not counted.
         """
-        if self._phase is _Phase.HEAD:
+        if self._is_in_head():
             return self._piece_bytes
         return self._piece_bytes - 17 * self._body_bytes
-
-    def on_message_begin(self) -> None:
-        """The first byte of a request has come."""
-        self._phase = _Phase.HEAD
-        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """The head has come; the application starts."""
@@ -154,7 +163,6 @@ class HttpProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= _PIPELINED:
             self._refusal = _too_many_pipelined()
             raise _Refused
-        self._phase = _Phase.BODY
         self._piece_bytes = self._body_bytes = 0
         super().on_headers_complete()
         if not self.parser.should_upgrade():
@@ -166,12 +174,6 @@ class HttpProtocol(HttpToolsProtocol):
         """A part of the body has come."""
         self._body_bytes += len(body)
         super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        """The last byte of a request has come."""
-        self._phase = _Phase.BETWEEN
-        self._piece_bytes = 0
-        super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
         """Hand the connection over, with the transport as it came."""
@@ -186,15 +188,15 @@ class HttpProtocol(HttpToolsProtocol):
 
     # Deadlines
 
-    def _set_deadline(self, phase: _Phase) -> None:
-        """Set the deadline of a phase, unless it is set: further bytes don't move it."""
+    def _set_deadline(self, part: str) -> None:
+        """Set the deadline of a request's head or body, unless it is set: further bytes don't move it."""
         if self._deadline is not None:
-            if self._deadline_phase is phase:
+            if self._deadline_part == part:
                 return
             self._deadline.cancel()
         bounds = self._bounds
-        seconds = bounds.head_seconds if phase is _Phase.HEAD else bounds.body_seconds
-        self._deadline_phase = phase
+        seconds = bounds.head_seconds if part == "head" else bounds.body_seconds
+        self._deadline_part = part
         self._deadline = self.loop.call_later(seconds, self._expire)
 
     def _clear_deadline(self) -> None:
@@ -204,16 +206,16 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _expire(self) -> None:
         self._deadline = None
-        phase = self._deadline_phase
+        part = self._deadline_part
         if self.flow.read_paused:
             # It is this side that does not read: the application is behind, or an earlier request is unanswered.
-            self._set_deadline(phase)
-        elif phase is _Phase.HEAD and self._phase is _Phase.BETWEEN:
-            self.transport.close()  # nothing was requested, so nothing is to be answered
-        elif phase is _Phase.HEAD:
-            self._refuse(_too_slow("head", self._bounds.head_seconds))
+            self._set_deadline(part)
+        elif part == "body":
+            self._refuse(_too_slow(part, self._bounds.body_seconds))
+        elif self._is_in_head():
+            self._refuse(_too_slow(part, self._bounds.head_seconds))
         else:
-            self._refuse(_too_slow("body", self._bounds.body_seconds))
+            self.transport.close()  # nothing was requested, so nothing is to be answered
 
     # Refusals
 
@@ -231,10 +233,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._refusal = error
         self._clear_deadline()
         cycle = self.cycle
-        if self._phase is _Phase.BODY:
-            is_next = not self.pipeline and not cycle.response_started
-        else:
+        if cycle is None or self._is_in_head():
             is_next = cycle is None or cycle.response_complete
+        else:
+            is_next = not self.pipeline and not cycle.response_started
         if is_next:
             self.transport.write(_response(error))
         if cycle is not None:
@@ -335,10 +337,11 @@ class JoiningTransport(asyncio.Transport):
     def write(self, data: Any) -> None:
         """Write bytes, now or before this turn ends."""
         held, self._held = self._held, None
-        if self._transport.is_closing():
-            return  # uvloop raises where asyncio drops the bytes
         if held is not None:
-            self._transport.writelines((held, data))
+            if (
+                not self._transport.is_closing()
+            ):  # else uvloop raises, where asyncio drops the bytes
+                self._transport.writelines((held, data))
         else:
             self._held = data
             # If a second write comes first, the flush finds nothing; that is cheaper than to cancel it.
@@ -360,5 +363,5 @@ class JoiningTransport(asyncio.Transport):
 
     def _flush(self) -> None:
         held, self._held = self._held, None
-        if held is not None:
+        if held is not None and not self._transport.is_closing():
             self._transport.write(held)
