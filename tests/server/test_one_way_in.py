@@ -109,7 +109,7 @@ async def test_a_store_that_does_not_answer_is_unavailable(
 ) -> None:
     """The rate limit asks it on every road, before anything else does."""
 
-    async def fail(*_: Any) -> tuple[int, int]:
+    async def fail(*_: Any, **__: Any) -> tuple[int, int]:
         raise StoreUnavailable("planted outage")
 
     monkeypatch.setattr(limited.app.store.state, "take_tokens", fail)
