@@ -20,7 +20,7 @@ from memx_server.domain.feed.durable import Durable
 from memx_server.domain.feed.feed import Feed
 from memx_server.domain.memory.memory import Memory
 from memx_server.domain.presence.feed import PresenceFeed
-from memx_server.domain.presence.registry import Presence
+from memx_server.domain.presence.registry import Presence, PresenceSettings
 from memx_server.domain.rate_limit import RateLimiter
 from memx_server.domain.schema.cache import SchemaCache
 from memx_server.domain.store_health import StoreHealth
@@ -208,7 +208,7 @@ def _services(settings: Settings, store: Store, authenticator: Authenticator) ->
     schemas = SchemaCache(store)
     evaluation = EvaluationPool(settings.validation_deadline)
     evaluator = Evaluator(evaluation, settings.limits)
-    presence = Presence(store.state)
+    presence = Presence(store.state, PresenceSettings(members=settings.limits.presence_members))
     return Services(
         settings=settings,
         authenticator=authenticator,
@@ -216,8 +216,8 @@ def _services(settings: Settings, store: Store, authenticator: Authenticator) ->
         evaluation=evaluation,
         evaluator=evaluator,
         memory=Memory(store, schemas, evaluator, settings),
-        durable=Durable(store.state),
-        tickets=Tickets(store.state),
+        durable=Durable(store.state, settings.limits.durable_names),
+        tickets=Tickets(store.state, settings.limits.tickets),
         health=StoreHealth(store),
         feed=Feed(store),
         sessions=OpenConnections(),

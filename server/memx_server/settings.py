@@ -41,6 +41,11 @@ class Limits:
         space_result_bytes: Bytes of results that a space keeps for idempotency keys; the default is
             above what one SDK client leaves behind at 100 writes a second.
         space_schema_bytes: Bytes of schemas that a space may hold.
+        durable_names: Durable subscriptions of one principal of a space.
+        page_cursors: Places among keys that it may not read, which the server keeps for one API key.
+        tickets: Tickets of one space that were not used yet.
+        presence_members: Callers of one space that a server names as present; a newcomer takes the
+            place of the longest idle.
     """
 
     value_bytes: int = 1024 * 1024
@@ -58,6 +63,10 @@ class Limits:
     space_keys: int = 0
     space_result_bytes: int = 64 * 1024 * 1024
     space_schema_bytes: int = 4 * 1024 * 1024
+    durable_names: int = 1000
+    page_cursors: int = 1000
+    tickets: int = 1000
+    presence_members: int = 1000
 
     def as_dict(self) -> dict[str, int]:
         """Return the limits by name, as ``whoami`` shows them."""

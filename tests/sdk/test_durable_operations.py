@@ -7,7 +7,6 @@ from typing import Any
 
 import httpx
 import pytest
-from memx_server.domain.feed import durable
 
 from tests.support.memx_server import Served
 
@@ -130,14 +129,15 @@ def test_what_cannot_be_is_refused(
     assert (status, refusal["error"]) == (400, code)
 
 
-def test_there_is_a_limit_to_names(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(durable, "MOST_NAMES", 2)
+def test_there_is_a_limit_to_names(server: Served) -> None:
+    server.app.services.durable._most_names = 2
     client, one = Client(server), HOLDERS[0]
     assert client.post("claim", name="a", holder=one)[0] == 200
     assert client.post("claim", name="b", holder=one)[0] == 200
 
     status, refusal = client.post("claim", name="c", holder=one)
-    assert (status, refusal["error"]) == (409, "quota_exceeded")
+    assert (status, refusal["error"], refusal["limit"]) == (409, "quota_exceeded", "durable_names")
+    assert client.post("ack", name="d", holder=one)[0] == 409  # which would make it, too
     assert client.post("claim", name="b", holder=one)[0] == 200
     assert client.forget("a")
     assert client.post("claim", name="c", holder=one)[0] == 200

@@ -7,13 +7,14 @@ import secrets
 
 import msgspec
 
+from memx_sdk.protocol.errors import ProtocolError
 from memx_server.domain.caller import Caller
 from memx_server.domain.requests import EmptyRequest
-from memx_server.storage.base import StateStore
+from memx_server.storage.base import GroupFull, StateStore
 
 TICKET_SECONDS = 30
 
-_GROUP = "tickets"
+_SEPARATOR = "."
 
 
 class TicketIssued(msgspec.Struct):
@@ -44,28 +45,50 @@ class TicketHolder(msgspec.Struct):
 class Tickets:
     """Issues and redeems tickets; any worker redeems a ticket of any other.
 
-    Only a ticket's digest is stored, so that a reader of the store cannot use it.
+    Only a ticket's digest is stored, so that a reader of the store cannot use it. A ticket begins with
+    a digest of its space, in whose name it is counted.
 
     Args:
         state: Where they are kept.
+        most: How many tickets of a space may wait to be used.
     """
 
-    def __init__(self, state: StateStore) -> None:
+    def __init__(self, state: StateStore, most: int) -> None:
         self._state = state
+        self._most = most
 
     async def issue(self, caller: Caller, _: EmptyRequest) -> bytes:
-        """Make a ticket that lets ``caller`` in once, as JSON text of a ``TicketIssued``."""
-        ticket = secrets.token_urlsafe(32)
-        holder = TicketHolder(caller.principal.credential, caller.agent)
-        await self._state.put(
-            _GROUP, _digest(ticket), msgspec.json.encode(holder), TICKET_SECONDS * 1000
-        )
+        """Make a ticket that lets ``caller`` in once, as JSON text of a ``TicketIssued``.
+
+        Raises:
+            ProtocolError: ``quota_exceeded`` where too many of the space wait to be used.
+        """
+        space = hashlib.blake2b(caller.space.encode(), digest_size=8).hexdigest()
+        ticket = f"{space}{_SEPARATOR}{secrets.token_urlsafe(32)}"
+        holder = msgspec.json.encode(TicketHolder(caller.principal.credential, caller.agent))
+        lifetime = TICKET_SECONDS * 1000
+        try:
+            await self._state.put(
+                _group(ticket), _digest(ticket), holder, lifetime, most=self._most
+            )
+        except GroupFull:
+            raise ProtocolError(
+                "quota_exceeded",
+                f"{self._most} tickets of this space wait to be used, which is the limit; each is "
+                f"good for {TICKET_SECONDS} seconds at the most",
+                limit="tickets",
+            ) from None
         return msgspec.json.encode(TicketIssued(ticket, TICKET_SECONDS))
 
     async def redeem(self, ticket: str) -> TicketHolder | None:
         """Return the holder of ``ticket``, once; None for one that is used, too old or made up."""
-        held = await self._state.take(_GROUP, _digest(ticket))
+        held = await self._state.take(_group(ticket), _digest(ticket))
         return None if held is None else msgspec.json.decode(held, type=TicketHolder)
+
+
+def _group(ticket: str) -> str:
+    space, _, _ = ticket.partition(_SEPARATOR)
+    return f"tickets\0{space}"
 
 
 def _digest(ticket: str) -> str:

@@ -18,13 +18,10 @@ from memx_sdk.protocol.errors import ProtocolError
 from memx_server.domain.caller import Caller
 from memx_server.domain.request_schemas import CURSOR_FORM
 from memx_server.domain.requests import EmptyRequest, Request
-from memx_server.storage.base import StateStore
+from memx_server.storage.base import GroupFull, StateStore
 
 KEPT_MS: Final = 30 * 24 * 3600 * 1000
 """How long a cursor is kept that nobody uses; the log does not reach back for ever either."""
-
-MOST_NAMES: Final = 1000
-"""Durable subscriptions of one principal."""
 
 _ATTEMPTS: Final = 20
 """How often a lost compare-and-put is tried again."""
@@ -120,10 +117,12 @@ class Durable:
 
     Args:
         state: Where the records are kept.
+        most_names: How many names a principal may have in a space.
     """
 
-    def __init__(self, state: StateStore) -> None:
+    def __init__(self, state: StateStore, most_names: int) -> None:
         self._state = state
+        self._most_names = most_names
 
     async def claim(self, caller: Caller, request: ClaimRequest) -> bytes:
         """Make the request's holder the only one, whoever was it before.
@@ -136,8 +135,6 @@ class Durable:
         """
         for _ in range(_ATTEMPTS):
             held = await self._state.get(_group(caller), request.name)
-            if held is None:
-                await self._check_count(caller)
             record = _Record() if held is None else _read(held)
             record.holder, record.agent = request.holder, caller.agent
             record.claimed_at = time.time()
@@ -152,7 +149,7 @@ class Durable:
 
         Raises:
             ProtocolError: ``taken_over`` where another is the holder; ``invalid_cursor``;
-                ``unavailable``.
+                ``quota_exceeded``; ``unavailable``.
         """
         for _ in range(_ATTEMPTS):
             held = await self._state.get(_group(caller), request.name)
@@ -188,16 +185,17 @@ class Durable:
 
     async def _put(self, caller: Caller, name: str, held: bytes | None, record: _Record) -> bool:
         text = _write(record)
-        return await self._state.compare_and_put(_group(caller), name, held, text, KEPT_MS)
-
-    async def _check_count(self, caller: Caller) -> None:
-        if len(await self._state.list(_group(caller))) >= MOST_NAMES:
+        try:
+            return await self._state.compare_and_put(
+                _group(caller), name, held, text, KEPT_MS, most=self._most_names
+            )
+        except GroupFull:
             raise ProtocolError(
                 "quota_exceeded",
-                f"this API key has {MOST_NAMES} durable subscriptions, which is the limit; "
+                f"this principal has {self._most_names} durable subscriptions, which is the limit; "
                 "forget those that are no longer needed",
-                limit=MOST_NAMES,
-            )
+                limit="durable_names",
+            ) from None
 
 
 def _is_ahead(cursor: str, known: str | None) -> bool:

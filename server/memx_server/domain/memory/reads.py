@@ -24,7 +24,14 @@ from memx_server.domain.requests import (
     MgetRequest,
 )
 from memx_server.settings import Limits
-from memx_server.storage.base import Compacted, Diverged, LogPage, Store, StoreUnavailable
+from memx_server.storage.base import (
+    Compacted,
+    Diverged,
+    GroupFull,
+    LogPage,
+    Store,
+    StoreUnavailable,
+)
 from memx_server.storage.encoding import decode_entry, quote
 
 _log = logging.getLogger("memx_server")
@@ -240,7 +247,19 @@ class EntryReads:
         if caller.principal.may("read", key):
             return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
         name = secrets.token_urlsafe(12)
-        await self._store.state.put(_pages(caller), name, key.encode(), _PAGE_KEPT_MS)
+        most = self._limits.page_cursors
+        try:
+            await self._store.state.put(
+                _pages(caller), name, key.encode(), _PAGE_KEPT_MS, most=most
+            )
+        except GroupFull:
+            raise ProtocolError(
+                "quota_exceeded",
+                f"the server keeps {most} places in lists for this API key, which is the limit; each "
+                "is kept for an hour. List by patterns that begin like the keys that it may read: "
+                "such lists need none",
+                limit="page_cursors",
+            ) from None
         return f"{_KEPT_PAGE}{name}"
 
     async def _page_start(self, caller: Caller, cursor: str) -> str:
@@ -300,7 +319,7 @@ async def _collect(
 
 
 def _pages(caller: Caller) -> str:
-    return f"pages\0{caller.space}"
+    return f"pages\0{caller.space}\0{caller.principal.credential}"
 
 
 def _read_page_cursor(cursor: str) -> str:

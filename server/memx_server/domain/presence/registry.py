@@ -38,6 +38,7 @@ class PresenceSettings:
             the longest idle.
         turnover_seconds: How often callers of a full space make place.
         patterns: The most patterns of one caller that it announces.
+        pattern_bytes: The most bytes of patterns that it announces for one space.
     """
 
     idle_seconds: float = 60.0
@@ -49,6 +50,7 @@ class PresenceSettings:
     members: int = 1000
     turnover_seconds: float = 1.0
     patterns: int = 20
+    pattern_bytes: int = 128 * 1024
 
 
 class PresenceEntry(msgspec.Struct, frozen=True):
@@ -124,7 +126,7 @@ class Presence:
         member = members and members.get((caller.principal.name, caller.agent))
         if member:
             member.last_seen = self._clock()
-        elif not members or len(members) < self.settings.members or self._make_place(members):
+        else:
             self._join(caller)
 
     @contextmanager
@@ -166,13 +168,16 @@ class Presence:
         self._spaces.clear()
 
     def _join(self, caller: Caller) -> _Member:
+        """Return the member for ``caller``; one that is not listed where the space is full."""
         members = self._spaces.setdefault(caller.space, _Members())
         name = (caller.principal.name, caller.agent)
         member = members.get(name)
         if member is None:
             now = self._clock()
-            member = members[name] = _Member(caller, now, now)
-            self._announce_soon(caller.space)
+            member = _Member(caller, now, now)
+            if len(members) < self.settings.members or self._make_place(members):
+                members[name] = member
+                self._announce_soon(caller.space)
         return member
 
     def _make_place(self, members: _Members) -> bool:
@@ -194,18 +199,24 @@ class Presence:
     def _own(self, space: str) -> Iterable[PresenceEntry]:
         members = self._spaces.get(space, _Members())
         latest = self._clock() - self.settings.idle_seconds
+        left = self.settings.pattern_bytes
         for name, member in list(members.items()):
             if not member.watching and member.last_seen < latest:
                 del members[name]
                 continue
             caller = member.caller
+            watching: list[str] = []
+            for pattern in sorted(member.watching)[: self.settings.patterns]:
+                left -= len(pattern)
+                if left >= 0:
+                    watching.append(pattern)
             yield PresenceEntry(
                 writer=caller.writer,
                 principal=caller.principal.name,
                 agent=caller.agent,
                 since=round(member.since, 3),
                 last_seen=round(self._clock() if member.watching else member.last_seen, 3),
-                watching=tuple(sorted(member.watching)[: self.settings.patterns]),
+                watching=tuple(watching),
             )
 
     def _announce_soon(self, space: str) -> None:

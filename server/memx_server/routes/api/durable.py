@@ -46,7 +46,7 @@ DURABLE: tuple[Operation, ...] = (
         _on_durable(Durable.ack),
         "Say how far you have got, or learn that another has taken over",
         example=_HOLDER,
-        errors=("taken_over", "invalid_cursor"),
+        errors=("taken_over", "invalid_cursor", "quota_exceeded"),
     ),
     Operation(
         "durable_list",

@@ -149,7 +149,7 @@ OPERATIONS: tuple[Operation, ...] = (
         on_memory(Memory.keys),
         "List keys, or whole entries, page by page",
         example={"pattern": "team:*", "limit": 10},
-        errors=("invalid_pattern", "invalid_cursor"),
+        errors=("invalid_pattern", "invalid_cursor", "quota_exceeded"),
     ),
     Operation(
         "update",

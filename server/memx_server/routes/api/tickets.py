@@ -22,6 +22,7 @@ TICKET = Operation(
     TicketIssued,
     _issue,
     "Get a credential for one WebSocket or event stream of a browser, good for 30 seconds",
+    errors=("quota_exceeded",),
 )
 
 
