@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import pickle
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import httpx
@@ -14,6 +16,7 @@ import pytest
 from memx_sdk import errors
 from memx_sdk._async.transports.http import AsyncHttpTransport
 from memx_sdk._sync.transports.http import HttpTransport
+from memx_sdk._sync.transports.http_pools import HttpPools
 from memx_sdk.config import options_from
 from tests.sdk.halves import Half, make_context
 
@@ -291,3 +294,16 @@ def test_one_context_may_serve_several_event_loops_in_turn() -> None:
     for _ in range(2):
         assert asyncio.run(ctx.get("k")).revision == 7
     asyncio.run(ctx.aclose())
+
+
+def test_threads_whose_first_requests_meet_share_the_pools(monkeypatch: pytest.MonkeyPatch) -> None:
+    class SlowToMake(HttpPools):
+        def __init__(self, open_client: Callable[[], httpx.Client]) -> None:
+            time.sleep(0.05)
+            super().__init__(open_client)
+
+    monkeypatch.setattr("memx_sdk._sync.transports.http.HttpPools", SlowToMake)
+    transport = HttpTransport(options_from("key", BASE_URL))
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: transport._pools_here(), range(8)))
+    assert len(set(found)) == 1

@@ -39,8 +39,8 @@ class AsyncHttpTransport:
             self._base_url = "http" + self._base_url.removeprefix("ws")
         # Loading the certificates takes longer than many programs run; plain HTTP needs none.
         self._verify = httpx.create_ssl_context() if self._base_url.startswith("https") else False
-        self._pools: AsyncHttpPools | None = None
-        self._loop: object | None = None
+        # By event loop (None for threads); at most one is used, those of ended loops are dropped.
+        self._pools: dict[object | None, AsyncHttpPools] = {}
         self._parents_loop: object | None = None
         self._closed = False
         watch_forks(self)
@@ -74,14 +74,15 @@ class AsyncHttpTransport:
         """Close the pool; see `AsyncTransport.close`."""
         self._closed = True
         # What belongs to an event loop that has ended cannot be closed by another one.
-        if self._pools is not None and self._loop is current_loop():
-            await self._pools.close()
+        if (pools := self._pools.get(current_loop())) is not None:
+            await pools.close()
 
     def forget_parent(self) -> None:
         """Let the next request, in a forked child, open connections of its own."""
-        if self._pools is not None:
-            abandon(self._pools)
-        self._pools, self._parents_loop = None, self._loop
+        for loop, pools in self._pools.items():
+            abandon(pools)
+            self._parents_loop = loop
+        self._pools = {}
 
     def _open_client(self) -> httpx.AsyncClient:
         headers = {
@@ -106,14 +107,20 @@ class AsyncHttpTransport:
         # Connections belong to the loop that opened them. Those of a loop that has ended can be
         # neither used nor closed by this one, so they are dropped.
         loop = current_loop()
-        pools = self._pools
-        if pools is None or self._loop is not loop:
+        pools = self._pools.get(loop)
+        if pools is None:
             if self._closed:
                 raise MemxClosedError("closed", "the context was closed meanwhile")
             if loop is not None and loop is self._parents_loop:
                 raise forked_error("this event loop")
-            pools = self._pools = AsyncHttpPools(self._open_client)
-            self._loop = loop
+            if loop is not None:
+                self._pools = {}
+            # Threads may come here at the same time. `setdefault` is one step for them: all go on with
+            # the same pools, and what the others made has no connection yet.
+            pools = self._pools.setdefault(loop, AsyncHttpPools(self._open_client))
+            # `close` sets the flag before it looks for pools: it closes these, or they are seen here.
+            if self._closed:
+                raise MemxClosedError("closed", "the context was closed meanwhile")
         return pools
 
     def _http_request(self, pools: AsyncHttpPools, request: Request) -> httpx.Request:
