@@ -2,9 +2,9 @@
 
     python tools/soak.py [--store sqlite|redis] [--seconds 600] [--sockets 200] [--rate 2]
 
-Each socket is one SDK client over `WS /ws` that sets keys of its own, reads, updates a key that all share, and every
-third one watches its neighbours. Every ten seconds all sockets increment one key at the same moment. The SDK repeats
-nothing here, so each 503 is seen.
+Each socket is one SDK client over `WS /ws` that sets keys of its own, some of them once and for a while only, reads,
+updates a key that all share, and every third one watches its neighbours. Each connects anew about once a minute. Every
+ten seconds all sockets increment one key at the same moment. The SDK repeats nothing here, so each 503 is seen.
 
 It prints a line for every half minute: operations, errors by code, the slowest operation, the server's memory. It fails
 where the store was unavailable once, where an increment was lost, or where the memory after the second minute rose by
@@ -21,17 +21,19 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from memx_sdk import AsyncMemxContext
-from memx_sdk.errors import MemxError
+from memx_sdk.errors import MemxClosedError, MemxError
 from tests.support.memx_server import MemxServer
 from tests.support.redis_server import RedisServer
 
 KEYS = 20
 """Keys that each socket sets in turns."""
+TURNS = 100
+"""Operations after which a client connects anew."""
 BURST_EVERY = 10.0
 """Seconds between two moments at which all sockets increment one key."""
 LINE_EVERY = 30.0
@@ -72,35 +74,80 @@ class Tally:
         return text
 
 
-async def work(memx: AsyncMemxContext, number: int, tally: Tally, pause: float) -> None:
+class Client:
+    """One agent, on one socket after the other."""
+
+    def __init__(self, url: str, number: int) -> None:
+        self.number = number
+        self._url = url
+        self.lock = (
+            asyncio.Lock()
+        )  # held for each operation: a socket is not left with one under way
+        self.memx = self._connected()
+
+    async def reconnect(self) -> None:
+        """Leave the present socket and take a new one."""
+        async with self.lock:
+            left, self.memx = self.memx, self._connected()
+            await left.aclose()
+
+    async def increment(self, tally: Tally) -> bool:
+        """Increment the contended key."""
+        async with self.lock:
+            return await tally.of(self.memx.increment("contended"))
+
+    def _connected(self) -> AsyncMemxContext:
+        return AsyncMemxContext(
+            "local_dev_key",
+            self._url,
+            agent=f"a{self.number}",
+            transport="websocket",
+            max_retries=0,
+        )
+
+
+async def work(client: Client, tally: Tally, pause: float) -> None:
     """Be one client, for ever."""
-    turn = 0
+    turn, number = random.randrange(TURNS), client.number
     while True:
         await asyncio.sleep(random.uniform(0.5, 1.5) * pause)
         turn += 1
-        mine = f"agent:{number}:{turn % KEYS}"
-        match turn % 4:
-            case 0:
-                await tally.of(memx.get(mine))
-            case 1:
-                await tally.of(memx.append("shared:list", [number], cap=50))
-            case _:
-                await tally.of(memx.set(mine, {"turn": turn, "text": "x" * 200}))
+        if turn % TURNS == 0:
+            await client.reconnect()
+        async with client.lock:
+            await tally.of(operation(client.memx, number, turn))
 
 
-async def burst(sockets: list[AsyncMemxContext], tally: Tally) -> None:
+def operation(memx: AsyncMemxContext, number: int, turn: int) -> Awaitable[object]:
+    """What a client does in a turn."""
+    mine = f"agent:{number}:{turn % KEYS}"
+    match turn % 5:
+        case 0:
+            return memx.get(mine)
+        case 1:
+            return memx.append("shared:list", [number], cap=50)
+        case 2:
+            return memx.set(f"agent:{number}:once:{turn}", turn, ttl=20)
+        case _:
+            return memx.set(mine, {"turn": turn, "text": "x" * 200})
+
+
+async def burst(clients: list[Client], tally: Tally) -> None:
     """Increment one key on all sockets at once, again and again."""
     while True:
         await asyncio.sleep(BURST_EVERY)
-        done = await asyncio.gather(*(tally.of(memx.increment("contended")) for memx in sockets))
+        done = await asyncio.gather(*(client.increment(tally) for client in clients))
         tally.incremented += sum(done)
 
 
-async def watch(memx: AsyncMemxContext, number: int) -> None:
+async def watch(client: Client) -> None:
     """Read the changes of the next agents, for ever."""
-    async with memx.subscribe(f"agent:{number + 1}*") as changes:
-        async for _ in changes:
-            pass
+    while True:
+        memx = client.memx
+        with suppress(MemxClosedError):  # it has connected anew
+            async with memx.subscribe(f"agent:{client.number + 1}*") as changes:
+                async for _ in changes:
+                    pass
 
 
 def memory_of(pid: int) -> float:
@@ -114,16 +161,11 @@ def memory_of(pid: int) -> float:
 async def soak(server: MemxServer, arguments: argparse.Namespace) -> list[str]:
     """Run it; returns what is wrong."""
     tally = Tally()
-    sockets = [
-        AsyncMemxContext(
-            "local_dev_key", server.url, agent=f"a{n}", transport="websocket", max_retries=0
-        )
-        for n in range(arguments.sockets)
-    ]
+    clients = [Client(server.url, number) for number in range(arguments.sockets)]
     pause = 1 / arguments.rate
-    tasks = [asyncio.create_task(work(memx, n, tally, pause)) for n, memx in enumerate(sockets)]
-    tasks += [asyncio.create_task(watch(memx, n)) for n, memx in enumerate(sockets[::3])]
-    tasks.append(asyncio.create_task(burst(sockets, tally)))
+    tasks = [asyncio.create_task(work(client, tally, pause)) for client in clients]
+    tasks += [asyncio.create_task(watch(client)) for client in clients[::3]]
+    tasks.append(asyncio.create_task(burst(clients, tally)))
     begun, settled, memory = time.monotonic(), None, 0.0
     while (passed := time.monotonic() - begun) < arguments.seconds:
         await asyncio.sleep(min(LINE_EVERY, arguments.seconds - passed + 0.01))
@@ -134,8 +176,8 @@ async def soak(server: MemxServer, arguments: argparse.Namespace) -> list[str]:
     for task in tasks:
         task.cancel()
     ended = await asyncio.gather(*tasks, return_exceptions=True)
-    count = await sockets[0].get("contended")
-    await asyncio.gather(*(memx.aclose() for memx in sockets))
+    count = await clients[0].memx.get("contended")
+    await asyncio.gather(*(client.memx.aclose() for client in clients))
     faults = [repr(each) for each in ended if not isinstance(each, asyncio.CancelledError)]
     faults += [f"{n} times {code}" for code, n in tally.all_errors.items()]
     if count is not None and count.value < tally.incremented:

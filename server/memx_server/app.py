@@ -109,6 +109,7 @@ class MemxApp(FastAPI):
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand a request or a socket to its endpoint, and all others to FastAPI."""
+        # Paths are compared as they come, without a router's patterns: that is what makes this cheap.
         endpoint: Endpoint | None = None
         if scope["type"] == "http":
             endpoint = self._endpoints.get(scope["path"])

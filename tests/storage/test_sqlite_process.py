@@ -29,7 +29,7 @@ def writing_process(path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def acknowledged_until_killed(path: Path, after: int) -> list[tuple[int, int, int]]:
-    """Let a process write, kill it under load, and return what it was told is durable."""
+    """Let a process write, kill it under load, and return the writes that were acknowledged."""
     with writing_process(path) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(after)]
@@ -42,7 +42,7 @@ def acknowledged_until_killed(path: Path, after: int) -> list[tuple[int, int, in
 async def test_kill_9_under_load_loses_no_acknowledged_write(tmp_path: Path) -> None:
     path = tmp_path / "memx.db"
     for round_number in range(3):
-        told = acknowledged_until_killed(path, after=100 + 70 * round_number)
+        acknowledged = acknowledged_until_killed(path, after=100 + 70 * round_number)
         store = SqliteStore(path)
         await store.open()
 
@@ -50,11 +50,11 @@ async def test_kill_9_under_load_loses_no_acknowledged_write(tmp_path: Path) -> 
             (change["key"], change["value"], change["revision"])
             for change in map(seen, changes_of(await whole_log(store)))
         }
-        for writer, number, revision in told:
+        for writer, number, revision in acknowledged:
             assert (f"left:{writer}", number, revision) in logged
             assert (f"right:{writer}", number, revision) in logged
         for writer in range(endless_writer.WRITERS):
-            last = max((number for who, number, _ in told if who == writer), default=0)
+            last = max((number for who, number, _ in acknowledged if who == writer), default=0)
             # One write may have become durable without its answer getting out.
             assert await value(store, f"left:{writer}") in (last or None, last + 1)
             left, right = [await entry(store, f"{side}:{writer}") for side in ("left", "right")]

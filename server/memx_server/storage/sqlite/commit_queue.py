@@ -219,7 +219,6 @@ class CommitQueue:
             self._commits.expire_due(EXPIRED_AT_ONCE)
             self._run_jobs(batch)
             await self._in_thread(self._finish)
-            self._next_expiry = self._commits.next_due()
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must get it
             self._roll_back(batch, error)
         self._jobs.extendleft(reversed(self._again(batch)))
@@ -227,6 +226,9 @@ class CommitQueue:
         self._publish(records)
         for job in batch:
             job.settle()
+        # Last, and apart from what could undo the round: it is committed and answered by now.
+        with suppress(sqlite3.Error):
+            self._next_expiry = self._commits.next_due()
 
     async def _begin(self, batch: list[WriteJob]) -> None:
         """Begin the transaction. While it is refused, ``batch`` holds the jobs that wait for it."""

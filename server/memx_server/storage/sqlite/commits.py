@@ -72,6 +72,7 @@ class CommitWriter:
         the expiries of keys at hand, which stand whatever becomes of the transaction.
         """
         space = self._spaces.get(space_name)
+        # One moment for the whole transaction: its checks, its stamps and its expiries agree.
         now = self._clock()
         # A repetition is answered before anything else is looked at: the state that the first one
         # was checked against, schemas included, has moved on since.
@@ -82,6 +83,7 @@ class CommitWriter:
         present = self._present(space, transaction, now)
         if refusal := self._refusal(space, transaction, present, now // 1000):
             return refusal
+        # From here on nothing refuses. What fails is a fault, and rolls back to the savepoint.
         space.schema_bytes += self._quotas.schema_bytes_added(space, transaction)
         draft = self._draft(space, transaction.writer, now)
         written = [
@@ -103,6 +105,7 @@ class CommitWriter:
             "SELECT space, key FROM entries WHERE expires_at <= ? ORDER BY expires_at LIMIT ?",
             (now // 1000, limit),
         ).fetchall()
+        # One record for each: expiries belong to no transaction, so nothing ties them together.
         for space_id, key in due:
             self._expire(self._spaces.by_id(space_id), key, now)
 
@@ -161,6 +164,8 @@ class CommitWriter:
         present: dict[str, PresentEntry],
         now_ms: int,
     ) -> SchemaMoved | Conflicted | QuotaExceeded | None:
+        # The values were checked against the schemas of that revision. Nothing can change them between
+        # here and COMMIT, as there is one writing connection; so no value lands that a schema refuses.
         if transaction.schema_revision not in (None, space.schema_revision):
             return SchemaMoved(space.schema_revision)
         for compare in transaction.compares:

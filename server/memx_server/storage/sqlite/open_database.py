@@ -112,6 +112,7 @@ def _open_files(
     except OSError as error:
         raise CannotOpen(f"cannot open {path}: {error.strerror}") from None
     try:
+        # The writing one first: it makes the file and its tables, which the reading one must not.
         writing = open_database(path)
         try:
             return writing, connect(path, read_only=True)

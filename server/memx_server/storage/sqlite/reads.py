@@ -59,6 +59,7 @@ class SqliteReads:
         space_id = self._id(space)
         if space_id is None:
             return [None] * len(keys)
+        # The common case: without building a JSON array and walking it, it takes half the time.
         if len(keys) == 1:
             return [self._entry(space_id, keys[0])]
         rows = self._connection.execute(
@@ -84,6 +85,7 @@ class SqliteReads:
         entries: list[tuple[str, bytes]] = []
         size = 0
         for row in rows:
+            # One row more than wanted was asked for: that there is one means that there is a next page.
             if len(entries) == wanted or size >= PAGE_BYTES:
                 rows.close()
                 return KeyPage(entries, entries[-1][0])

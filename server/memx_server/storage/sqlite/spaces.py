@@ -98,6 +98,7 @@ class Spaces:
             space: The space that it is for.
             now: Microseconds since the epoch.
         """
+        # A clock that was set back must not give out a revision twice, so the head counts in any case.
         following = space.head + 1
         return following if self._is_current(space) else max(following, now)
 
@@ -140,6 +141,7 @@ class Spaces:
 
     def _open_lineage(self, space: Space) -> None:
         if space.lineage:
+            # The cut: what the ended lineage says up to here is part of the history, and no more.
             self._connection.execute(
                 "INSERT INTO lineages (space, id, cut) VALUES (?, ?, ?)",
                 (space.id, space.lineage, space.head),

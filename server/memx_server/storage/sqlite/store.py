@@ -88,6 +88,7 @@ class SqliteStore(Store):
             InUse: Another process has it open; the error holds what that one announced.
             CannotOpen: It is damaged, no database of memX, or may not be read or written.
         """
+        # Opening twice is harmless: a server that starts without its store tries again and again.
         if self._open is None:
             self._open = await OpenDatabase.open(self._settings, self._publish)
 
