@@ -13,6 +13,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from memx_server import __version__, lifespan, mcp_endpoint
 from memx_server.auth.acl_file import AclFile
 from memx_server.auth.base import Authenticator
+from memx_server.collector import SocketGarbage
 from memx_server.domain.byte_budget import ByteBudget
 from memx_server.domain.evaluator import Evaluator
 from memx_server.domain.feed.connections import OpenConnections
@@ -68,6 +69,7 @@ class MemxApp(FastAPI):
         self.services = services
         self.store = store
         self.state.services = services
+        self.garbage = SocketGarbage()
         self.mcp = mcp_endpoint.mcp_endpoint(self, services.settings)
         gateway = Gateway(services)
         self._endpoints = self._http_endpoints(gateway)
@@ -117,6 +119,9 @@ class MemxApp(FastAPI):
             endpoint = self._sockets.find(scope["path"])
         if endpoint is None:
             await super().__call__(scope, receive, send)
+        elif scope["type"] == "websocket":
+            with self.garbage.socket():
+                await endpoint(scope, receive, send)
         else:
             await endpoint(scope, receive, send)
 
@@ -233,7 +238,7 @@ def _services(settings: Settings, store: Store, authenticator: Authenticator) ->
 async def _lifespan(app: MemxApp) -> AsyncIterator[None]:
     """Hold the parts and the sessions of ``/mcp``, which use them and so end first."""
     async with (
-        lifespan.running(app.services, app.store),
+        lifespan.running(app.services, app.store, app.garbage),
         app.mcp.lifespan() if app.mcp else nullcontext(),
     ):
         yield

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -12,6 +11,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from memx_server.auth.revocation import watch_revocations
+from memx_server.collector import SocketGarbage
 from memx_server.exposure import warn_of_sample_keys
 from memx_server.log_redaction import redact_uvicorn
 from memx_server.services import Services
@@ -30,13 +30,11 @@ _WARMING_PATIENCE = 5.0
 _RETRY_OPENING = 0.5
 """Seconds between two attempts to open a store that does not answer."""
 
-_GC_THRESHOLDS = (50_000, 50, 100)
-
 _log = logging.getLogger("memx_server")
 
 
 @asynccontextmanager
-async def running(services: Services, store: Store) -> AsyncIterator[None]:
+async def running(services: Services, store: Store, garbage: SocketGarbage) -> AsyncIterator[None]:
     """Open the store and start what runs beside the requests; at the end, stop and close it all.
 
     A store that does not answer yet does not keep the server from starting: it is opened in the
@@ -45,6 +43,7 @@ async def running(services: Services, store: Store) -> AsyncIterator[None]:
     Args:
         services: The parts of the server.
         store: The store that they use.
+        garbage: Takes the garbage collector over, where the process is the server's alone.
 
     Raises:
         CannotOpen: The store cannot be used: a damaged file, or one of a newer memX.
@@ -73,7 +72,7 @@ async def running(services: Services, store: Store) -> AsyncIterator[None]:
             opening.add_done_callback(partial(_end_if_refused, services.settings.owns_process))
         await asyncio.wait({warming}, timeout=_WARMING_PATIENCE)
         if services.settings.owns_process:
-            _settle_collector()
+            garbage.take_over()
         # Streams that never end by themselves are ended as soon as a signal comes: a server lets its
         # open responses finish before it leaves this block.
         with on_shutdown_signal(services.sessions.end_all, watch):
@@ -129,10 +128,3 @@ async def _open(store: Store) -> None:
             await asyncio.sleep(_RETRY_OPENING)
         else:
             return
-
-
-def _settle_collector() -> None:
-    """Exempt what lives as long as the process from garbage collection, whose pauses make the p99."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_GC_THRESHOLDS)
