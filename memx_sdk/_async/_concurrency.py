@@ -29,6 +29,8 @@ def current_loop() -> object | None:
 
 async def call(function: Callable[..., Any], *args: Any) -> Any:
     """Call a user's function, and await it if it is a coroutine function."""
+    # The result is looked at, not the function: a lambda, a partial or an object with a coroutine
+    # as its ``__call__`` is not recognisable before the call.
     result = function(*args)
     return await result if inspect.isawaitable(result) else result
 
@@ -36,6 +38,8 @@ async def call(function: Callable[..., Any], *args: Any) -> Any:
 async def next_message(websocket: Any, timeout: float | None) -> bytes:
     """Receive from a connection of the websockets library; raises TimeoutError."""
     async with asyncio.timeout(timeout):
+        # Bytes, although the server sends text: the decoder of JSON takes them as they are, so the
+        # library need not make a string of each message first.
         message: bytes = await websocket.recv(decode=False)
         return message
 
@@ -54,6 +58,9 @@ def abandon(connection: object) -> None:
 
     It is kept alive: what would collect it takes it off the event loop, which the parent shares.
     """
+    # Dropping the last reference would run the destructor of the transport, which takes the file
+    # descriptor out of the selector. On Linux parent and child share that selector's kernel object,
+    # so the parent would stop hearing of its own socket.
     _abandoned.append(connection)
 
 
@@ -80,6 +87,8 @@ class Event:
 
     async def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is set; tell whether it was within ``timeout`` seconds."""
+        # The flag decides, not the way in which the wait ended: it may be set at the very moment at
+        # which the time runs out, and that counts as set.
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._event.wait()
@@ -109,6 +118,8 @@ class Worker:
 
     async def join(self, timeout: float | None = None) -> bool:
         """Wait until it has ended; tell whether it did within ``timeout`` seconds."""
+        # ``wait`` instead of awaiting the task itself: a timeout must not cancel the task, and what
+        # it ended with must not be raised in whoever joins it.
         await asyncio.wait({self._task}, timeout=timeout)
         return self._task.done()
 
@@ -128,4 +139,6 @@ def spawn(
     async def body() -> None:
         await run(*args, **kwargs)
 
+    # The `Worker` is what keeps the task alive: an event loop holds tasks only weakly. Where the
+    # caller drops it, what the task waits for must hold it.
     return Worker(asyncio.create_task(body(), name=name))

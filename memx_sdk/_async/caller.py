@@ -40,10 +40,16 @@ class AsyncCaller:
             MemxError: The server refused it, or no attempt was answered.
             MemxClosedError: The context was closed, possibly between two attempts.
         """
+        # ``call.request`` was made once, with its idempotency key in it. It must not be made again
+        # for a repetition: under a new key an append whose answer was lost would be applied twice.
         attempt = 0
         while True:
+            # In the loop and not before it, so that `close` during a pause ends the repetitions
+            # instead of letting them open a new connection.
             self.check_open()
             try:
+                # Reading is inside of the ``try``: an answer by which a proxy says that the server
+                # is away is found by reading it, and is worth another attempt as well.
                 return call.read(success_body(await self.transport.request(call.request)))
             except MemxError as error:
                 attempt += 1
@@ -51,6 +57,8 @@ class AsyncCaller:
                 if delay is None:
                     raise
                 log.info("%s: %s; again in %.2f s", call.request.op, error, delay)
+            # Outside of the ``except``, so that the error of one attempt is not the context of the
+            # next one's and no traceback grows with the number of attempts.
             await sleep(delay)
 
     def check_open(self) -> None:
@@ -64,5 +72,7 @@ class AsyncCaller:
 
     async def close(self) -> None:
         """Refuse further calls, and release every connection. Closing twice is harmless."""
+        # The flag comes first: a call that looks after this does not use the transport that is
+        # being closed; one that looked before is ended by the transport.
         self._closed = True
         await self.transport.close()

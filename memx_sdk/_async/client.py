@@ -76,8 +76,14 @@ class AsyncMemxContext(AsyncOperations):
         self._options = options_from(api_key, base_url, agent=agent, timeout=timeout)
         opened = open_transport(transport, self._options)
         super().__init__(AsyncCaller(opened, RetryPolicy(max_retries=max_retries)))
+        # Weak, since a program may make and drop subscriptions all its life. One that is dropped
+        # needs no closing by the context; a subscription holds the context instead.
         self._attached: weakref.WeakSet[AsyncClosable] = weakref.WeakSet()
+        # When this context gave back which lock: see `AsyncLock._give_way`. It belongs to the
+        # context, since a program makes a new lock object for each ``with`` block.
         self._released_locks: dict[str, float] = {}
+        # The method of the transport and not of the context: a reference to the context would keep
+        # it from ever being collected.
         close_when_collected(self, opened.close)
 
     @property
@@ -140,6 +146,8 @@ class AsyncMemxContext(AsyncOperations):
             InvalidRequestError: The pattern cannot be.
         """
         try:
+            # Here and not at the server: a subscription opens at its first use, in the background
+            # where it has a callback, and the mistake is to be raised where it was made.
             validate_pattern(pattern)
         except ProtocolError as error:
             raise error_from(error.as_dict()) from None
@@ -147,7 +155,9 @@ class AsyncMemxContext(AsyncOperations):
         request = FeedRequest(pattern, event, since, snapshot, conflate)
         reader, claim = self._open_reader(request, durable)
         subscription = AsyncSubscription(reader, owner=self, claim=claim, auto_ack=auto_ack)
+        # Before the callback starts, which may close the context at once.
         self._attached.add(subscription)
+        # Last, since the worker may deliver a change before this method returns.
         if callback is not None:
             subscription.call_back(callback, on_error)
         return subscription
@@ -171,7 +181,11 @@ class AsyncMemxContext(AsyncOperations):
         Raises:
             MemxTimeout: It did not happen in time.
         """
+        # The timeout is for the whole call. A key that changes all the time without satisfying the
+        # predicate must not begin it anew with each change.
         deadline = None if timeout is None else time.monotonic() + timeout
+        # The snapshot answers whether the value is there already. A read followed by a subscription
+        # would miss what is written between the two.
         async with self.subscribe(key, snapshot=True) as changes:
             while True:
                 remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -215,6 +229,8 @@ class AsyncMemxContext(AsyncOperations):
             name: Names its durable subscriptions; None takes the context's ``agent``.
             concurrency: How many changes each handler may work on at the same time.
         """
+        # The context's method goes in, not the context: an agent only opens readers, and the two
+        # modules must not import each other.
         agent = AsyncAgent(
             self._open_reader, name or self.agent_name or "agent", concurrency=concurrency
         )
@@ -254,12 +270,18 @@ class AsyncMemxContext(AsyncOperations):
     ) -> tuple[AsyncReader, AsyncDurableClaim | None]:
         if durable is None:
             return AsyncReader(self._caller.transport, request), None
+        # The claim makes calls of its own, over the caller, so that they are repeated as all others
+        # are. The stream of the reader carries events only.
         claim = AsyncDurableClaim(self._caller.run, durable)
         return AsyncDurableReader(self._caller.transport, request, claim), claim
 
     async def _entry_after(self, change: Change | Reset) -> Entry | None:
+        # A reset, a deletion and an expiry bring no value to ask the predicate about. After a reset
+        # the present entry follows in a snapshot.
         if not isinstance(change, Change) or change.action != "set":
             return None
         if "value" not in change:  # written with history=False
+            # The log did not keep the value, so the present one is read. It may be newer than the
+            # change; a further change then comes for it too, and the predicate is asked again.
             return await self.get(change.key)
         return Entry({name: change[name] for name in _ENTRY_MEMBERS if name in change})

@@ -343,18 +343,28 @@ class AsyncOperations:
         Raises:
             MemxTimeout: Others were always faster.
         """
+        # For all attempts together, checked after a conflict only: the first attempt is made
+        # however short the timeout is.
         deadline = time.monotonic() + timeout
         attempt = 0
         while True:
             entry = await self.get(key, model=model)
+            # A copy of the default, since ``fn`` may change its argument in place and is called
+            # again after a conflict.
             value = await call(fn, copy.deepcopy(default) if entry is None else entry.value)
+            # The compare is what keeps an update from being lost. Revision 0 says that there must
+            # be no entry still; each attempt is a new write with an idempotency key of its own.
             options = WriteOptions(entry.revision if entry else 0, ttl, reason)
+            # A patch of the whole value and not a `set`: a `set` without ``ttl`` takes the expiry
+            # away, while an update leaves it as it is.
             whole = [{"op": "add", "path": "", "value": value}]
             try:
                 return await self._caller.run(writes.update(key, "patch", whole, options))
             except ConflictError:  # another write came between the read and this one
                 attempt += 1
             delay = CONTENTION.jitter(attempt)
+            # Not to sleep into the deadline: the caller gets the time that is left to do something
+            # else.
             if time.monotonic() + delay > deadline:
                 raise MemxTimeout("timeout", f"{key!r} was contended for {timeout} s; gave up")
             await sleep(delay)
@@ -396,10 +406,17 @@ class AsyncOperations:
         found: list[Any] = []
         after: str | None = None
         while limit is None or len(found) < limit:
+            # The last page asks for no more than is missing, so that a small limit costs a small
+            # page.
             wanted = page_size if limit is None else min(page_size, limit - len(found))
+            # Each page is a read of its own moment. Keys that are written between two pages may be
+            # in the list or not; those that stay are in it exactly once, since pages go on behind a
+            # key and not at a number.
             page = await self._caller.run(page_of(limit=wanted, after=after))
             found += page.items
             after = page.next
+            # The server says when there is no more. The page is not measured, so that a server may
+            # give less than was asked for.
             if after is None:
                 break
         return found

@@ -78,6 +78,9 @@ class Lock:
         self._holder = holder
         self._timeout = timeout
         self._released = {} if released is None else released
+        # The revision of the write that took the lock. Every renewal and the release are on
+        # condition of it, so that a holder that has lost the lock can neither prolong nor delete
+        # the next holder's.
         self._token: int | None = None
         # The lease by `lease_clock`, counted from when the request that took or renewed it left: the
         # store counts from when it arrived, so that the store's end is never before this one.
@@ -117,6 +120,8 @@ class Lock:
     def wait_lost(self, timeout: float | None = None) -> bool:
         """Wait until the lock is lost; tell whether that happened within ``timeout`` seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
+        # Two things end a lease: time, for which `lost` looks at the clock, and the heartbeat that
+        # finds a conflict, which sets the event. So this wait is for both.
         while not self.lost:
             pause = min(self._held_until - lease_clock(), _LONGEST_WAIT)
             if deadline is not None:
@@ -152,6 +157,8 @@ class Lock:
         Raises:
             LockLostError: It was lost before.
         """
+        # Both are taken once: a fork or a second `release` may clear them while this one waits
+        # below.
         token, heart = self._token, self._heart
         if token is None:
             return
@@ -163,14 +170,19 @@ class Lock:
         # and take it for a lock that was lost.
         self._stopping.set()
         heart.join()
+        # Before the token is cleared, without which `lost` has nothing to say.
         lost = self.lost
         self._token = self._heart = None
         try:
+            # Also where the lease has run out by this clock: the store's may have a moment left,
+            # and the next one need not wait for it. The compare keeps this from deleting another's
+            # lock.
             self._operations.delete(self.key, if_revision=token)
         except ConflictError:
             lost = True
         except MemxError as error:
             log.warning("the lock %r frees itself in %g s: %s", self.key, self.ttl, error)
+        # Also after a failure: the courtesy costs a few milliseconds at the most.
         self._remember_release()
         if lost:
             raise LockLostError("lock_lost", f"the lock {self.key!r} was lost while it was needed")
@@ -187,17 +199,21 @@ class Lock:
         try:
             self.release()
         except LockLostError:
+            # An exception of the block goes first; that the lock was lost would only hide it.
             if error is None:
                 raise
 
     def _give_way(self) -> None:
         """Let those who wait go first: the news of a release reaches them later than its maker."""
+        # Popped, so that the courtesy is shown once: the attempt after it is as any other's.
         released = self._released.pop(self.key, 0.0)
         pause = released + _COURTESY - time.monotonic()
         if pause > 0:
             sleep(pause)
 
     def _remember_release(self) -> None:
+        # Names of locks may be without number. To forget all of them costs some fairness for a
+        # moment, and no correctness.
         if len(self._released) >= _MOST_REMEMBERED:
             self._released.clear()
         self._released[self.key] = time.monotonic()
@@ -205,16 +221,21 @@ class Lock:
     def _try(self) -> bool:
         sent_at = lease_clock()
         try:
+            # ``if_revision=0`` is the mutual exclusion: of all who try, the store lets one create
+            # the key. Without history, since a lock's value tells nothing that the log should keep.
             taken = self._operations.set(
                 self.key, {"holder": self._holder}, if_revision=0, ttl=self.ttl, history=False
             )
         except ConflictError:
             return False
+        # That the write was applied is not enough: see `_confirm`.
         confirmed_at = self._confirm(taken.revision, sent_at)
         if confirmed_at is None:
             return False
+        # New for each holding: a lock object that lost the lock may take it again.
         self._lost, self._stopping = Event(), Event()
         self._renewed_at, self._token, self._forked = confirmed_at, taken.revision, False
+        # Last, since the heartbeat reads all that is set above.
         self._heart = spawn(f"memx-lock-{self.key}", self._beat, taken.revision)
         return True
 
@@ -230,6 +251,8 @@ class Lock:
             When the request left that proved it; None where the lock is lost already.
         """
         for _ in range(_CONFIRMATIONS):
+            # Half of the lease is left at the least: enough for a heartbeat, of which the first may
+            # be due at once.
             if lease_clock() < sent_at + self.ttl * _LATE:
                 return sent_at
             sent_at = lease_clock()
@@ -248,7 +271,11 @@ class Lock:
         # would be seen by nobody, and the wait would never end.
         with self._subscribe(self.key) as changes:
             self._next(changes.ready, deadline)
+            # How often others were quicker. It shortens the scatter, so that whoever has waited
+            # long is more likely to be the first.
             missed = 1
+            # An attempt, and where it fails a wait for the news that the lock is free. A change
+            # that shows somebody taking it calls for no attempt.
             while not self._try():
                 while _takes(self._next(changes.next, deadline)) or not (
                     self._stays_free(changes, missed)
@@ -258,6 +285,8 @@ class Lock:
     def _stays_free(self, changes: Subscription, missed: int) -> bool:
         """Wait a moment, so that not everyone tries at once; tell whether nobody was quicker."""
         try:
+            # Waiting for the pause and for news is one: a change that comes meanwhile shows that
+            # another was quicker, and spares an attempt that would be refused.
             change = changes.next(chance() * _SCATTER / missed)
         except MemxTimeout:
             return True
@@ -293,15 +322,21 @@ class Lock:
                 # If the lease ran out meanwhile and somebody saw it, ``_lost`` is set and stays so.
                 # If nobody did, the renewal on condition of the revision proves that no other has
                 # held the lock in between.
+                # From when the request left, as in ``__init__``: the time on the way is not the
+                # holder's.
                 self._renewed_at = sent_at
 
     def _until_next_beat(self) -> float:
+        # Reckoned from the last renewal and not from the last attempt, so that a slow answer does
+        # not shift the beats towards the end of the lease.
         due = self._renewed_at + self.ttl / _HEARTBEATS_PER_TTL
         # After a failed beat, which renewed nothing, the next one comes soon, but not at once.
         return max(due - lease_clock(), self.ttl / _HEARTBEATS_PER_TTL / 10)
 
     def forget_parent(self) -> None:
         """Leave the lock to the parent, in a forked child."""
+        # The token is kept: `lost` and `release` answer by it, and say that the lock is the
+        # parent's.
         held = self._token is not None
         self._lost, self._stopping, self._heart = Event(), Event(), None
         if held:

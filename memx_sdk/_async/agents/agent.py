@@ -60,6 +60,8 @@ class AsyncAgent:
         self._open_reader = open_reader
         self._concurrency = concurrency
         self._registrations: list[_Registration] = []
+        # Empty while the agent does not run. A handler whose own worker called `stop` stays in it,
+        # so that the agent is not started a second time while that worker is still at its change.
         self._handlers: list[AsyncHandler] = []
         self._ended = Event()
         self._failure: BaseException | None = None
@@ -105,6 +107,8 @@ class AsyncAgent:
         if self._handlers:
             raise RuntimeError("register handlers before the agent starts")
         request = FeedRequest(pattern, event, since, snapshot, conflate)
+        # The durable name contains the pattern, so that two handlers of one agent with different
+        # patterns keep two cursors. With one they would take the name over from each other.
         name = f"{self.name}:{pattern}" if durable is True else durable or None
 
         def register(function: Function) -> Function:
@@ -126,11 +130,15 @@ class AsyncAgent:
         """
         if self._handlers:
             raise RuntimeError(f"the agent {self.name!r} runs already")
+        # New for each start: an agent that was stopped may be started again, and must not find the
+        # old flag set.
         self._ended, self._failure = Event(), None
         self._handlers = [self._handler(registration) for registration in self._registrations]
         for handler in self._handlers:
             handler.start()
         for handler in self._handlers:
+            # Every handler runs already here. Waiting comes second, so that their subscriptions
+            # open at the same time and the slowest alone decides how long this takes.
             await handler.ready(timeout)
         return self
 
@@ -145,9 +153,13 @@ class AsyncAgent:
             await self.start()
             await self._ended.wait()
         except MemxClosedError:
+            # The context was closed meanwhile, or `stop` ran during `start`: that is an end as it
+            # was asked for, and no failure.
             pass
         finally:
             await self.stop()
+        # After `stop`, so that what was being handled is done and acknowledged before the caller
+        # learns why the agent ended.
         if self._failure is not None:
             raise self._failure
 
@@ -158,10 +170,16 @@ class AsyncAgent:
             timeout: Seconds that the handlers get; then they are cancelled (threads are left).
         """
         self._ended.set()
+        # A copy, since a second `stop` (of the context that closes, say) may run at the same time
+        # and take handlers out of the list.
         handlers = list(self._handlers)
         for handler in handlers:
+            # First all take no more changes, then each is waited for: otherwise the later ones
+            # would go on taking changes while the first one finishes.
             await handler.close()
         for handler in handlers:
+            # False where the caller is a worker of the handler: it stops the agent from within, and
+            # its own change is not done before it returns.
             if await handler.join(timeout) and handler in self._handlers:
                 self._handlers.remove(handler)
 
@@ -171,6 +189,8 @@ class AsyncAgent:
 
     def forget_parent(self) -> None:
         """Leave the handlers to the parent, in a forked child; the agent may be started there anew."""
+        # The events are new, because those of the parent may hold waiters that do not exist here.
+        # The flag is set, because the agent does not run here.
         self._handlers, self._failure = [], None
         self._ended = Event()
         self._ended.set()
@@ -192,5 +212,6 @@ class AsyncAgent:
 
     def _fail(self, failure: BaseException) -> None:
         log.error("the agent %r stops: %s", self.name, failure)
+        # Only the first failure is kept: the others are mostly its consequences.
         self._failure = self._failure or failure
         self._ended.set()

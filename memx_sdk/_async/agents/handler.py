@@ -69,10 +69,14 @@ class AsyncHandler:
         self._options = options
         self._concurrency = concurrency
         self._failed = failed
+        # The queue is not safe by itself: every use of it is under ``_changed``.
         self._queue = WorkQueue(conflate=reader.request.conflate)
         self._changed = Condition()
+        # An event and not a bool under the condition: `_handle` waits for it between two attempts,
+        # and `close` sets it without waiting for the condition.
         self._closing = Event()
         self._workers: list[Worker] = []
+        # The reader and the workers that have not left; whoever brings it to 0 closes the claim.
         self._running = concurrency + 1
         watch_forks(self)
 
@@ -103,15 +107,20 @@ class AsyncHandler:
         Returns:
             Whether they are; not so where one of them is the caller's own.
         """
+        # One deadline for all, or several workers that hang would each take the whole timeout.
         deadline = time.monotonic() + timeout
         others = [worker for worker in self._workers if not worker.is_current()]
         for worker in others:
             if not await worker.join(max(0.0, deadline - time.monotonic())):
+                # The change of a worker that is cancelled is not finished, so its cursor is not
+                # passed: a durable handler gets it again at the next start.
                 worker.cancel()
         return len(others) == len(self._workers)
 
     def forget_parent(self) -> None:
         """Take no more changes in a forked child; a handler that forked ends when it returns."""
+        # Another thread of the parent may have held the condition at the fork, and nobody here
+        # would ever release it.
         self._changed, self._closing = Condition(), Event()
         self._closing.set()
         self._workers = []
@@ -120,6 +129,8 @@ class AsyncHandler:
         try:
             await run()
         except MemxClosedError:
+            # `close` ends the reader by this error, which is the ordinary way out. It is no failure
+            # of the agent.
             return
         except Exception as error:  # noqa: BLE001 - handed to the agent, which raises it
             self._failed(error)
@@ -139,8 +150,12 @@ class AsyncHandler:
     async def _read(self) -> None:
         while True:
             step = await self._reader.next()
+            # Before it is queued: the handler of the reset must run when all older changes are done
+            # and before any entry of the snapshot that follows is handled.
             if isinstance(step.item, Reset):
                 await self._reset(step.item)
+            # A reset and a bare position go into the queue too, without a change: the cursor moves
+            # over them in their turn.
             change = step.item if isinstance(step.item, Change) else None
             async with self._changed:
                 self._queue.add(change, step.cursor)
@@ -162,6 +177,7 @@ class AsyncHandler:
             await call(self._options.on_reset, reset.reason)
 
     async def _work(self) -> None:
+        # A change counts as done when it was handled or given up, never when it was only taken.
         while (item := await self._take()) is not None:
             # A change that was left because of `close` stays undone: the position does not pass it.
             if item.change is not None and await self._handle(item.change):
@@ -172,6 +188,8 @@ class AsyncHandler:
 
     async def _take(self) -> WorkItem | None:
         async with self._changed:
+            # The flag is looked at before the queue: after `close` what still waits is left undone,
+            # so that it comes again and stopping does not take as long as the backlog.
             while not self._closing.is_set():
                 if (item := self._queue.take()) is not None:
                     return item
@@ -185,8 +203,12 @@ class AsyncHandler:
             try:
                 await call(self._options.function, change)
             except Exception as error:  # noqa: BLE001 - retried, then handed to on_error or logged
+                # An exception of a user's function never ends the worker: one bad change would stop
+                # the agent for every key.
                 attempt += 1
                 if attempt > self._options.retries:
+                    # What ``on_error`` raises is let through to `_guarded`: the change then stays
+                    # unfinished, and a durable handler gets it again.
                     await self._give_up(change, error)
                     return True
             else:
@@ -199,8 +221,11 @@ class AsyncHandler:
         if self._options.on_error is None:
             log.error("%r at revision %d was given up", change.key, change.revision, exc_info=error)
         else:
+            # Not guarded on purpose: see `_handle`.
             await call(self._options.on_error, change, error)
 
     def _report_progress(self) -> None:
         if self._claim is not None:
+            # The queue's cursor, not that of the change that has just been done: an older change of
+            # another key may still be worked on.
             self._claim.processed(self._queue.cursor)

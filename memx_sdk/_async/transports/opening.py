@@ -29,11 +29,17 @@ def open_transport(
     Raises:
         ValueError: There is none of that name.
     """
+    # Ready made by the caller, for a test or to be shared; the options of the context are not
+    # looked at.
     if choice is not None and not isinstance(choice, str):
         return choice
     scheme = options.base_url.partition(":")[0]
+    # A scheme that is not of the network names its transport itself: ``embedded:/path`` is for the
+    # entry point ``embedded``.
     name = choice or _NAME_BY_SCHEME.get(scheme, scheme)
     if name == "http":
+        # Each is imported where it is chosen, so that neither library is loaded for a program that
+        # uses the other.
         from memx_sdk._async.transports.http import AsyncHttpTransport
 
         return AsyncHttpTransport(options)
@@ -45,6 +51,8 @@ def open_transport(
 
 
 def _installed(name: str) -> TransportFactory:
+    # The first one found. Nothing is loaded for the list below: a broken plug-in of another name
+    # must not get in the way.
     for found in entry_points(group=ENTRY_POINTS, name=name):
         factory: TransportFactory = found.load()
         return factory

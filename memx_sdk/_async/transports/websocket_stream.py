@@ -25,6 +25,8 @@ class AsyncMultiplexedStream:
     def __init__(self, *, snapshot: bool) -> None:
         self._leave: Callable[[], None] | None = None
         self._in_snapshot = snapshot
+        # The reader of the socket puts, one caller takes. Append and pop of a deque are one step
+        # each for threads, so there is no lock.
         self._messages: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._ended: MemxError | None = None
@@ -33,6 +35,7 @@ class AsyncMultiplexedStream:
     async def receive(self, timeout: float | None = None) -> bytes:
         """Return the next message; see `AsyncMessageStream.receive`."""
         deadline = None if timeout is None else time.monotonic() + timeout
+        # Messages go before the end: what arrived before the socket broke is still to be handed on.
         while not self._messages:
             if self._ended is not None:
                 raise self._ended
@@ -50,6 +53,8 @@ class AsyncMultiplexedStream:
 
     async def close(self) -> None:
         """Leave; a pending ``receive`` raises. Closing twice is harmless."""
+        # Dropped before the end is set, so that whoever waits in `receive` gets the error and not
+        # one more message.
         self._messages.clear()
         self._give_up("the subscription was closed")
 
@@ -72,14 +77,19 @@ class AsyncMultiplexedStream:
             self._in_snapshot = True
         elif event == "live":
             self._in_snapshot = False
+        # Before the flag: a reader that wakes must find it.
         self._messages.append(message)
         self._waiting_bytes += len(message)
         self._arrived.set()
+        # The stream ends instead of holding the socket back, which carries the answers of everybody
+        # else. What waits is still read; then the reader resumes behind it. A snapshot is spared,
+        # or one that is larger than the bound would begin anew for ever.
         if self._waiting_bytes > MOST_WAITING_BYTES and not self._in_snapshot:
             self._give_up("its reader is far behind; it will resume where it is")
 
     def end(self, error: MemxError) -> None:
         """Raise ``error`` for the reader once it has read what has arrived."""
+        # The first reason stands: that of a broken socket is not to replace that of a slow reader.
         self._ended = self._ended or error
         self._arrived.set()
 

@@ -70,10 +70,14 @@ class Handler:
         self._options = options
         self._concurrency = concurrency
         self._failed = failed
+        # The queue is not safe by itself: every use of it is under ``_changed``.
         self._queue = WorkQueue(conflate=reader.request.conflate)
         self._changed = Condition()
+        # An event and not a bool under the condition: `_handle` waits for it between two attempts,
+        # and `close` sets it without waiting for the condition.
         self._closing = Event()
         self._workers: list[Worker] = []
+        # The reader and the workers that have not left; whoever brings it to 0 closes the claim.
         self._running = concurrency + 1
         watch_forks(self)
 
@@ -104,15 +108,20 @@ class Handler:
         Returns:
             Whether they are; not so where one of them is the caller's own.
         """
+        # One deadline for all, or several workers that hang would each take the whole timeout.
         deadline = time.monotonic() + timeout
         others = [worker for worker in self._workers if not worker.is_current()]
         for worker in others:
             if not worker.join(max(0.0, deadline - time.monotonic())):
+                # The change of a worker that is cancelled is not finished, so its cursor is not
+                # passed: a durable handler gets it again at the next start.
                 worker.cancel()
         return len(others) == len(self._workers)
 
     def forget_parent(self) -> None:
         """Take no more changes in a forked child; a handler that forked ends when it returns."""
+        # Another thread of the parent may have held the condition at the fork, and nobody here
+        # would ever release it.
         self._changed, self._closing = Condition(), Event()
         self._closing.set()
         self._workers = []
@@ -121,6 +130,8 @@ class Handler:
         try:
             run()
         except MemxClosedError:
+            # `close` ends the reader by this error, which is the ordinary way out. It is no failure
+            # of the agent.
             return
         except Exception as error:  # noqa: BLE001 - handed to the agent, which raises it
             self._failed(error)
@@ -140,8 +151,12 @@ class Handler:
     def _read(self) -> None:
         while True:
             step = self._reader.next()
+            # Before it is queued: the handler of the reset must run when all older changes are done
+            # and before any entry of the snapshot that follows is handled.
             if isinstance(step.item, Reset):
                 self._reset(step.item)
+            # A reset and a bare position go into the queue too, without a change: the cursor moves
+            # over them in their turn.
             change = step.item if isinstance(step.item, Change) else None
             with self._changed:
                 self._queue.add(change, step.cursor)
@@ -163,6 +178,7 @@ class Handler:
             call(self._options.on_reset, reset.reason)
 
     def _work(self) -> None:
+        # A change counts as done when it was handled or given up, never when it was only taken.
         while (item := self._take()) is not None:
             # A change that was left because of `close` stays undone: the position does not pass it.
             if item.change is not None and self._handle(item.change):
@@ -173,6 +189,8 @@ class Handler:
 
     def _take(self) -> WorkItem | None:
         with self._changed:
+            # The flag is looked at before the queue: after `close` what still waits is left undone,
+            # so that it comes again and stopping does not take as long as the backlog.
             while not self._closing.is_set():
                 if (item := self._queue.take()) is not None:
                     return item
@@ -186,8 +204,12 @@ class Handler:
             try:
                 call(self._options.function, change)
             except Exception as error:  # noqa: BLE001 - retried, then handed to on_error or logged
+                # An exception of a user's function never ends the worker: one bad change would stop
+                # the agent for every key.
                 attempt += 1
                 if attempt > self._options.retries:
+                    # What ``on_error`` raises is let through to `_guarded`: the change then stays
+                    # unfinished, and a durable handler gets it again.
                     self._give_up(change, error)
                     return True
             else:
@@ -200,8 +222,11 @@ class Handler:
         if self._options.on_error is None:
             log.error("%r at revision %d was given up", change.key, change.revision, exc_info=error)
         else:
+            # Not guarded on purpose: see `_handle`.
             call(self._options.on_error, change, error)
 
     def _report_progress(self) -> None:
         if self._claim is not None:
+            # The queue's cursor, not that of the change that has just been done: an older change of
+            # another key may still be worked on.
             self._claim.processed(self._queue.cursor)

@@ -56,15 +56,21 @@ class Reader:
         self._backoff = Backoff()
         self._not_before = 0.0
         self._opened_at = 0.0
+        # The cursor with which the present stream was opened: where it has moved since, the stream
+        # has shown that it works.
         self._opened_with: str | None = None
         self._stream: MessageStream | None = None
         self._steps: deque[Received] | ConflatedSteps = _waiting_steps(request)
         self._steps_lock = Lock()  # a `ConflatedSteps` takes more than one step to change
         self._live = False
+        # ``_ended`` is for good; ``_broken`` is the reason of the present outage, and only a
+        # timeout tells it. `end` alone sets ``_closing``: after that the steps that wait are
+        # dropped, while a refusal lets them be read first.
         self._ended: MemxError | None = None
         self._broken: MemxError | None = None
         self._closing = Event()
         self._lock = Lock()
+        # The event of the caller that reads for all at the moment: see `_pull`.
         self._turn: Event | None = None
         watch_forks(self)
 
@@ -81,6 +87,7 @@ class Reader:
         """
         deadline = _deadline(timeout)
         if self.request.conflate:
+            # Before the first step is looked at, since what waits in the queue may be old already.
             self._catch_up()
         while True:
             # After `end` nothing more is handed on. After a refusal (``_ended`` alone) what arrived
@@ -89,6 +96,7 @@ class Reader:
                 raise self._ended
             # No look before the pop: in threads another caller may take the last step in between.
             try:
+                # The pop of a deque is one step for threads, so the usual feed takes no lock here.
                 if not self.request.conflate:
                     return self._steps.popleft()
                 with self._steps_lock:
@@ -99,6 +107,7 @@ class Reader:
     def live(self, timeout: float | None = None) -> None:
         """Return when the reader has first caught up with the present; raises as ``next`` does."""
         deadline = _deadline(timeout)
+        # Steps that arrive meanwhile wait in the queue for `next`; none of them is lost.
         while not self._live:
             self._pull(deadline)
 
@@ -106,6 +115,7 @@ class Reader:
         """Return where ``cursor`` has moved to by the positions that wait before the next item."""
         if isinstance(self._steps, ConflatedSteps):
             return self._steps.passed(cursor)
+        # A copy: another caller may take or add steps while this one looks.
         for step in tuple(self._steps):
             if step.item is not None:
                 break
@@ -118,6 +128,9 @@ class Reader:
 
     def end(self, error: MemxError) -> None:
         """Hand nothing more on: whoever asks for a step gets ``error``, the first one given."""
+        # The order matters. The flag is first, so that `_take` lets nothing more in. Then the steps
+        # are dropped under their lock, so that none slips in between. Then ``_closing`` wakes
+        # whoever pauses; last, closing the stream wakes whoever receives.
         self._ended = self._ended or error
         with self._steps_lock:
             self._steps.clear()
@@ -130,6 +143,7 @@ class Reader:
         """End the feed in a forked child: the parent goes on reading it, and no stream has two readers."""
         # Mutexes and events are new: the threads that held or waited for them are not here.
         self._lock, self._turn, self._closing = Lock(), None, Event()
+        # The stream is not closed: a close frame would go out on the parent's socket.
         self._stream, self._live = None, False
         self._steps, self._steps_lock = _waiting_steps(self.request), Lock()
         self._ended = self._ended or forked_error(f"the subscription to {self.request.pattern!r}")
@@ -157,6 +171,8 @@ class Reader:
     def _advance(self, deadline: float | None) -> None:
         if self._ended is not None:
             raise self._ended
+        # The turn belongs to this caller, so nobody else reads the stream, connects or changes
+        # ``_state`` until it gives the turn back.
         stream = self._stream  # `end`, in another thread, may take it away from here on
         if stream is None:
             self._connect(deadline)
@@ -164,20 +180,29 @@ class Reader:
         try:
             message = decode(stream.receive(_remaining(deadline)))
         except MemxTimeout:
+            # Before the general case, of which it is one: a quiet feed is no broken feed.
             raise  # the stream stays usable
         except MemxError as error:
             self._lost(error)
         except ValueError:
+            # Something on the way changed the messages. A new stream may do better, so this counts
+            # as a broken connection and not as a refusal.
             self._lost(MemxConnectionError("connection", "a message was no JSON"))
         else:
             if message.get("event") == "end":  # the server's reason, before it closes the stream
                 self._lost(error_from(message))
             else:
+                # Half a transaction yields no steps; the state keeps it until its last change has
+                # come.
                 self._take(self._state.receive(message))
 
     def _take(self, steps: list[Received]) -> None:
+        # It stays true over reconnections: `live` promises only that nothing after it is missed,
+        # and a stream that resumes at a cursor misses nothing.
         self._live = self._live or any(step.live for step in steps)
         with self._steps_lock:
+            # `end` may have run since the message was received. What came of it must not be handed
+            # on, least of all by a holder that has lost its durable name.
             if self._ended is None:
                 self._steps.extend(steps)
 
@@ -201,6 +226,8 @@ class Reader:
 
     def _connect(self, deadline: float | None) -> None:
         pause = self._not_before - time.monotonic()
+        # To pause and to connect are two rounds: after the pause `next` looks again, since `end`
+        # may have come meanwhile.
         if pause > 0:
             self._pause(pause, deadline)
             return
@@ -224,9 +251,12 @@ class Reader:
     def _lost(self, error: MemxError) -> None:
         """Decide when to try again; raise where that would not help."""
         stream, self._stream = self._stream, None
+        # The state is told before anything can fail below: half a transaction that was kept would
+        # be put in front of the one that the next stream sends whole.
         self._state.disconnected()
         if stream is not None:
             stream.close()
+        # For the text of a timeout: who waits should learn that there is no connection, and why.
         self._broken = error
         if self._ended is not None:  # the stream broke because `end` closed it
             raise self._ended from error
@@ -237,6 +267,8 @@ class Reader:
         # server in trouble would be connected to without a pause.
         if self._worked(stream):
             self._backoff.reset()
+        # A moment to wait for and not a sleep: the caller's deadline may come first, and its
+        # timeout must not cut the pause short for the caller after it.
         delay = self._backoff.next(error)
         self._not_before = time.monotonic() + delay
         level = logging.INFO if self._backoff.attempts == 1 else logging.WARNING
@@ -245,6 +277,7 @@ class Reader:
 
     def _worked(self, stream: MessageStream | None) -> bool:
         """Tell whether a stream got anywhere, or at least lasted."""
+        # A stream that lasted is proof as well: a feed on which nothing happens moves no cursor.
         moved = self._state.cursor != self._opened_with
         return stream is not None and (moved or time.monotonic() - self._opened_at > _STEADY)
 
@@ -256,6 +289,8 @@ class Reader:
         self._closing.wait(seconds)
 
     def _wait(self, event: Event, deadline: float | None) -> None:
+        # Woken without a step of its own is usual: the message may have been no step, or another
+        # caller took it. `next` looks again, and pulls again.
         if not event.wait(_remaining(deadline)):
             raise self._timeout()
 

@@ -44,9 +44,13 @@ class Subscription:
         auto_ack: bool = True,
     ) -> None:
         self._reader = reader
+        # Held only so that it lives: a context that is collected closes its transport, and the
+        # subscription would end with it.
         self._owner = owner
         self._claim = claim
         self._auto_ack = auto_ack
+        # With a durable name ``since`` is only where a new name begins; to acknowledge it before
+        # anything was received would move an old name back or forth.
         self._cursor = reader.request.since if claim is None else None
         self._worker: Worker | None = None
 
@@ -87,10 +91,14 @@ class Subscription:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
+            # To ask for the next item says that the one before is dealt with. In the loop, since a
+            # bare position is passed over and may be acknowledged at once, too.
             if self._claim is not None and self._auto_ack:
                 self._claim.processed(self._cursor)
             remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
             step = self._reader.next(remaining)
+            # Set before the item is returned, but acknowledged only when the next one is asked for:
+            # a crash while the caller works on it brings the item again.
             self._cursor = step.cursor
             if step.item is not None:
                 return step.item
@@ -112,11 +120,15 @@ class Subscription:
 
     def close(self) -> None:
         """End it. A callback that is running gets a second to finish. Closing twice is harmless."""
+        # First the feed, so that no further change reaches the callback; then the callback that
+        # runs; last the name, when nothing more can be acknowledged.
         self._reader.close()
         worker = self._worker
         if worker is not None and worker.is_current():
             return  # from within the callback: the rest is done when that has returned
         if worker is not None and not worker.join(_CLOSING_SECONDS):
+            # A callback that hangs must not keep the program from ending. Its change stays
+            # unacknowledged. A thread cannot be cancelled and is left.
             worker.cancel()
         if self._claim is not None:
             self._claim.close()
@@ -158,6 +170,8 @@ class Subscription:
         self, callback: Callable[[Change], Any], on_error: Callable[[MemxError], Any] | None
     ) -> None:
         try:
+            # One after the other, in order: the change before counts as dealt with when the loop
+            # asks for the next, so a callback's work is acknowledged when it has returned.
             for item in self:
                 if isinstance(item, Change):
                     self._attempt(callback, item)
@@ -167,6 +181,7 @@ class Subscription:
             if on_error is None:
                 log.error("the subscription to %r has ended: %s", self.pattern, error)
             else:
+                # Whatever ended the feed, in the background nobody else would hear of it.
                 self._attempt(on_error, error)
         finally:
             if self._claim is not None:
@@ -176,4 +191,6 @@ class Subscription:
         try:
             call(function, argument)
         except Exception:
+            # A callback that raises does not end the subscription, and its change counts as dealt
+            # with: retries are what agents are for.
             log.exception("a callback of the subscription to %r failed", self.pattern)

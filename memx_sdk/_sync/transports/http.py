@@ -42,21 +42,31 @@ class HttpTransport:
         self._verify = httpx.create_ssl_context() if self._base_url.startswith("https") else False
         # By event loop (None for threads); at most one is used, those of ended loops are dropped.
         self._pools: dict[object | None, HttpPools] = {}
+        # The event loop that a forked child has taken over from its parent. It must not be used
+        # here, as its selector is shared with the parent.
         self._parents_loop: object | None = None
         self._closed = False
         watch_forks(self)
 
     def request(self, request: Request) -> Response:
         """Send ``request`` once; see `Transport.request`."""
+        # Taken once: another thread may close the transport meanwhile, and the look below is for
+        # the pools that were used.
         pools = self._pools_here()
         try:
             answer = pools.send(self._http_request(pools, request))
         except (httpx.TransportError, httpx.DecodingError) as error:
+            # Whether the request has reached the server is not known. The caller repeats it all the
+            # same, under the same idempotency key.
             raise self._failure(error) from error
         except RuntimeError as error:  # httpx's way to say that the client is closed
+            # A RuntimeError of another kind is a mistake of somebody, and is not to be hidden
+            # behind a repetition.
             if not pools.first.is_closed:
                 raise
             raise MemxClosedError("closed", "the context was closed meanwhile") from error
+        # The status is not judged here: what an answer means is decided in one place for all
+        # transports, `core.responses`.
         return Response(
             status=answer.status_code,
             body=answer.content,
@@ -67,12 +77,15 @@ class HttpTransport:
 
     def connect(self, path: str, query: Mapping[str, str]) -> MessageStream:
         """Open a WebSocket; see `Transport.connect`."""
+        # Loaded at the first subscription: a program that only reads and writes does not pay for
+        # the websockets library.
         from memx_sdk._sync.transports.websocket_connection import connect_websocket
 
         return connect_websocket(self._options, path, query)
 
     def close(self) -> None:
         """Close the pool; see `Transport.close`."""
+        # Before the pools are closed, so that no request opens new ones behind them.
         self._closed = True
         # What belongs to an event loop that has ended cannot be closed by another one.
         if (pools := self._pools.get(current_loop())) is not None:
@@ -80,6 +93,8 @@ class HttpTransport:
 
     def forget_parent(self) -> None:
         """Let the next request, in a forked child, open connections of its own."""
+        # Not closed: TLS would say good-bye on the parent's sockets. The loop is remembered, so
+        # that a child which goes on in it gets an error instead of the parent's answers.
         for loop, pools in self._pools.items():
             abandon(pools)
             self._parents_loop = loop
@@ -91,6 +106,8 @@ class HttpTransport:
             "content-type": b"application/json",
             "user-agent": f"memx-sdk/{__version__}".encode(),
         }
+        # Header values are bytes in UTF-8, as the server reads them; httpx would refuse letters
+        # beyond ASCII in a text, or write them in another encoding.
         if self._options.api_key is not None:
             headers[_CREDENTIAL] = self._options.api_key.encode()
         if self._options.agent is not None:
@@ -110,6 +127,8 @@ class HttpTransport:
         loop = current_loop()
         pools = self._pools.get(loop)
         if pools is None:
+            # Only where new pools would be opened: what has pools goes on, and learns from httpx
+            # that they are closed.
             if self._closed:
                 raise MemxClosedError("closed", "the context was closed meanwhile")
             if loop is not None and loop is self._parents_loop:
@@ -127,14 +146,19 @@ class HttpTransport:
     def _http_request(self, pools: HttpPools, request: Request) -> httpx.Request:
         url = self._base_url + request.path
         body = None
+        # A DELETE has its parameters in the URL as a GET has, since proxies may drop its body.
         if request.method not in ("GET", "DELETE"):
             body = request.body()
         elif request.fields:
+            # ``quote`` with nothing safe: a ``+`` for a space, or a bare ``:`` or ``/`` of a key,
+            # is not read alike by everything on the way.
             url += "?" + urlencode(request.query(), quote_via=quote, safe="")
         headers = {}
         if request.idempotency_key is not None:
             headers["idempotency-key"] = request.idempotency_key.encode()
         try:
+            # Any client serves: all are made alike, and the request is sent by the one that has
+            # capacity.
             return pools.first.build_request(
                 request.method,
                 url,
@@ -149,11 +173,15 @@ class HttpTransport:
 
     def _timeout(self, request: Request) -> httpx.Timeout:
         usual = self._options.timeout
+        # Only reading gets the patience: a long poll holds its answer back on purpose, while
+        # connecting and sending should be quick as ever.
         return httpx.Timeout(usual, read=usual + request.patience)
 
     def _failure(self, error: httpx.RequestError) -> MemxError:
         where = shown_url(self._base_url)
+        # Some of httpx's errors have no text, and an empty reason helps nobody.
         reason = str(error) or type(error).__name__
+        # The exception carries its request, and error reporters write out all of it.
         _hide_credential(error.request)
         return exchange_error(
             error, f"{where} did not answer: {reason}; is the server running, and base_url right?"

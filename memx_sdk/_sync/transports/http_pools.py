@@ -59,6 +59,8 @@ class HttpPools:
     def send(self, request: httpx.Request) -> httpx.Response:
         """Send a request once; raises what httpx raises."""
         pool = self._choose()
+        # Counted before the request is sent and uncounted in the ``finally``, so that one that
+        # fails or is cancelled does not take up capacity for ever.
         pool.under_way.append(None)
         try:
             return pool.client.send(request)
@@ -74,6 +76,8 @@ class HttpPools:
         # No lock: two threads may choose the same pool, which then has a request more than it
         # should, or open one pool too many. Neither does harm.
         pools = self._pools
+        # Begins behind the pool that was used last: by turns each is used often enough to find its
+        # expired connections and close them.
         for _ in pools:
             self._turn = (self._turn + 1) % len(pools)
             if pools[self._turn].has_capacity:
@@ -81,4 +85,6 @@ class HttpPools:
         if len(pools) < _POOLS:
             pools.append(_AsyncPool(self._open_client()))
             return pools[-1]
+        # All pools are full. The request waits inside of httpx for a connection of the pool that
+        # has the least to do.
         return min(pools, key=lambda pool: len(pool.under_way))

@@ -41,6 +41,8 @@ class WebSocketTransport:
     def __init__(self, options: TransportOptions) -> None:
         self._options = options
         self._opening = Lock()
+        # Everything of one socket is in its session. A broken one is never mended: it is replaced
+        # whole, so that no answer or number of the old socket can meet a request on the new one.
         self._session: _AsyncSession | None = None
         self._loop: object | None = None
         self._parents_loop: object | None = None
@@ -50,6 +52,8 @@ class WebSocketTransport:
     def request(self, request: Request) -> Response:
         """Send ``request`` once; see `Transport.request`."""
         session = self._session_here()
+        # Number and frame belong to this session. If it breaks, the caller makes the request anew
+        # on the next one, with a new number and the same idempotency key.
         number = session.number()
         answer = session.ask(number, request_frame(number, request), request.patience)
         return read_response(request.op, answer)
@@ -62,6 +66,7 @@ class WebSocketTransport:
     def close(self) -> None:
         """Close the socket; see `Transport.close`."""
         self._closed = True
+        # Taken before it is closed, so that of two that close at the same time one does it.
         session, self._session = self._session, None
         if session is not None:
             session.close()
@@ -70,6 +75,8 @@ class WebSocketTransport:
         """Let the next request, in a forked child, open a socket of its own."""
         # The mutex is new: one that another thread of the parent held would never be released here.
         self._opening = Lock()
+        # Not closed: a close frame would end the parent's socket. The loop is remembered as in
+        # `HttpTransport`.
         self._session, self._parents_loop = None, self._loop
 
     def _session_here(self) -> _AsyncSession:
@@ -79,6 +86,8 @@ class WebSocketTransport:
         session, loop = self._session, current_loop()
         if session is not None and session.broken is None and self._loop is loop:
             return session
+        # One opens and the others wait for it: a context has one socket, however many callers begin
+        # at the same time.
         with self._opening:
             session = self._session  # another caller may have opened one while this one waited
             if session is None or session.broken is not None or self._loop is not loop:
@@ -86,6 +95,8 @@ class WebSocketTransport:
                     raise MemxClosedError("closed", "the context was closed")
                 if loop is not None and loop is self._parents_loop:
                     raise forked_error("this event loop")
+                # Under the lock on purpose. Where it fails, the next in line tries too and gets an
+                # error of its own.
                 socket = connect_websocket(self._options, _PATH, {})
                 session = _AsyncSession(socket, self._options.timeout)
                 self._session, self._loop = session, loop
@@ -119,9 +130,12 @@ class _AsyncSession:
         self._socket = socket
         self._timeout = timeout
         self._numbers = itertools.count(1)
+        # By number: the answers that are waited for; the subscriptions whose answer is not there
+        # yet; and the open ones, by the number that the server has given them.
         self._replies: dict[int, _Reply] = {}
         self._opening: dict[int, MultiplexedStream] = {}
         self._streams: dict[int, MultiplexedStream] = {}
+        # Last: the reader uses all of the above from its first frame on.
         self._reader: Worker = spawn("memx-socket", self._read)
 
     def number(self) -> int:
@@ -139,8 +153,11 @@ class _AsyncSession:
                 if not reply.arrived.wait(self._timeout + patience):
                     raise MemxTimeout("timeout", "the server did not answer in time")
         finally:
+            # Answered or given up, the place goes. An answer that comes later finds none and is
+            # dropped.
             self._replies.pop(number, None)
         if reply.text is None:
+            # Woken without a text: only `_break` does that.
             raise self.broken or _broken(None)
         return reply.text
 
@@ -151,6 +168,8 @@ class _AsyncSession:
         # that arrives right behind the answer, before the caller here has seen the answer.
         stream = self._opening[number] = MultiplexedStream(snapshot="snapshot" in query)
         try:
+            # `_answer` moves the stream to its place among the open ones before it wakes this
+            # caller: events are never without a place.
             answer = self.ask(number, subscribe_frame(number, pattern, query))
             success_body(read_response("subscribe", answer))
         except BaseException:  # if the server opens it yet, it is left at once
@@ -161,6 +180,8 @@ class _AsyncSession:
     def close(self) -> None:
         """Close the socket and wait for its reader to end."""
         self._socket.close()
+        # The reader may come here itself, by whom it hands a frame to, and must not wait for its
+        # own end.
         if not self._reader.is_current():
             self._reader.join(_CLOSING_SECONDS)
 
@@ -175,22 +196,32 @@ class _AsyncSession:
         reason: Exception | None = None
         try:
             while True:
+                # Without a timeout: that the other side is gone is noticed by the pings of the
+                # library, which close the socket.
                 text = self._socket.receive()
+                # Handing on never waits. A single slow reader of a subscription would otherwise
+                # hold up the answers of all requests on this socket.
                 self._dispatch(read_frame(text), text)
         except (MemxConnectionError, ValueError) as error:
             reason = error
         finally:
+            # In the ``finally``, so that a reader that is cancelled wakes everybody as well; they
+            # would wait for answers that nobody reads any more.
             self._break(_broken(reason))
             self._socket.close()
 
     def _dispatch(self, frame: Frame, text: bytes) -> None:
         if frame.id is not None:
             self._answer(frame, text)
+        # A frame of a subscription that has been left is dropped: the server sends on until it has
+        # read the unsubscribe frame.
         elif frame.sub is not None and (stream := self._streams.get(frame.sub)):
             stream.put(frame.event, text)
 
     def _answer(self, frame: Frame, text: bytes) -> None:
         number = frame.id or 0
+        # For any answer, also a refusal, or the refused stream would stay here for as long as the
+        # socket lasts.
         stream = self._opening.pop(number, None)
         if stream is not None and frame.ok and frame.sub is not None:
             # In this order: `opened` leaves at once where the caller has given up meanwhile, and
@@ -198,6 +229,7 @@ class _AsyncSession:
             self._streams[frame.sub] = stream
             stream.opened(partial(self._leave, frame.sub))
         if reply := self._replies.get(number):
+            # The text is in place before the event wakes the caller that reads it.
             reply.text = text
             reply.arrived.set()
 
@@ -214,6 +246,7 @@ class _AsyncSession:
     def _break(self, error: MemxError) -> None:
         """Wake everyone who waits."""
         self.broken = self.broken or error  # first: see `ask`
+        # A copy, since those who wake take themselves out.
         for reply in list(self._replies.values()):
             reply.arrived.set()
         for stream in list(self._streams.values()):

@@ -60,6 +60,8 @@ class WebSocket:
         try:
             return next_message(self._connection, timeout)
         except TimeoutError:
+            # The connection stays usable, as `MessageStream.receive` promises: the library
+            # loses no message by a wait that ends.
             raise MemxTimeout("timeout", "no message came in time") from None
         except ConnectionClosed as error:
             raise _closed(error) from error
@@ -81,6 +83,7 @@ class WebSocket:
 
     def forget_parent(self) -> None:
         """Close nothing but this process's copy of the socket, in a forked child."""
+        # No close frame: the socket is the parent's, and so is the conversation on it.
         abandon(self._connection)
 
 
@@ -115,10 +118,13 @@ def connect_websocket(
             logger=log,
         ).__enter__()  # newer versions of the library want to be entered; close() leaves
     except InvalidStatus as error:
+        # The server answered, but not with a WebSocket: its answer is read as that of any request,
+        # so that a refused API key is the same error on either transport.
         raise _refusal(error) from error
     except InvalidURI as error:
         raise InvalidRequestError("invalid_request", str(error)) from error
     except TimeoutError as error:
+        # Before OSError, of which it is a kind.
         raise MemxTimeout("timeout", _unanswered(options, "no answer in time")) from error
     except (OSError, EOFError, WebSocketException) as error:
         raise MemxConnectionError("connection", _unanswered(options, str(error))) from error
@@ -126,6 +132,7 @@ def connect_websocket(
 
 
 def _address(base_url: str, path: str, query: Mapping[str, str]) -> str:
+    # ``https`` becomes ``wss`` by the same replacement.
     root = "ws" + base_url.removeprefix("http") if base_url.startswith("http") else base_url
     return f"{root}{quote(path)}" + (f"?{urlencode(query)}" if query else "")
 
@@ -133,6 +140,7 @@ def _address(base_url: str, path: str, query: Mapping[str, str]) -> str:
 def _headers(options: TransportOptions) -> dict[str, str]:
     given = {_CREDENTIAL: options.api_key, "x-memx-agent": options.agent}
     return {
+        # Encoded by the library with the encoding found above, the bytes on the wire are UTF-8.
         name: value.encode().decode(_HEADER_ENCODING)
         for name, value in given.items()
         if value is not None
@@ -145,6 +153,7 @@ def _refusal(error: InvalidStatus) -> MemxError:
         status=answer.status_code,
         body=bytes(answer.body or b""),
         content_type=answer.headers.get("content-type", ""),
+        # Lower case as `Response.headers` says; the library keeps the case that came.
         headers={name.lower(): value for name, value in answer.headers.raw_items()},
     )
     try:
@@ -155,10 +164,13 @@ def _refusal(error: InvalidStatus) -> MemxError:
 
 
 def _closed(error: ConnectionClosed) -> MemxConnectionError:
+    # What the server sent tells why; what was sent from here at most that this side closed.
     closing = error.rcvd or error.sent
     if closing is None:
         return MemxConnectionError("connection", "the connection broke")
     detail = closing.reason or f"the connection was closed: {error}"
+    # The code goes along for `core.reconnect.refusal`: codes from 4400 on are refusals, by which a
+    # subscription ends for good.
     return MemxConnectionError("connection", detail, {"close_code": int(closing.code)})
 
 
