@@ -19,7 +19,13 @@ from memx_server.domain.schema.schema import (
     check_registration,
     check_size,
 )
-from memx_server.domain.values import check_exact, is_quick_to_read, parts_of, same_json
+from memx_server.domain.values import (
+    RepeatedNameError,
+    check_exact,
+    is_quick_to_read,
+    parts_of,
+    same_json,
+)
 from memx_server.settings import Limits
 
 _QUICK_WORK = 10_000
@@ -78,8 +84,12 @@ class Evaluator:
             ProtocolError: ``invalid_json``; ``too_large`` where that takes too long.
         """
         if is_quick_to_read(text):
-            check_exact(text)
-            return
+            try:
+                check_exact(text, is_patient=False)
+            except RepeatedNameError:
+                pass  # it will be refused, and a process finds out which name it is
+            else:
+                return
         try:
             await self._processes.read(space, text)
         except EvaluationTimeout:

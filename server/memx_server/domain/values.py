@@ -27,8 +27,9 @@ SHORT_JSON = 512
 
 _LOOP_PARTS = 100_000
 """So many parts of a text are decoded within some 20 milliseconds."""
-_NAMED_BYTES = 512 * 1024
-"""In a longer text the name that comes twice is not looked for: that takes ten times as long as to decode it."""
+_QUICKLY_NAMED_BYTES = 32 * 1024
+"""In a text of this length the name that comes twice is found within some milliseconds; to find it takes ten
+times as long as to decode the text."""
 
 # It writes as deep as orjson reads, which orjson itself does not.
 _encode = msgspec.json.Encoder().encode
@@ -39,19 +40,25 @@ _BRACKETS = b"[]{}"
 _COLONS = b":"
 
 
+class RepeatedNameError(Exception):
+    """A name comes twice in an object of a text so long that to find it would hold others up."""
+
+
 def is_quick_to_read(text: bytes) -> bool:
     """Tell whether ``check_exact`` can be done on the event loop without holding others up for long."""
     return len(text) <= _LOOP_PARTS or _count_parts(text) <= _LOOP_PARTS
 
 
-def check_exact(text: bytes) -> None:
+def check_exact(text: bytes, *, is_patient: bool = True) -> None:
     """Refuse JSON text that readers could understand differently, or not at all.
 
     Args:
         text: A whole request, or a value.
+        is_patient: Whether a name that comes twice is looked for in a long text, too.
 
     Raises:
         ProtocolError: ``invalid_json``; names the place where it can.
+        RepeatedNameError: A name comes twice in a long text, and ``is_patient`` is false.
     """
     # orjson refuses all that is refused here but repeated names, and reads numbers of every size in one
     # pass; other decoders turn to arithmetic with thousands of digits where an exponent is large.
@@ -64,6 +71,8 @@ def check_exact(text: bytes) -> None:
     if again == text or (b"\\" not in text and again.count(b":") == text.count(b":")):
         return
     if len(_outside_strings(again, _COLONS)) != len(_outside_strings(text, _COLONS)):
+        if len(text) > _QUICKLY_NAMED_BYTES and not is_patient:
+            raise RepeatedNameError
         _refuse_repeated_names(text)
 
 
@@ -152,12 +161,6 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _refuse_repeated_names(text: bytes) -> None:
-    if len(text) > _NAMED_BYTES:
-        raise ProtocolError(
-            "invalid_json",
-            "a name comes twice in one object, and readers would not agree which holds",
-            field="body",
-        )
     try:
         _decode_pairs(text.decode())
     except RecursionError as error:
