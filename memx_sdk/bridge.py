@@ -31,6 +31,8 @@ class BridgedTransport:
     """
 
     def __init__(self, factory: TransportFactory, options: TransportOptions) -> None:
+        # The transport is made on its loop and not here: what it makes (locks, connections) belongs
+        # to the loop that runs then.
         self._factory = factory
         self._options = options
         # Reentrant: the garbage collector may run `close` inside `run`, in the same thread.
@@ -38,6 +40,8 @@ class BridgedTransport:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._transport: AsyncTransport | None = None
+        # Set under the lock; `run` reads it there too, so that nothing gets onto a loop that is
+        # about to stop.
         self._closed = False
         watch_forks(self)
 
@@ -52,9 +56,13 @@ class BridgedTransport:
     def close(self) -> None:
         """See `Transport.close`."""
         with self._lock:
+            # Only the first call closes: a loop that has ended takes no more work, and waiting for
+            # it would never end.
             closed, self._closed = self._closed, True
         if closed or self._loop is None or self._thread is None:
             return
+        # Outside of the lock: the work that is cancelled by this may be what another thread waits
+        # for in `run`, and its way out takes no lock.
         closing = asyncio.run_coroutine_threadsafe(self._shut(), self._loop)
         # The garbage collector may call this in the loop's own thread, which must not wait for itself.
         if threading.current_thread() is not self._thread:
@@ -79,6 +87,7 @@ class BridgedTransport:
         # second case `_serve` cancels what still runs.
         with self._lock:
             if self._closed:
+                # A coroutine that is never run warns when it is collected.
                 work.close()
                 raise MemxClosedError("closed", "the context was closed")
             loop = self._started_loop()
@@ -86,6 +95,7 @@ class BridgedTransport:
         try:
             return running.result()
         except CancelledError:
+            # Nobody but `_cancel_all` cancels this work, so the loop is ending.
             raise MemxClosedError("closed", "the context was closed meanwhile") from None
         except BaseException:  # Ctrl-C while waiting must not leave the work behind
             running.cancel()
@@ -105,6 +115,7 @@ class BridgedTransport:
     def _started_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
+            # A daemon, so that a program which forgot to close its context can end.
             self._thread = threading.Thread(
                 target=_serve, args=(self._loop,), name="memx-transport", daemon=True
             )
@@ -116,6 +127,8 @@ class BridgedTransport:
             if self._transport is not None:
                 await self._transport.close()
         finally:
+            # Also after a failure, or the thread would run for ever. `_serve` runs the loop a
+            # little further, by which this coroutine ends and `close` gets its result.
             asyncio.get_running_loop().stop()
 
 
@@ -135,6 +148,7 @@ class BridgedStream:
         try:
             self._bridge.run(self._close())
         except MemxClosedError:
+            # The bridge was closed, and the stream with it.
             return
 
     async def _receive(self, timeout: float | None) -> str | bytes:
@@ -150,6 +164,7 @@ _abandoned: list[object] = []
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
     try:
         loop.run_forever()
+        # After the stop: threads still wait in `run` for work that nothing would finish any more.
         loop.run_until_complete(_cancel_all())
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
@@ -158,6 +173,7 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
 
 async def _cancel_all() -> None:
     """Cancel whatever still runs, so that the threads that wait for it go on."""
+    # Not this task itself: it has to see the others end.
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()

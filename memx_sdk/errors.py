@@ -61,12 +61,14 @@ class MemxError(Exception):
         self.extra = dict(extra or {})
 
     def __str__(self) -> str:
+        # Not ``extra``: it may hold a value, which does not belong into every log.
         return f"{self.code}: {self.detail}"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.code!r}, {self.detail!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions are pickled between processes, and the default way would lose ``extra``.
         return type(self), (self.code, self.detail, self.extra)
 
 
@@ -76,6 +78,8 @@ class _AnsweredError(MemxError):
     @property
     def status(self) -> int:
         """The HTTP status of the answer, or the one that stands for its code on a WebSocket."""
+        # A WebSocket brings a code and no status, and programs that look at one find the same on
+        # either transport.
         return int(self.extra.get("status") or STATUS_BY_CODE.get(self.code, 500))
 
     @property
@@ -250,6 +254,8 @@ _CODE_BY_STATUS: Final[Mapping[int, str]] = {
 
 def error_class(code: str) -> type[MemxError]:
     """Return the class for ``code``, also for one that this version does not know."""
+    # A code of the table without a class of its own says that the request cannot be. A newer server
+    # may have codes that are not in the table.
     if known := _CLASS_BY_CODE.get(code):
         return known
     if code in STATUS_BY_CODE:
@@ -265,14 +271,18 @@ def error_from(answer: Mapping[str, Any], *, status: int | None = None) -> MemxE
         status: The HTTP status it came with, if any.
     """
     code = answer.get("error")
+    # The first memX's server, FastAPI's own errors and proxies have a status only.
     if not isinstance(code, str):
         code = _CODE_BY_STATUS.get(status or 0, "internal" if (status or 0) >= 500 else "refused")
     detail = answer.get("detail")
+    # FastAPI's own detail is a list.
     text = detail if isinstance(detail, str) else f"the server gave no detail ({detail!r})"
     extra = {name: answer[name] for name in answer if name not in ("error", "detail", "ok")}
     if status is not None:
         extra["status"] = status
     kind = error_class(code)
+    # A code that is unknown here with a status of a failure: to call it refused would keep callers
+    # from trying again.
     if kind is RequestError and extra.get("status", 400) >= 500:
         kind = ServerError
     return kind(code, text, extra)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, cast
 
+# At run time nothing needs the default of the type variable, and so nothing needs
+# ``typing_extensions`` installed.
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
@@ -30,12 +32,15 @@ class _Attribute(Generic[Member]):
         self._name = name
 
     def __get__(self, record: dict[str, Any] | None, owner: type | None = None) -> Member:
+        # Read from the class, as documentation tools and ``help`` do.
         if record is None:
             return self._default
         member: Member = record.get(self._name, self._default)
         return member
 
     def __set__(self, record: dict[str, Any], member: Member) -> None:
+        # A descriptor with ``__set__`` also keeps anybody from setting an attribute that the dict
+        # does not have, which would look like a write to memX and be none.
         raise AttributeError(f"{self._name} is read-only; change it with the context's calls")
 
 
@@ -66,6 +71,8 @@ class Entry(dict[str, Any], Generic[Value]):
     @property
     def value(self) -> Value:
         """The value."""
+        # A property, since its type is the class's parameter, which a descriptor of the class
+        # cannot name.
         return cast("Value", self.get("value"))
 
 
@@ -172,6 +179,7 @@ class TxnResult(dict[str, Any]):
     @property
     def results(self) -> list[dict[str, Any]]:
         """What each operation did."""
+        # A copy: the answer itself is not changed by who works on the list.
         return list(self.get("results") or ())
 
     @property

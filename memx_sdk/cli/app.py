@@ -32,6 +32,8 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
+    # The server adds its commands this way: the SDK does not import it, and works where it is not
+    # installed.
     plug_ins = entry_points(group=PLUG_INS)
     app.callback(epilog=None if plug_ins else _SERVER_HINT)(_root)
     for plug_in in plug_ins:
@@ -42,12 +44,15 @@ def build() -> typer.Typer:
 
 def run(app: typer.Typer) -> None:
     """Run the command line; where it asks for JSON, what is wrong with it is JSON too."""
+    # Looked up by hand, since a command line that cannot be parsed is what this is about.
     if "--json" not in sys.argv[1:]:
         app()
         return
     try:
+        # Otherwise typer itself prints the error, for people, and exits.
         sys.exit(app(standalone_mode=False))
     except _COMMAND_LINE_ERROR as error:
+        # Escaped, as the message repeats what was typed.
         document = {"error": "usage", "detail": error.format_message()}
         sys.stderr.write(escaped(json.dumps(document, ensure_ascii=False), spaces=True) + "\n")
         sys.exit(error.exit_code)
@@ -68,6 +73,7 @@ def _add_plug_in(app: typer.Typer, plug_in: EntryPoint) -> None:
 def _add_data_commands(app: typer.Typer) -> None:
     panel = "Memory"
     app.command(rich_help_panel=panel)(data.get)
+    # A value may begin with a minus.
     app.command("set", rich_help_panel=panel, context_settings=NEGATIVE_NUMBERS)(data.set_)
     app.command(rich_help_panel=panel)(data.delete)
     app.add_typer(keys.app, name="keys", rich_help_panel=panel)

@@ -58,11 +58,15 @@ class Answer:
 
 def ask(url: str, timeout: float) -> Answer | Finding:
     """GET ``url``; what keeps an answer from coming is a finding."""
+    # The server's clock is compared with the middle of the exchange, by which half of the time on
+    # the way cancels out.
     before = time.time()
     try:
         with urlopen(Request(url), timeout=timeout) as response:  # noqa: S310 - check_url
             status, headers, text = response.status, response.headers, response.read(1 << 20)
     except HTTPError as error:
+        # Any status is an answer here; the caller decides what it means. Only so much is read, in
+        # case that the address is that of something else.
         status, headers, text = error.code, error.headers, error.read(1 << 20)
     except (OSError, ValueError) as error:
         return _unreachable(url, error.reason if isinstance(error, URLError) else error)
@@ -73,6 +77,7 @@ def ask(url: str, timeout: float) -> Answer | Finding:
 def check_url(url: str) -> Finding:
     """Tell whether ``url`` can be a server's, and whether a key sent there is safe."""
     parts = urlsplit(url)
+    # A transport in process: there is no host to look at, and nobody on the way.
     if parts.scheme in {found.name for found in entry_points(group=ENTRY_POINTS)}:
         return Finding("url", "ok", f"{url}, with no network between")
     if not is_network(url) or not parts.hostname:
@@ -82,6 +87,7 @@ def check_url(url: str) -> Finding:
             f"{url!r} is no address of a server",
             "set MEMX_BASE_URL or --url to something like http://127.0.0.1:8000",
         )
+    # A warning and no problem: a network of containers may be trusted.
     if parts.scheme in ("http", "ws") and not _is_local(parts.hostname):
         return Finding(
             "url",
@@ -106,6 +112,7 @@ def check_clock(skew: float | None) -> Finding | None:
     """Compare this clock with the server's; None where the server named no time."""
     if skew is None:
         return None
+    # Order never depends on clocks, so even a wrong one only spoils the times shown.
     if abs(skew) <= MOST_SKEW:
         return Finding("clock", "ok", "agrees with the server's")
     direction = "ahead of" if skew > 0 else "behind"
@@ -136,6 +143,7 @@ def check_version(own: str, server: str | None) -> Finding:
 def _unreachable(url: str, error: object) -> Finding:
     parts = urlsplit(url)
     where = f"{parts.hostname}:{parts.port or {'https': 443}.get(parts.scheme, 80)}"
+    # The specific kinds first: the error of a certificate is one of TLS, and all are OSErrors.
     match error:
         case socket.gaierror():
             what, remedy = f"the name {parts.hostname!r} cannot be resolved", "check the URL's host"

@@ -30,6 +30,7 @@ async def get(
     at: Annotated[int | None, typer.Option(min=1, help="As it was at this revision.")] = None,
 ) -> None:
     """Print the value of a key. Exit code 3 where there is none."""
+    # As raw text, so that the value is printed byte for byte as it is stored.
     entry = await session.memory.get(key, at=at, model=msgspec.Raw)
     if entry is None:
         raise _missing(session, key)
@@ -82,6 +83,7 @@ async def delete(
         session.output.document(gone)
     elif gone.deleted:
         session.output.note(f"deleted {shown_name(key)}: revision {gone.revision}")
+    # After the document: a script gets the answer and the exit code.
     if not gone.deleted:
         raise _missing(session, key)
 
@@ -134,6 +136,7 @@ async def whoami(session: Session) -> None:
 
 def _missing(session: Session, key: str) -> typer.Exit:
     if session.output.as_json:
+        # The standard error, so that a pipe gets values alone.
         session.output.notes.file.write('{"error":"not_found","detail":"there is no such key"}\n')
     else:
         session.output.note(f"there is no key {quoted(key)}", style="red")

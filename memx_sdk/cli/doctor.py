@@ -51,6 +51,8 @@ def doctor(connection: Connection) -> None:
 
 async def _examine(connection: Connection) -> None:
     output = Output(as_json=connection.json)
+    # Findings are printed as they are made: a check may take as long as the timeout, and the ones
+    # before it are known already.
     worst = set()
     async for finding in _findings(connection):
         worst.add(finding.state)
@@ -68,24 +70,30 @@ async def _findings(connection: Connection) -> AsyncIterator[Finding]:
     for check in LOCAL_CHECKS:
         for finding in check():
             yield finding
+    # What comes later needs what comes before. After a problem the rest would only repeat it in
+    # other words.
     problems = {address.check} if address.state == "problem" else set()
     if not problems and is_network(url):
         async for finding in _server_findings(over_http(url), connection.timeout):
             yield finding
             if finding.state == "problem":
                 problems.add(finding.check)
+    # A store that is away leaves the API key to be looked at: the server may still know it.
     if problems <= {"store"}:
         async for finding in _key_findings(connection, with_push=not problems):
             yield finding
 
 
 async def _server_findings(url: str, timeout: float) -> AsyncIterator[Finding]:
+    # The standard library's HTTP and not the SDK's, in a thread: it needs no API key, and tells
+    # causes apart that the SDK sums up.
     answer = await asyncio.to_thread(ask, f"{url}/healthz", timeout)
     if isinstance(answer, Finding):
         yield answer
         return
     health = _health_finding(answer, url)
     yield health
+    # A stranger's answers to the further questions would mislead.
     if health.state == "problem":
         return
     if clock := check_clock(answer.skew):
@@ -119,6 +127,7 @@ async def _store_findings(url: str, timeout: float) -> AsyncIterator[Finding]:
         )
     else:
         for advice in answer.body.get("advice", ()):
+            # The server writes its advice as ``fault; remedy``.
             fault, _, remedy = str(advice).partition("; ")
             yield Finding("store", "warning", printable(fault), printable(remedy))
         if not answer.body.get("advice"):
@@ -138,6 +147,8 @@ async def _key_findings(connection: Connection, *, with_push: bool) -> AsyncIter
         yield check_version(version("memx-sdk"), me.get("server", {}).get("version"))
         yield _key_finding(me)
         yield _scopes_finding(me["scopes"])
+        # A pattern that the API key may read, since another would be refused and be taken for the
+        # proxy's doing.
         if with_push and me["scopes"]["read"]:
             yield await _push_finding(memory, me["scopes"]["read"][0], connection.timeout)
 

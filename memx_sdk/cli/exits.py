@@ -32,6 +32,8 @@ class ExitCode(IntEnum):
 
 
 _BY_ERROR: tuple[tuple[type[MemxError], ExitCode], ...] = (
+    # The first that fits decides, so a class goes before the one that it is derived from: most are
+    # kinds of RequestError.
     (NotFoundError, ExitCode.NOT_FOUND),
     (ConflictError, ExitCode.CONFLICT),
     (UnauthenticatedError, ExitCode.FORBIDDEN),

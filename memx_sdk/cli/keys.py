@@ -17,6 +17,7 @@ class KeysGroup(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put the default command in where none is named."""
+        # A pattern that is named like a command has to be given as ``memx keys show list``.
         named = args and (args[0] in self.commands or args[0] in ctx.help_option_names)
         return super().parse_args(ctx, args if named else [_DEFAULT, *args])
 

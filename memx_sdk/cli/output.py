@@ -54,6 +54,8 @@ class Output:
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
+        # Others wrote what is printed: ``:smile:`` in a value is its text and no picture, and lines
+        # stay as long as they are, for whoever copies them.
         self.console = Console(highlight=False, emoji=False, soft_wrap=True)
         self.notes = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
@@ -66,6 +68,7 @@ class Output:
         """Print one JSON document on one line."""
         # JSON leaves what turns text around, and the control characters beyond ASCII, as they are.
         sys.stdout.write(escaped(encode(document).decode(), spaces=True) + "\n")
+        # A reader at the other end of a pipe follows ``watch`` line by line.
         sys.stdout.flush()
 
     def line(self, text: str | Text) -> None:
@@ -73,6 +76,8 @@ class Output:
         if self.console.is_terminal:
             self.console.print(text, markup=False)
         else:
+            # The text as it is, without styles: what reads it is a program, or somebody who looks
+            # at the file later.
             sys.stdout.write(f"{text}\n")
 
     def note(self, text: str | Text, style: str = "dim") -> None:
@@ -82,6 +87,7 @@ class Output:
     def failure(self, error: MemxError) -> None:
         """Say what went wrong, and what to do about it."""
         if self.as_json:
+            # The form of the server's own error object, so that scripts read one form.
             answer = {"error": error.code, "detail": error.detail, **error.extra}
             self.notes.file.write(escaped(encode(answer).decode(), spaces=True) + "\n")
             return
@@ -131,6 +137,7 @@ class Output:
             self._print_table(table)
         else:
             for entry in entries:
+                # A tab cannot be in what is printed before it: `escaped` writes it as an escape.
                 self.line(f"{printable(entry.key)}\t{compact(entry.value)}")
 
     def change(self, change: Change) -> None:
@@ -147,6 +154,8 @@ class Output:
             *_happened(change, for_people=self.is_terminal),
         )
         if self.is_terminal:
+            # One line for each change, or a large value would push everything else off the screen;
+            # a file gets all of it.
             line.truncate(self.console.width, overflow="ellipsis")
         self.line(line)
         self.console.file.flush()
@@ -221,12 +230,14 @@ def _happened(
     change: Change, *, with_reason: bool = True, for_people: bool
 ) -> list[tuple[str, str]]:
     isolate = isolated if for_people else str
+    # A newer server may have actions that this version does not know; they are shown by name.
     word, style = _ACTIONS.get(change.action, (printable(change.action), "red"))
     parts = [(word, style)]
     if change.action == "schema":
         schema = "removed" if change.schema is None else isolate(compact(change.schema))
         parts.append((f" {schema}", ""))
     elif change.action == "set":
+        # A value of null and one that the log did not keep are two things.
         held = isolate(compact(change.value)) if "value" in change else "(value not kept)"
         parts.append((f" {held}", ""))
     if with_reason and change.reason:

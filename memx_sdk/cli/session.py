@@ -65,6 +65,8 @@ class Connection:
             typer.BadParameter: An option, or the environment variable in its place, cannot be.
         """
         try:
+            # Nothing connects yet: what is wrong here is in the options, and is told as a mistake
+            # in the command line.
             return AsyncMemxContext(self.api_key, self.url, agent=self.agent, timeout=self.timeout)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
@@ -93,6 +95,7 @@ def connection_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(**arguments: Any) -> None:
+        # The shared options are taken out; what is left is the command's own.
         connection = Connection(**{name: arguments.pop(name) for name in names})
         command(connection, **arguments)
 
@@ -139,10 +142,14 @@ async def _in_session(
     arguments: dict[str, Any],
 ) -> None:
     output = Output(as_json=connection.json)
+    # In the task of the command alone: what prints values must not round them, and nothing here
+    # computes with them.
     keep_digits.set(True)
     try:
         async with connection.open() as memory:
             await command(Session(memory, output, connection), **arguments)
     except MemxError as error:
+        # Inside of the loop, while the mistakes of the command line, which are typer's, pass
+        # through.
         output.failure(error)
         raise typer.Exit(exit_code(error)) from None

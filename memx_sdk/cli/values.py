@@ -24,6 +24,7 @@ def read_text(argument: str, *, name: str = "VALUE") -> str:
     """
     try:
         if argument == "-":
+            # Bytes and not text: the locale of the terminal must not decide how a value is read.
             return sys.stdin.buffer.read().decode()
         if argument.startswith("@"):
             return Path(argument[1:]).read_bytes().decode()
@@ -51,6 +52,8 @@ def read_value(argument: str, *, as_string: bool = False, name: str = "VALUE") -
         # A file or a pipe ends its last line; the string meant is the text without it.
         return msgspec.Raw(encode(text if text is argument else text.removesuffix("\n")))
     try:
+        # Only to check. The text itself is what is sent: read and written again, a number could
+        # lose digits.
         decode(text)
     except ValueError as error:
         raise typer.BadParameter(
@@ -67,6 +70,8 @@ def compact(value: object) -> str:
 
 def pretty(text: str) -> str:
     """Write JSON text over several lines that are safe to show on a terminal."""
+    # Formatted as text and line by line, so that the breaks of the layout stay and those that a
+    # value could bring are escaped.
     lines = msgspec.json.format(text, indent=2).split("\n")
     return "\n".join(isolated(escaped(line, spaces=True)) for line in lines)
 

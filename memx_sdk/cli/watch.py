@@ -63,4 +63,5 @@ def first_attempt() -> Iterator[None]:
     try:
         yield
     finally:
+        # From here on each outage is worth a line, since the command goes on through it.
         log.setLevel(logging.NOTSET)

@@ -56,7 +56,10 @@ def writing(
     Raises:
         InvalidRequestError: The idempotency key cannot be.
     """
+    # Made once with the request and not at each attempt: the repetition of a write whose answer was
+    # lost must come under the same key to be applied once.
     key = f"{RETRY_PREFIX}{uuid.uuid4().hex}" if idempotency_key is None else idempotency_key
+    # Looked at here, since a line break in it would end the header in which HTTP carries it.
     if not (0 < len(key) <= LONGEST_KEY and key.isprintable()):
         raise InvalidRequestError(
             "invalid_request",

@@ -44,6 +44,8 @@ class ConflatedSteps:
 
     def __init__(self) -> None:
         self._arrivals = 0
+        # What `popleft` hands out, in the order of the first arrival of each; ``_by_key`` finds the
+        # place of a key among them.
         self._places: deque[_Waiting] = deque()
         self._by_key: dict[ConflationKey, _Waiting] = {}
         # A heap: on top the smallest arrival, which may be of a place that has moved on since.
@@ -59,6 +61,8 @@ class ConflatedSteps:
     def append(self, step: Received) -> None:
         """Add the next step of the feed."""
         self._arrivals += 1
+        # Before anything else, and also for a step without an item: a position alone moves the safe
+        # one on, too.
         self._positions.append((self._arrivals, step.cursor))
         if step.item is None:
             return
@@ -73,6 +77,8 @@ class ConflatedSteps:
             else:
                 self._by_key[key] = place
         else:
+            # The heap's tuple of the arrival before is not searched for. It no longer stands, and
+            # `_advance` drops it when it comes to the top.
             place.step, place.arrival = step, self._arrivals
         heapq.heappush(self._oldest, (self._arrivals, place))
 
@@ -87,14 +93,19 @@ class ConflatedSteps:
         Raises:
             IndexError: Nothing waits.
         """
+        # Positions behind the last item are handed out alone, so that a subscription that shows
+        # nothing still moves on.
         if not self._places:
             return self._position_alone()
         place = self._places.popleft()
         place.taken = True
         key = _conflation_key(place.step)
+        # After a reset the key may have another place, which must stay known.
         if key is not None and self._by_key.get(key) is place:
             del self._by_key[key]
         self._advance()
+        # Not the cursor that came with the item: changes of other keys that arrived before it may
+        # still wait, and would be lost to whoever resumed there.
         return Received(place.step.item, self._safe)
 
     def clear(self) -> None:
@@ -106,6 +117,7 @@ class ConflatedSteps:
 
     def passed(self, cursor: str | None) -> str | None:
         """Return where ``cursor`` has moved to by the positions that wait before the next change."""
+        # A copy, since this is asked from outside while another thread may add steps.
         positions = tuple(self._positions)
         return cursor if self._places or not positions else positions[-1][1]
 
@@ -117,8 +129,12 @@ class ConflatedSteps:
 
     def _advance(self) -> None:
         """Move the safe position to just before the oldest arrival that still waits."""
+        # Lazily cleaned: each arrival is pushed once and popped once, so that the cost stays
+        # logarithmic for each.
         while self._oldest and not _stands(*self._oldest[0]):
             heapq.heappop(self._oldest)
+        # Everything before the oldest arrival that still waits was handed out or replaced by a
+        # newer change of its key: there it is safe to resume. With nothing waiting all is.
         bound = self._oldest[0][0] if self._oldest else self._arrivals + 1
         while self._positions and self._positions[0][0] < bound:
             self._safe = self._positions.popleft()[1]
@@ -131,6 +147,8 @@ def _stands(arrival: int, place: _Waiting) -> bool:
 
 def _conflation_key(step: Received) -> ConflationKey | None:
     item = step.item
+    # A schema and a value of one name are two things, and presence is of no key: it must not
+    # replace anything.
     if isinstance(item, Change) and item.event in ("value", "schema"):
         return item.event, item.key
     return None

@@ -25,6 +25,8 @@ def escaped(text: str, *, spaces: bool = False) -> str:
     """
     if text.isprintable():
         return text
+    # What `str.isprintable` takes for invisible covers controls, format characters such as the
+    # marks of direction, surrogates and what is not assigned.
     return "".join(
         char
         if char.isprintable() or (spaces and unicodedata.category(char) == "Zs")
@@ -40,6 +42,8 @@ def quoted(text: str) -> str:
 
 def name(text: str) -> str:
     """Return a key or a writer's name: as it is where it is one word, else quoted."""
+    # A name with a space could pass for two words of the line, and one with a quote for the quoted
+    # form of another.
     if any(char.isspace() or char in "\"'" for char in text):
         return quoted(text)
     return escaped(text)
@@ -52,6 +56,7 @@ def one_line_json(value: Any) -> str:
 
 def isolated(text: str) -> str:
     """Return ``text`` so that right-to-left letters in it do not move what stands beside it on a terminal."""
+    # Most text needs no isolates, and they would end up in what people copy from their terminal.
     if text.isascii() or not any(
         unicodedata.bidirectional(char) in _RIGHT_TO_LEFT for char in text
     ):

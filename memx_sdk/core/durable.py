@@ -18,6 +18,8 @@ def claim(name: str, holder: str) -> Call[str | None]:
 
 def acknowledge(name: str, holder: str, cursor: str | None) -> Call[dict[str, Any]]:
     """Acknowledge everything up to ``cursor``; None only checks that ``holder`` still holds the name."""
+    # ``given`` leaves a None out, and an acknowledgement without a cursor is the server's way to
+    # ask only for the holder.
     return Call(_post("ack", name=name, holder=holder, cursor=cursor), decode_object)
 
 
@@ -40,4 +42,6 @@ def listing() -> Call[list[dict[str, Any]]]:
 
 def _post(what: str, **members: str | None) -> Request:
     """Make a request that may be repeated without a key: each says how things are to be."""
+    # ``holder`` is what makes that safe: the same holder may say the same twice, and an
+    # acknowledgement or a release that comes late, after another took the name over, is refused.
     return reading(f"durable_{what}", f"/durable/{what}", given(**members), method="POST")

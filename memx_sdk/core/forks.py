@@ -32,6 +32,7 @@ class ForkAware(Protocol):
         """Drop what belongs to the parent process, without waiting and without sending anything."""
 
 
+# Weak, so that registering keeps nothing alive: a context registers all that it makes.
 _aware: Final[weakref.WeakSet[ForkAware]] = weakref.WeakSet()
 
 
@@ -49,9 +50,12 @@ def forked_error(what: str) -> MemxClosedError:
 
 def _in_child() -> None:
     # No other thread exists here, and none can start before this returns.
+    # A list, since what an owner drops may be owners that leave the set while it is walked.
     for owner in list(_aware):
         owner.forget_parent()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    # Once for the process and not for each owner: hooks cannot be taken back, and would keep their
+    # owners for ever.
     os.register_at_fork(after_in_child=_in_child)

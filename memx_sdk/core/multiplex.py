@@ -43,6 +43,8 @@ def request_frame(number: int, request: Request) -> bytes:
     """Write a request as a frame."""
     members: dict[str, Any] = {"id": number, "op": request.op}
     for name, text in request.fields.items():
+        # The fields are JSON text already. They are put in as they are, so that a value reaches the
+        # server byte for byte as on HTTP.
         members[name] = msgspec.Raw(text)
     if request.idempotency_key is not None:
         members["idempotency_key"] = request.idempotency_key
@@ -53,6 +55,8 @@ def subscribe_frame(number: int, pattern: str, query: Mapping[str, str]) -> byte
     """Write the frame that opens a subscription; ``query`` is as for ``/subscribe``."""
     members: dict[str, Any] = {"id": number, "op": "subscribe", "pattern": pattern}
     for name, value in query.items():
+        # On HTTP all parameters are texts; in a frame a flag is a boolean. No cursor and no pattern
+        # comes this way as ``true``.
         members[name] = True if value == "true" else value
     return _write(members)
 
@@ -64,13 +68,20 @@ def unsubscribe_frame(number: int, sub: int) -> bytes:
 
 def read_response(op: str, text: bytes) -> Response:
     """Read the frame that answers an operation, as HTTP would have answered it."""
+    # Only the outer object is taken apart; what is in it stays text until the call reads it.
     members = _read_members(text)
+    # The number is the transport's own business: with it left in, an answer that users see whole
+    # would differ by transport.
     members.pop("id", None)
     if members.get("ok") == _TRUE:
+        # Over HTTP a ``get`` answers the entry itself, or null. A frame must be an object, so there
+        # it is a member.
         member = _MEMBER_BY_OP.get(op)
         if op in _WITHOUT_OK:
             del members["ok"]
         return Response(200, bytes(members[member]) if member in members else _write(members))
+    # A frame has no status. The code of the error stands for one, by the table that the server
+    # answers HTTP by; an unknown code of a newer server counts as a failure of the server.
     code = msgspec.json.decode(members.get("error", b'"internal"'), type=str)
     return Response(STATUS_BY_CODE.get(code, 500), _write(members))
 

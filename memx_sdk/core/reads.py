@@ -43,6 +43,8 @@ def mget(keys: Iterable[str], *, model: Any) -> Call[dict[str, Entry | None]]:
 
 def cursor() -> Call[str]:
     """Ask for the present position."""
+    # An ``mget`` of nothing: its answer brings the position of the log, for which there is no
+    # operation of its own.
     request = reading("mget", "/mget", given(keys=[]), method="POST")
     return Call(request, lambda body: str(_member(body, "cursor")))
 
@@ -69,6 +71,9 @@ def changes(
     pattern: str, *, since: str | None, wait: float, limit: int, event: str
 ) -> Call[ChangePage]:
     """Read the log."""
+    # A wait of 0 is left out, since that is what the server takes it for; the patience lets the
+    # transport wait for the answer as long as the server may hold it back, and the usual time on
+    # top.
     fields = given(pattern=pattern, since=since, limit=limit, event=event, wait=wait or None)
     request = reading("changes", "/changes", fields, patience=wait)
     return Call(request, lambda body: ChangePage(decode_object(body)))
@@ -76,6 +81,7 @@ def changes(
 
 def validate(key: str, value: Any) -> Call[Validation]:
     """Ask whether a schema would take a value."""
+    # Not by ``given``, which leaves a None out: null is a value like any other.
     fields = {**given(key=key), "value": values.encode(value)}
     request = reading("validate", "/validate", fields, method="POST")
     return Call(request, lambda body: Validation(decode_object(body)))
@@ -108,6 +114,8 @@ def _entry(body: bytes, model: Any, key: str) -> Entry | None:
     entry: Entry = Entry(as_object(answer))
     entry.setdefault("key", key)  # the first memX's server does not repeat it
     if model is not None:
+        # The model is made from the text of the value and not from what was decoded: numbers that a
+        # float cannot hold must reach a ``Decimal`` to their last digit.
         raw = msgspec.json.decode(body, type=_RawEntry)
         entry["value"] = values.parse(bytes(raw.value), model, key=key)
     return entry
@@ -117,6 +125,7 @@ def _entries_by_key(body: bytes, model: Any) -> dict[str, Entry | None]:
     found = as_object(_member(body, "entries"))
     if model is None:
         return {key: None if entry is None else Entry(entry) for key, entry in found.items()}
+    # Two steps, for the same reason as in ``_entry``: the text of each entry is needed.
     texts = msgspec.json.decode(body, type=dict[str, msgspec.Raw])["entries"]
     text_by_key = msgspec.json.decode(texts, type=dict[str, msgspec.Raw])
     return {key: _entry(bytes(text), model, key) for key, text in text_by_key.items()}
@@ -131,4 +140,5 @@ def _member(body: bytes, name: str) -> Any:
     try:
         return decode_object(body)[name]
     except KeyError:
+        # Whatever answered is JSON, but no answer of a memX server of this API.
         raise BadAnswerError("bad_answer", f"the server's answer has no {name!r}") from None

@@ -37,6 +37,8 @@ def refusal(error: MemxError, *, established: bool) -> MemxError | None:
     # A refusal by its class, and yet only a matter of time.
     if isinstance(error, RateLimitedError):
         return None
+    # A closed error is in it for a transport that was closed under the reader: no stream will ever
+    # open again.
     if isinstance(error, RequestError | MemxClosedError):
         return error
     # The first answer decides: from a stranger it means a wrong address. Later it is a proxy's page
@@ -48,10 +50,14 @@ def refusal(error: MemxError, *, established: bool) -> MemxError | None:
 
 def _as_refusal(error: MemxError) -> MemxError:
     """Read what a server could only say by closing the socket: ``code: detail`` as the reason."""
+    # An open WebSocket has no status any more. The server closes it with 4000 and the status, and
+    # puts the error's code in front of the reason.
     close_code = error.extra.get("close_code") or 0
     if close_code not in _REFUSING_CLOSE_CODES:
         return error
     code, _, detail = error.detail.partition(": ")
+    # A proxy that uses such codes writes reasons of its own; what does not begin with a known code
+    # is kept whole as the detail.
     answer = (
         {"error": code, "detail": detail} if code in STATUS_BY_CODE else {"detail": error.detail}
     )
@@ -74,6 +80,8 @@ class Backoff:
         # The server's delay is bounded: a feed has no end to its attempts, so a wrong one must not
         # silence it for hours.
         self.attempts += 1
+        # Jitter comes on top of the server's delay: all who were sent away together would otherwise
+        # come back together.
         server_delay = float(error.extra.get("retry_after") or 0.0)
         return min(server_delay, self._policy.longest_patience) + self._policy.jitter(self.attempts)
 

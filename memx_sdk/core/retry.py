@@ -50,6 +50,8 @@ class RetryPolicy:
             attempt: How many repetitions there were, counting this one; from 1.
             error: What the last attempt ended with.
         """
+        # A refusal is not repeated, since it would be the same; a rate limit is one by its class,
+        # but passes.
         if attempt > self.max_retries or not isinstance(error, _WORTH_REPEATING):
             return None
         # A socket that the server closed with a code was closed for a reason, which the caller of
@@ -57,13 +59,19 @@ class RetryPolicy:
         if error.extra.get("close_code") is not None:
             return None
         server_delay = getattr(error, "retry_after", None) or 0.0
+        # The caller learns at once instead of sleeping for minutes; the error holds the delay.
         if server_delay > self.longest_patience:
             return None
+        # Never sooner than the server asks, and scattered behind it.
         return server_delay + self.jitter(attempt)
 
     def jitter(self, attempt: int) -> float:
         """Draw the seconds to wait before repetition ``attempt``, so that a crowd scatters."""
+        # The exponent is bounded as well: 2.0 to a power of thousands, for a feed that has tried
+        # all night, is no float any more.
         ceiling: float = min(self.longest_delay, self.first_delay * 2.0 ** min(attempt - 1, 30))
+        # At least half of the bound, so that no repetition comes at once; the other half is by
+        # chance.
         return ceiling * (0.5 + self.chance() / 2)
 
 

@@ -69,9 +69,14 @@ class FeedState:
     def __init__(self, request: FeedRequest) -> None:
         self._request = request
         self.cursor = request.since
+        # Due until its ``live`` has come: only then is there a position, and a stream that breaks
+        # before asks for the whole snapshot again.
         self._snapshot_due = request.snapshot and request.since is None
         self._snapshot_begun = False
+        # A snapshot was broken off after part of it had been handed on: a reset is owed before the
+        # next.
         self._interrupted = False
+        # The changes of a transaction whose last one has not come yet.
         self._group: list[Change] = []
 
     def query(self) -> dict[str, str]:
@@ -80,6 +85,8 @@ class FeedState:
         if self._snapshot_due:
             query["snapshot"] = "true"
         else:
+            # ``now`` and not no parameter at all: the server then sends its cursor at once, so that
+            # a stream that breaks before the first change can still be resumed without a gap.
             query["since"] = self.cursor or NOW
         if self._request.conflate:
             query["conflate"] = "true"
@@ -104,13 +111,17 @@ class FeedState:
                 return self._change(_change(message), more=bool(message.get("more")))
             case "reset":
                 return self._reset(str(message.get("reason")))
+            # The snapshot is complete, or the log has been read up to the present.
             case "live":
                 steps = self._reset("interrupted") if self._interrupted else []
                 self._snapshot_due = self._snapshot_begun = False
                 self.cursor = message.get("cursor")
                 return [*steps, Received(None, self.cursor, live=True)]
+            # Presence is not in the log. It moves no cursor.
             case "presence":
                 return [Received(_change(message), self.cursor)]
+            # Nothing to show, but a later place to resume at: a subscription that sees few of many
+            # changes would otherwise fall out of what the log keeps.
             case "mark":
                 self.cursor = message.get("cursor")
                 return [Received(None, self.cursor)]
@@ -118,6 +129,8 @@ class FeedState:
 
     def _snapshot_entry(self, entry: Change) -> list[Received]:
         steps = self._reset("interrupted") if self._interrupted else []
+        # From now on a break in the stream owes a reset. The entries have no cursor: there is no
+        # place to resume at within a snapshot.
         self._snapshot_begun = True
         return [*steps, Received(entry, None)]
 
@@ -128,11 +141,15 @@ class FeedState:
         # Only behind the last change of a transaction is there a position to resume at. The parts
         # before it carry the position before the transaction.
         group, self._group = self._group, []
+        # A change without a cursor leaves the old one, behind which it comes again rather than
+        # never.
         before, self.cursor = self.cursor, change.cursor or self.cursor
         return [*(Received(part, before) for part in group[:-1]), Received(change, self.cursor)]
 
     def _reset(self, reason: str) -> list[Received]:
         self._group.clear()
+        # The server sends a snapshot behind every reset, asked for or not. If the stream breaks
+        # within it the next one must ask, since the old cursor leads nowhere.
         self._snapshot_due = True
         self._snapshot_begun = self._interrupted = False
         self.cursor = None
@@ -141,4 +158,6 @@ class FeedState:
 
 def _change(message: Mapping[str, Any]) -> Change:
     """Take what the transport needed out of a message."""
+    # ``sub`` and ``more`` differ by transport and by stream; a change that users compare or store
+    # must not.
     return Change({name: member for name, member in message.items() if name not in _WIRE_MEMBERS})

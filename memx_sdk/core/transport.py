@@ -57,12 +57,16 @@ class Request:
 
     def body(self) -> bytes:
         """The fields as one JSON object."""
+        # Joined and not encoded again: the fields are JSON text, and a value goes out byte for
+        # byte.
         members = (b'"%s":%s' % (name.encode(), text) for name, text in self.fields.items())
         return b"{%s}" % b",".join(members)
 
     def query(self) -> dict[str, str]:
         """The fields as query parameters: a string as it is, anything else as JSON."""
         return {
+            # A text goes into a URL as itself and not in quotes. JSON text that begins with a quote
+            # is a string, and nothing else is.
             name: json.loads(text) if text.startswith(b'"') else text.decode()
             for name, text in self.fields.items()
         }

@@ -47,6 +47,8 @@ def encode(value: Any) -> bytes:
         InvalidRequestError: ``invalid_value``: it has no exact form in JSON, such as NaN.
     """
     try:
+        # Each way in which a value has no form in JSON becomes one error, raised before anything is
+        # sent.
         text = _encoder.encode(value)
     except RecursionError:
         raise _invalid("it is nested too deeply, or contains itself") from None
@@ -54,6 +56,9 @@ def encode(value: Any) -> bytes:
         raise _invalid("a string in it holds a lone surrogate; it must be valid Unicode") from None
     except (TypeError, ValueError, OverflowError) as error:
         raise _invalid(str(error)) from None
+    # The encoder writes null for NaN without a word. The search in the text is cheap and mostly
+    # finds nothing; only where it does is the value walked, since null may be meant and a string
+    # may say Infinity.
     if any(word in text for word in _MAY_BE_NO_NUMBER):
         _refuse_non_numbers(
             msgspec.to_builtins(value, builtin_types=(Decimal,), enc_hook=_simplify)
@@ -67,6 +72,7 @@ def decode(text: bytes | str) -> Any:
     Raises:
         ValueError: It is not JSON.
     """
+    # Set for the ``memx`` command alone: each number costs an object with its text.
     return _exact_decoder.decode(text) if keep_digits.get() else msgspec.json.decode(text)
 
 
@@ -83,6 +89,8 @@ def parse(text: bytes, model: Any, *, key: str) -> Any:
         ModelError: The value does not fit.
     """
     try:
+        # From the text and not from decoded values: pydantic's rules for JSON take a text for a
+        # date or for bytes.
         if _is_pydantic(model):
             return model.model_validate_json(text)
         return msgspec.json.decode(text, type=model, dec_hook=_build)
@@ -118,11 +126,14 @@ def _simplify(value: Any) -> Any:
     if isinstance(value, msgspec.Raw):  # the encoder does; what looks for bad numbers does not
         return msgspec.json.decode(value)
     if isinstance(value, WrittenNumber):
+        # Goes out as it came in: ``1.10`` as a float would be written ``1.1``.
         return msgspec.Raw(value.text.encode())
     if _is_pydantic(type(value)):
         return value.model_dump(mode="json", by_alias=True)
     if isinstance(value, Mapping):
         return dict(value)
+    # Subclasses, such as numpy's ``float64`` or the strings of a framework: the encoder takes the
+    # builtin types only.
     for plain in (int, float, str):
         if isinstance(value, plain):
             return plain(value)
@@ -142,6 +153,7 @@ def _is_pydantic(kind: Any) -> bool:
 
 
 def _refuse_non_numbers(value: Any, path: str = "") -> None:
+    # The path is built for the message: in a large value nobody finds the one NaN otherwise.
     if isinstance(value, float) and not math.isfinite(value):
         raise _invalid(f"{value} at {path or 'its top'} is no number in JSON")
     if isinstance(value, Decimal) and not value.is_finite():

@@ -67,10 +67,14 @@ class WorkQueue:
         item = WorkItem(change, cursor)
         self._arrived.append(item)
         self._open += 1
+        # A bare position is done as it arrives, but the cursor reaches it only after all that is
+        # before it.
         if change is None:
             self._done(item)
             return
         work = self._by_key.setdefault(change.key, _KeyWork())
+        # Only a change that waits is replaced. One that is being worked on is taken out of
+        # ``waiting`` already, and its successor waits behind it.
         if self._conflate and work.waiting and _same_kind(work.waiting[-1], change):
             # The newer change takes the place of the older one, so that a key that changes all the
             # time still gets its turn; among the arrivals it stands where it arrived, since the
@@ -79,6 +83,8 @@ class WorkQueue:
             self._done(replaced)
             return
         work.waiting.append(item)
+        # Exactly once: a key that is in ``_ready`` already, or that `finish` will put there, must
+        # not be in it twice, or two workers would take its changes at the same time.
         if not work.busy and len(work.waiting) == 1:
             self._ready.append(change.key)
 
@@ -87,6 +93,7 @@ class WorkQueue:
         if not self._ready:
             return None
         work = self._by_key[self._ready.popleft()]
+        # The key is out of ``_ready`` until `finish`: that is what keeps its changes in order.
         work.busy = True
         return work.waiting.popleft()
 
@@ -96,9 +103,12 @@ class WorkQueue:
             key = item.change.key
             work = self._by_key[key]
             work.busy = False
+            # Behind the other keys, so that one that changes all the time does not hold them up.
             if work.waiting:
                 self._ready.append(key)
             else:
+                # Nothing of it waits: without this the table would keep every key that was ever
+                # seen.
                 del self._by_key[key]
         self._done(item)
 
@@ -109,14 +119,19 @@ class WorkQueue:
         # again, so the cursor stays before them.
         while self._arrived and self._arrived[0].done:
             self.cursor = self._arrived.popleft().cursor
+        # Replaced items pile up behind one that takes long, without a bound by `len`. The threshold
+        # grows with what is open, so that the cost of looking is spread over as many additions.
         if self._conflate and len(self._arrived) > _COMPACT_FROM + 2 * self._open:
             self._compact()
 
     def _compact(self) -> None:
         """Drop what is done behind an item that takes long, but for the newest position."""
+        # The newest position is kept even if it is done: the cursor ends up there when the rest is.
+        # Without the older ones it only moves in larger steps.
         last = self._arrived[-1]
         self._arrived = deque(item for item in self._arrived if not item.done or item is last)
 
 
 def _same_kind(item: WorkItem, change: Change) -> bool:
+    # A schema and a value of the same name do not replace each other.
     return item.change is not None and item.change.event == change.event

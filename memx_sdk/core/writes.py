@@ -36,12 +36,15 @@ class WriteOptions:
             if_revision=self.if_revision,
             ttl=self.ttl,
             reason=self.reason,
+            # Sent only where it is off: on is what a write without it means.
             history=None if self.history else False,
         )
 
 
 def set(key: str, value: Any, options: WriteOptions) -> Call[WriteResult]:
     """Set an entry."""
+    # The value is not among the fields that ``given`` makes: a None there is left out, while here
+    # it is null.
     fields = {**given(key=key), "value": values.encode(value), **options.fields()}
     request = writing("set", "/set", fields, idempotency_key=options.idempotency_key)
     return Call(request, lambda body: WriteResult(decode_object(body)))
@@ -70,6 +73,7 @@ def update(
     """
     fields = {
         **given(key=key, **details),
+        # For a touch None is an argument: never expire.
         kind: values.encode(argument),
         **options.fields(),
     }
@@ -87,6 +91,7 @@ def txn(
 ) -> Call[TxnResult]:
     """Compare, then run one of two lists of operations."""
     fields = {
+        # Lists, since callers may give generators, which the encoder does not take.
         "if": values.encode(list(compares)),
         "then": values.encode(list(then)),
         "else": values.encode(list(otherwise)),

@@ -57,6 +57,7 @@ class Arguments(BaseModel):
     def model_json_schema(cls, *arguments: Any, **options: Any) -> dict[str, Any]:
         """Describe the arguments without ``$ref``, which strict providers refuse."""
         schema = super().model_json_schema(*arguments, **options)
+        # Taken out first: with every reference replaced nothing names them any more.
         definitions = schema.pop("$defs", {})
         inlined: dict[str, Any] = _inlined(schema, definitions)
         return inlined
@@ -129,6 +130,7 @@ class UpdateArguments(Arguments):
 
     @model_validator(mode="after")
     def _exactly_one_update(self) -> UpdateArguments:
+        # Said here and not in the schema: a ``oneOf`` at the top is refused by some providers.
         if len(self.given()) != 1:
             raise ValueError("give exactly one of merge, patch, increment, append")
         return self
@@ -137,6 +139,8 @@ class UpdateArguments(Arguments):
         """Name the updates that were given."""
         return [
             name
+            # By value and not by ``model_fields_set``: some hosts fill in every argument, and send
+            # null for those that the model left out.
             for name in ("merge", "patch", "increment", "append")
             if getattr(self, name) is not None
         ]
@@ -217,6 +221,7 @@ class TransactionCompare(Arguments):
 
     @model_validator(mode="after")
     def _exactly_one_condition(self) -> TransactionCompare:
+        # By what was sent, since null is a value to compare with.
         if len(self.model_fields_set - {"key"}) != 1:
             raise ValueError("give exactly one of revision, exists, value")
         return self
@@ -236,6 +241,7 @@ class TransactionWrite(Arguments):
 
     @model_validator(mode="after")
     def _has_what_the_op_needs(self) -> TransactionWrite:
+        # For the other operations the argument is named as the operation is.
         needed = {"set": "value", "delete": None}.get(self.op, self.op)
         given = self.model_fields_set - {"op", "key"}
         if given != ({needed} if needed else set()):
@@ -281,6 +287,8 @@ def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
     if not isinstance(schema, dict):
         return schema
     if isinstance(reference := schema.get("$ref"), str):
+        # What stands beside a reference, such as a description of this use, goes before what the
+        # definition says.
         rest = {name: part for name, part in schema.items() if name != "$ref"}
         return _inlined({**definitions[reference.rpartition("/")[2]], **rest}, definitions)
     return {name: _inlined(part, definitions) for name, part in schema.items()}
@@ -293,5 +301,6 @@ def named_keys(arguments: Arguments) -> list[str]:
             *(condition.key for condition in arguments.conditions),
             *(write.key for write in arguments.writes),
         ]
+    # A call has a key or a pattern, or neither; the names are the same in all arguments.
     given = arguments.model_dump(include={"key", "pattern"})
     return list(given.values())

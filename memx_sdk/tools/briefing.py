@@ -36,6 +36,8 @@ def render_briefing(
     Returns:
         The text, or an empty string when there is nothing to say.
     """
+    # Nothing at all and not a heading alone: an empty message would still cost tokens in every
+    # turn.
     if not entries and not changes:
         return ""
     lines = [_HEADING]
@@ -46,6 +48,7 @@ def render_briefing(
         half = budget // 2
         budget = half + _fill(lines, "Changed since your last turn:", newest, half, "changes")
     if entries:
+        # The newest first, since the budget cuts off the end.
         newest_first = sorted(entries, key=lambda entry: -int(entry["revision"]))
         _fill(lines, "Keys:", [_entry_line(entry) for entry in newest_first], budget, "keys")
     return "\n".join(lines)
@@ -54,6 +57,7 @@ def render_briefing(
 def _newest_by_key(changes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     newest: dict[str, Mapping[str, Any]] = {}
     for change in changes:
+        # Taken out and put in again, so that a key stands where its newest change does.
         newest.pop(change["key"], None)
         newest[change["key"]] = change
     return list(newest.values())
@@ -61,11 +65,15 @@ def _newest_by_key(changes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, An
 
 def _fill(lines: list[str], title: str, items: Sequence[str], budget: int, noun: str) -> int:
     """Append as many items as the budget allows; return what is left of it."""
+    # Its place is set aside before anything is shown; with all items counted it is as long as it
+    # can get.
     note = f"({len(items)} more {noun} not shown; read them with the memx tools)"
     budget -= len(title) + len(note) + 2
     shown: list[str] = []
     for item in items:
         if len(item) + 1 > budget:
+            # Not a shorter one further on: older items would then be shown while a newer one is
+            # not.
             break
         shown.append(item)
         budget -= len(item) + 1
@@ -87,6 +95,7 @@ def _entry_line(entry: Mapping[str, Any]) -> str:
 
 def _change_line(change: Mapping[str, Any]) -> str:
     line = {"key": change["key"], "action": change["action"]}
+    # An expiry has no writer.
     line["writer"] = change.get("writer") or "memX"
     if reason := change.get("reason"):
         line["reason"] = (

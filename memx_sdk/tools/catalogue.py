@@ -187,5 +187,7 @@ def permitted_tools(scopes: Mapping[str, Sequence[Any]]) -> list[ToolSpec]:
     Args:
         scopes: Patterns by verb, as ``whoami()`` reports them.
     """
+    # A verb without a pattern permits nothing. Which keys it permits is the server's to say, call
+    # by call: a tool is offered where any use of it may succeed.
     held = {verb for verb, patterns in scopes.items() if patterns}
     return [spec for spec in _ALL if spec.verbs <= held]

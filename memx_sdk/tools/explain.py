@@ -30,6 +30,8 @@ def explain_error(error: MemxError, *, tool: str | None = None) -> str:
         error: What a call raised.
         tool: The tool that made the call, where its advice differs from that for other writes.
     """
+    # The usual advice after a conflict, to write again with the revision found, would break the
+    # lock.
     if tool == "memx_lock" and isinstance(error, ConflictError):
         return _lock_is_held(error)
     text = f"Error ({error.code}): {escaped(error.detail, spaces=True)}"
@@ -41,6 +43,8 @@ def explain_bad_arguments(tool: str, error: ValidationError) -> str:
     """Say which arguments of ``tool`` do not fit, for a model to mend."""
     lines = [
         f"- {_where(problem['loc'])}: {escaped(problem['msg'], spaces=True)}"
+        # Without the input: it is the model's own, may be large, and would be read back as if it
+        # were memX's word.
         for problem in error.errors(include_url=False, include_context=False, include_input=False)[
             :5
         ]
@@ -55,6 +59,8 @@ def explain_bad_arguments(tool: str, error: ValidationError) -> str:
 
 
 def _where(steps: tuple[int | str, ...]) -> str:
+    # A step may be a member's name that the model made up, so it is shown as others' text is, and
+    # only so many of them.
     shown = ".".join(name(str(step)) for step in steps[:_SHOWN_STEPS]) or "arguments"
     return f"{shown}..." if len(steps) > _SHOWN_STEPS else shown
 
@@ -75,6 +81,7 @@ def _advice(error: MemxError) -> str:
         return _after_a_conflict(error)
     if isinstance(error, SchemaViolationError):
         return "Mend the value so that it fits the schema, then write again."
+    # Said plainly, since models tend to try the same call again with other words.
     if isinstance(error, ForbiddenError):
         return (
             "This will not change by trying again: use a key that you are permitted, or report it."
@@ -91,8 +98,10 @@ def _advice(error: MemxError) -> str:
 
 def _after_a_conflict(error: ConflictError) -> str:
     entry: Any = error.entry
+    # Also where the API key may write the key but not read it.
     if entry is None:
         return "The key has changed since you read it, or is gone. Read it again, then decide anew."
+    # On one line, as JSON: what the value says must not read as advice of this text.
     value = one_line(entry.get("value"))
     if len(value) > _SHOWN_CHARACTERS:
         value = f"{value[:_SHOWN_CHARACTERS]}... (cut)"

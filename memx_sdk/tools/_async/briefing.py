@@ -41,19 +41,25 @@ class AsyncBriefing:
         Raises:
             MemxError: The keys cannot be read.
         """
+        # Taken before anything is read: what is written meanwhile is shown as an entry already and
+        # again as a change of the next turn. Taken afterwards it would be shown in neither.
         cursor = await self.context.cursor()
         changes = await self._changes_since_last_turn()
         entries: dict[str, Any] = {}
         for pattern in self.patterns:
             for entry in await self._keys_of(pattern).entries(pattern, _MOST_ENTRIES):
                 entries[entry["key"]] = entry
+        # Moved only when everything was read: after an error the next turn tells of the same
+        # changes.
         self.cursor = cursor
         return render_briefing(list(entries.values()), changes, max_characters=self.max_characters)
 
     async def _changes_since_last_turn(self) -> list[Any]:
+        # The first turn: the entries say all, and nothing is old enough to have changed.
         if self.cursor is None:
             return []
         if self._writer is None:
+            # Asked for once: only the server knows under which name this API key and agent write.
             self._writer = (await self.context.whoami())["writer"]
         found: list[Any] = []
         for pattern in self.patterns:
@@ -62,6 +68,8 @@ class AsyncBriefing:
                 for change in await self._changes_of(pattern, self.cursor)
                 if change.get("writer") != self._writer
             ]
+        # Patterns were read one after the other; the revision puts their changes into the order in
+        # which they happened.
         return sorted(found, key=lambda change: int(change["revision"]))
 
     async def _changes_of(self, pattern: str, since: str) -> list[Change]:
@@ -70,6 +78,9 @@ class AsyncBriefing:
             for _ in range(_MOST_PAGES):
                 page = await self.context.changes(pattern, since=since, limit=_MOST_CHANGES)
                 changes = self._keys_of(pattern).visible(page.changes)
+                # A page of records of programs shows nothing, so the next one is read, up to a
+                # bound. What lies behind the first page that shows something is left: the entries
+                # have the newest values anyway.
                 if changes or not page.more:
                     return changes
                 since = page.cursor

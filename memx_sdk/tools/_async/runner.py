@@ -35,6 +35,8 @@ class AsyncToolRunner:
     def __init__(self, context: AsyncMemxContext, *, reserved: bool = False) -> None:
         self.context = context
         self._keys = AsyncAgentKeys(context, reserved=reserved)
+        # Written out and not found by name with ``getattr``: a type checker sees that each exists,
+        # and a model cannot reach any other method.
         self._run_by_name: dict[str, Callable[[Any], Awaitable[BaseModel]]] = {
             "memx_get": self._get,
             "memx_list": self._list,
@@ -71,11 +73,15 @@ class AsyncToolRunner:
             KeyError: There is no such tool.
         """
         try:
+            # An unknown name is a mistake of the adapter and no error for the model, so the
+            # KeyError is let through.
             checked = self._checked(TOOLS[name], arguments)
         except ValidationError as error:
             text = explain_bad_arguments(name, error)
             return ToolOutcome(text, error=InvalidRequestError("invalid_request", text))
         try:
+            # Before the call and for every key that it names, those of conditions too: a compare
+            # would tell what a record holds.
             self._keys.check(args.named_keys(checked))
             result = await self._run_by_name[name](checked)
         except MemxError as error:
@@ -94,6 +100,7 @@ class AsyncToolRunner:
 
     async def _list(self, given: args.ListArguments) -> results.ListResult:
         if not given.values:
+            # One more than is wanted tells whether there are more.
             keys = await self._keys.find(given.pattern, given.limit + 1)
             return results.ListResult(keys=keys[: given.limit], more=len(keys) > given.limit)
         found = await self._keys.entries(given.pattern, given.limit + 1)
@@ -116,9 +123,12 @@ class AsyncToolRunner:
 
     async def _update(self, given: args.UpdateArguments) -> results.WrittenResult:
         options: dict[str, Any] = {"if_revision": given.if_revision, "reason": given.reason}
+        # The arguments have checked that exactly one of the four is given.
         if given.merge is not None:
             entry = await self.context.merge(given.key, given.merge, **options)
         elif given.patch is not None:
+            # Unset members are left out, since a null would be a value to add. ``from`` is an
+            # alias, being a word of Python.
             operations = [
                 operation.model_dump(by_alias=True, exclude_unset=True) for operation in given.patch
             ]
@@ -145,10 +155,14 @@ class AsyncToolRunner:
 
     async def _wait(self, given: args.WaitArguments) -> results.WaitResult:
         deadline = time.monotonic() + given.timeout
+        # Before the first wait, so that a change between two polls is behind the cursor and is
+        # found by the next one.
         cursor = given.since or await self.context.cursor()
         while True:
             wait = max(0.0, min(deadline - time.monotonic(), _LONGEST_POLL))
             page = await self.context.changes(given.pattern, since=cursor, wait=wait)
+            # Moved over what the model does not see, too, or the same records of programs would end
+            # each poll at once.
             cursor = page.cursor
             changes = self._keys.visible(page.changes)
             if changes or time.monotonic() >= deadline:
@@ -180,6 +194,7 @@ class AsyncToolRunner:
         try:
             found = await self.context.get_schema(given.key)
         except NotFoundError:
+            # For a model that asks whether there is a schema, this is an answer and no error.
             return results.SchemaResult(key=given.key, exists=False)
         return results.SchemaResult(key=given.key, exists=True, json_schema=found["schema"])
 
@@ -202,6 +217,7 @@ class AsyncToolRunner:
             reason=given.reason,
         )
         return results.TransactionResult(
+            # There is no else branch: where a condition does not hold nothing was written.
             done=answer["branch"] == "then",
             revision=answer["revision"],
             results=[dict(result) for result in answer["results"]],
@@ -219,6 +235,8 @@ class AsyncToolRunner:
         try:
             gone = await self.context.delete(given.key, if_revision=given.token, reason="unlock")
         except ConflictError:
+            # The lock has passed on, or expired and was taken by another: nothing of theirs is
+            # touched.
             return results.UnlockResult(key=given.key, released=False)
         return results.UnlockResult(key=given.key, released=gone["deleted"])
 

@@ -38,6 +38,8 @@ class AgentKeys:
             ForbiddenError: One of them is; the text is for a model.
         """
         for name in keys_and_patterns:
+            # A pattern that names records of programs starts with the prefix itself; one like ``*``
+            # is allowed, and what it matches of them is left out of the result.
             if not self.sees(name):
                 raise ForbiddenError(
                     "forbidden",
@@ -71,6 +73,8 @@ class AgentKeys:
         # Only the values of keys that are shown are read: a checkpoint is large.
         keys = self.find(pattern, limit)
         found: list[Entry] = []
+        # In pieces, since the values of all keys together may be more than one answer may hold. A
+        # key that was deleted since the list was made is simply not there.
         for start in range(0, len(keys), _ONE_READ):
             present: dict[str, Any] = self._context.mget(keys[start : start + _ONE_READ])
             found += [entry for entry in present.values() if entry is not None]

@@ -36,6 +36,8 @@ class ToolRunner:
     def __init__(self, context: memxContext, *, reserved: bool = False) -> None:
         self.context = context
         self._keys = AgentKeys(context, reserved=reserved)
+        # Written out and not found by name with ``getattr``: a type checker sees that each exists,
+        # and a model cannot reach any other method.
         self._run_by_name: dict[str, Callable[[Any], BaseModel]] = {
             "memx_get": self._get,
             "memx_list": self._list,
@@ -72,11 +74,15 @@ class ToolRunner:
             KeyError: There is no such tool.
         """
         try:
+            # An unknown name is a mistake of the adapter and no error for the model, so the
+            # KeyError is let through.
             checked = self._checked(TOOLS[name], arguments)
         except ValidationError as error:
             text = explain_bad_arguments(name, error)
             return ToolOutcome(text, error=InvalidRequestError("invalid_request", text))
         try:
+            # Before the call and for every key that it names, those of conditions too: a compare
+            # would tell what a record holds.
             self._keys.check(args.named_keys(checked))
             result = self._run_by_name[name](checked)
         except MemxError as error:
@@ -95,6 +101,7 @@ class ToolRunner:
 
     def _list(self, given: args.ListArguments) -> results.ListResult:
         if not given.values:
+            # One more than is wanted tells whether there are more.
             keys = self._keys.find(given.pattern, given.limit + 1)
             return results.ListResult(keys=keys[: given.limit], more=len(keys) > given.limit)
         found = self._keys.entries(given.pattern, given.limit + 1)
@@ -117,9 +124,12 @@ class ToolRunner:
 
     def _update(self, given: args.UpdateArguments) -> results.WrittenResult:
         options: dict[str, Any] = {"if_revision": given.if_revision, "reason": given.reason}
+        # The arguments have checked that exactly one of the four is given.
         if given.merge is not None:
             entry = self.context.merge(given.key, given.merge, **options)
         elif given.patch is not None:
+            # Unset members are left out, since a null would be a value to add. ``from`` is an
+            # alias, being a word of Python.
             operations = [
                 operation.model_dump(by_alias=True, exclude_unset=True) for operation in given.patch
             ]
@@ -146,10 +156,14 @@ class ToolRunner:
 
     def _wait(self, given: args.WaitArguments) -> results.WaitResult:
         deadline = time.monotonic() + given.timeout
+        # Before the first wait, so that a change between two polls is behind the cursor and is
+        # found by the next one.
         cursor = given.since or self.context.cursor()
         while True:
             wait = max(0.0, min(deadline - time.monotonic(), _LONGEST_POLL))
             page = self.context.changes(given.pattern, since=cursor, wait=wait)
+            # Moved over what the model does not see, too, or the same records of programs would end
+            # each poll at once.
             cursor = page.cursor
             changes = self._keys.visible(page.changes)
             if changes or time.monotonic() >= deadline:
@@ -181,6 +195,7 @@ class ToolRunner:
         try:
             found = self.context.get_schema(given.key)
         except NotFoundError:
+            # For a model that asks whether there is a schema, this is an answer and no error.
             return results.SchemaResult(key=given.key, exists=False)
         return results.SchemaResult(key=given.key, exists=True, json_schema=found["schema"])
 
@@ -203,6 +218,7 @@ class ToolRunner:
             reason=given.reason,
         )
         return results.TransactionResult(
+            # There is no else branch: where a condition does not hold nothing was written.
             done=answer["branch"] == "then",
             revision=answer["revision"],
             results=[dict(result) for result in answer["results"]],
@@ -220,6 +236,8 @@ class ToolRunner:
         try:
             gone = self.context.delete(given.key, if_revision=given.token, reason="unlock")
         except ConflictError:
+            # The lock has passed on, or expired and was taken by another: nothing of theirs is
+            # touched.
             return results.UnlockResult(key=given.key, released=False)
         return results.UnlockResult(key=given.key, released=gone["deleted"])
 
