@@ -101,6 +101,7 @@ class SupabaseSettings:
         url, service_key = environ.get("SUPABASE_URL"), environ.get("SUPABASE_SERVICE_KEY")
         if not url and not service_key:
             return None
+        # With one of them missing, the ACL file must not stand in: it may hold keys that were to be replaced.
         if not url or not service_key:
             raise ValueError("set both SUPABASE_URL and SUPABASE_SERVICE_KEY, or neither")
         if not _WEB_ADDRESS.fullmatch(url):
@@ -244,7 +245,7 @@ def _published_on_loopback(environ: Mapping[str, str]) -> bool:
 
 def _limits_from(environ: Mapping[str, str]) -> Limits:
     defaults = Limits().as_dict()
-    del defaults["key_bytes"]
+    del defaults["key_bytes"]  # fixed by the wire format
     given = {
         name: _whole(environ, f"MEMX_MAX_{name.upper()}", default)
         for name, default in defaults.items()
@@ -253,6 +254,7 @@ def _limits_from(environ: Mapping[str, str]) -> Limits:
 
 
 def _whole(environ: Mapping[str, str], variable: str, default: int) -> int:
+    # A variable that is set to nothing counts as not set: Compose passes those on so.
     text = environ.get(variable)
     if not text:
         return default

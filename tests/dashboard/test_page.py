@@ -189,10 +189,10 @@ def test_the_key_is_in_no_url_and_nothing_is_asked_of_others(
     page.enter(api_key)
     page.until_live()
     script = "return performance.getEntriesByType('resource').map(e => e.name)"
-    asked: list[str] = page.driver.execute_script(script)
+    urls: list[str] = page.driver.execute_script(script)
 
-    assert asked
-    assert all(url.startswith(served.url) and api_key not in url for url in asked)
+    assert urls
+    assert all(url.startswith(served.url) and api_key not in url for url in urls)
     assert page.complaints() == []
 
 

@@ -194,7 +194,7 @@ class KeyTable:
             raise KeyStoreUnavailable(f"Supabase refuses to read {TABLE} ({error.code})") from None
         except Exception as error:  # noqa: BLE001 - whatever its HTTP client and parser raise
             raise KeyStoreUnavailable(
-                f"Supabase cannot be asked ({type(error).__name__})"
+                f"Supabase cannot be reached ({type(error).__name__})"
             ) from None
         rows = response.data
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

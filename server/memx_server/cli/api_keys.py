@@ -89,6 +89,7 @@ def create(
         ).check()
         if not (grant.read or grant.write or grant.admin):
             raise ValueError("it would open nothing: give --read, --write or --admin")
+        # Only its digest is stored: this process is the last that knows the key.
         key = new_key()
         _key_store(acl, supabase).add(stored_form(key), grant)
     typer.echo(key)
@@ -131,6 +132,7 @@ def revoke(
         about = "this key" if name == "-" else repr(name)
         if not found:
             _fail(f"there is no active API key for {about}", ExitCode.NOT_FOUND)
+        # Revoking all of them, or any one, would be a guess.
         if len(found) > 1:
             labels = ", ".join(each.label for each in found)
             raise ValueError(f"{about} names {len(found)} API keys; choose one: {labels}")
@@ -159,6 +161,7 @@ def _space(space: str | None, supabase: bool) -> str:
         return DEFAULT_SPACE
     if not supabase:
         return space
+    # The column is a UUID, and each spelling of one must name the same space.
     try:
         return str(UUID(space))
     except ValueError:

@@ -19,6 +19,9 @@ from memx_sdk.cli.values import printable
 from memx_server.cli import api_keys, stored_schemas
 
 if TYPE_CHECKING:
+    from socket import socket
+
+    from memx_server.app import MemxApp
     from memx_server.settings import Settings
 
 _PANEL = "Server"
@@ -57,6 +60,7 @@ def dev(
         setup = prepare(data, acl)
     except OSError as error:
         _fail(f"cannot prepare {error.filename}: {error.strerror}")
+    # What the environment says of the store belongs to other servers; `memx dev` has one of its own.
     environ = {
         "MEMX_KNOWN_HOSTS_ONLY": "1",
         **os.environ,
@@ -135,53 +139,76 @@ def _start(
     host: str,
     port: int,
     workers: int,
-    on_ready: Callable[[str, Settings], None],
+    print_banner: Callable[[str, Settings], None],
 ) -> None:
+    """Run a server until a signal ends it; what keeps it from starting is one line and an exit code."""
+    from memx_server import serving
+    from memx_server.storage.errors import CannotOpen
+    from memx_server.storage.sqlite import SqliteStore
+
+    settings, app, listener = _prepare(environ, host, port, workers)
+
+    def on_listening() -> None:
+        url = serving.url_of(listener)
+        if isinstance(app.store, SqliteStore):
+            # Whoever finds the database in use reads there which server has it.
+            app.store.announce(address=url)
+        _announce(url, settings, print_banner)
+
+    try:
+        if workers == 1:
+            serving.run(app, listener, on_listening)
+        else:
+            # Each worker builds an application of its own, and reads its settings from the environment.
+            os.environ.update({**environ, "MEMX_WORKERS": str(workers)})
+            raise typer.Exit(serving.run_workers(workers, listener, on_listening))
+    except CannotOpen as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+
+
+def _prepare(
+    environ: Mapping[str, str], host: str, port: int, workers: int
+) -> tuple[Settings, MemxApp, socket]:
+    """Make all that can fail by a mistake of the operator before anything runs.
+
+    With several workers the application of this process serves nothing; it is made so that a setting that cannot be
+    used is one line here, and not one for each worker that ends and is started again.
+    """
     from memx_server import serving
     from memx_server.app import create_app
-    from memx_server.cli import readiness
     from memx_server.cli.local_setup import acl_fault
     from memx_server.settings import Settings
-    from memx_server.storage.errors import CannotOpen
     from memx_server.storage.sqlite import SqliteStore
 
     try:
         serving.log_level()
         settings = Settings.from_env(environ)
+        # A running server waits for a file of API keys; one that is started without is a mistake.
         if not _uses_supabase(environ) and (fault := acl_fault(settings.acl_file)):
             _fail(fault)
         app = create_app(settings)
         if workers > 1 and isinstance(app.store, SqliteStore):
             _fail("a SQLite store belongs to one process; leave --workers away, or use Redis")
-        listener = serving.listen(host, port)
+        return settings, app, serving.listen(host, port)
     except (ValueError, serving.CannotListenError) as error:
         _fail(str(error))
 
-    def ready() -> None:
-        url = serving.url_of(listener)
-        if isinstance(store := app.store, SqliteStore):
-            store.announce(address=url)
-        hosts = [each for each in settings.allowed_hosts if each != "*"]
-        readiness.announce(
-            url, hosts[0] if hosts else "localhost", lambda: on_ready(url, settings), waiting
-        )
 
-    def waiting(reason: str) -> None:
+def _announce(url: str, settings: Settings, print_banner: Callable[[str, Settings], None]) -> None:
+    """Print the banner once the server at ``url`` is ready, and before that why it is not."""
+    from memx_server.cli import readiness
+
+    def print_wait(reason: str) -> None:
         _print_note(
-            f"memX listens at {serving.url_of(listener)} and is not ready: {printable(reason)}. Requests get 503 "
-            "until it is; it goes on trying."
+            f"memX listens at {url} and is not ready: {printable(reason)}. Requests get 503 until it is; it goes on "
+            "trying."
         )
 
-    try:
-        if workers == 1:
-            serving.run(app, listener, ready)
-        else:
-            os.environ.update({**environ, "MEMX_WORKERS": str(workers)})
-            raise typer.Exit(serving.run_workers(workers, listener, ready))
-    except CannotOpen as error:
-        _fail(str(error))
-    except KeyboardInterrupt:
-        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    # The server may refuse a request under a name that is not its own.
+    names = [each for each in settings.allowed_hosts if each != "*"] or ["localhost"]
+    readiness.announce(url, names[0], lambda: print_banner(url, settings), print_wait)
 
 
 def _uses_supabase(environ: Mapping[str, str]) -> bool:

@@ -52,6 +52,7 @@ def prepare(folder: Path | None, acl_file: Path | None) -> LocalSetup:
     """
     folder = (folder or platformdirs.user_data_path("memx")).absolute()
     folder.mkdir(parents=True, exist_ok=True)
+    # A file that was named is never made: a mistyped name would open the server with the well-known key.
     if acl_file is None:
         acl_file = DEFAULT_ACL_FILE if DEFAULT_ACL_FILE.exists() else folder / "acl.json"
         made = not acl_file.exists()

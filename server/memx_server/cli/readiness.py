@@ -32,6 +32,7 @@ def announce(
         on_ready: Called once.
         on_waiting: Called once, before ``on_ready``, where that takes longer than a moment; given the reason.
     """
+    # The event loop of the server may run in this thread, so the request must come from another one.
     arguments = (url, host, on_ready, on_waiting)
     # The process must not wait for it at its end.
     threading.Thread(target=_wait, args=arguments, name="memx-ready", daemon=True).start()

@@ -148,12 +148,14 @@ def _store_url(given: str) -> str:
     Raises:
         ValueError: There is no database, and none is to be made.
     """
+    # The forms in which other commands name a folder are taken too.
     scheme, separator, rest = given.partition(":")
     if separator and scheme not in ("sqlite", "embedded", "shared"):
         return given
     path = Path(rest if separator else given)
     if path.is_dir():
         path /= _DATABASE
+    # Opening it would make a new database, and list nothing.
     if not path.is_file():
         raise ValueError(f"there is no database of memX at {path}; name its folder, or a Redis URL")
     return f"sqlite:{path}"
