@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from ipaddress import ip_address
 from pathlib import Path
+from typing import get_args
 
+from memx_sdk.protocol.durability import Durability
 from memx_sdk.protocol.keys import MAX_KEY_BYTES
 
 DEFAULT_ACL_FILE = Path("config/acl.json")
@@ -163,6 +165,7 @@ class Settings:
         rate_limit: The rate limit of each API key; None for none.
         metrics: The callers that may read ``/metrics``: all (``open``), those on this machine (``local``),
             none (``off``).
+        durability: How safe a write is to be when it is answered, unless it says so itself.
         known_hosts_only: Whether every request must call the server by one of ``allowed_hosts``.
         published_on_loopback: Whether the port is published on a loopback address of the host alone, as Compose does
             it. A connection then counts as made to a loopback address, although it arrives from the container's
@@ -183,6 +186,7 @@ class Settings:
     workers: int = 1
     rate_limit: RateLimit | None = None
     metrics: str = "local"
+    durability: Durability = "memory"
     known_hosts_only: bool = False
     published_on_loopback: bool = False
     owns_process: bool = False
@@ -221,6 +225,7 @@ class Settings:
             workers=_whole(environ, "MEMX_WORKERS", 1),
             rate_limit=RateLimit.from_env(environ),
             metrics=_one_of(environ, "MEMX_METRICS", ("local", "open", "off")),
+            durability=_durability(environ),
             known_hosts_only=_flag(environ, "MEMX_KNOWN_HOSTS_ONLY"),
             published_on_loopback=_published_on_loopback(environ),
             owns_process=True,
@@ -269,6 +274,11 @@ def _one_of(environ: Mapping[str, str], variable: str, choices: tuple[str, ...])
     if text not in choices:
         raise ValueError(f"{variable} must be {' or '.join(choices)}, not {text!r}")
     return text
+
+
+def _durability(environ: Mapping[str, str]) -> Durability:
+    text = _one_of(environ, "MEMX_DURABILITY", get_args(Durability))
+    return next(each for each in get_args(Durability) if each == text)
 
 
 def _flag(environ: Mapping[str, str], variable: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from memx_sdk.protocol.durability import Durability
 from memx_server.domain.access import Principal
 
 
@@ -14,12 +15,14 @@ class Caller(msgspec.Struct):
         principal: The identity that it acts as.
         agent: The name that it gives itself (``x-memx-agent``); it never widens what the principal
             may do.
+        durability: How safe a write of its is to be when it is answered; None for the server's setting.
         idempotency_key: The name of a write, so that it is applied once however often it is sent.
     """
 
     principal: Principal
     agent: str | None = None
     idempotency_key: str | None = None
+    durability: Durability | None = None
 
     @property
     def space(self) -> str:

@@ -26,24 +26,33 @@ def written(caller: Caller, key: str, committed: Committed) -> bytes:
     position = committed.position
     version = b',"version":%d' % outcome.version if caller.principal.may("read", key) else b""
     expires = b"" if outcome.expires_at is None else b',"expires_at":%a' % outcome.expires_at
-    return b'{"ok":true,"updated":true,"key":%b,"revision":%d%b,"ts":%a%b,"cursor":"%b"}' % (
+    return b'{"ok":true,"updated":true,"key":%b,"revision":%d%b,"ts":%a%b,"cursor":"%b"%b}' % (
         quote(key),
         position.revision,
         version,
         committed.ts,
         expires,
         encode_cursor(position).encode(),
+        confirmed(committed),
     )
+
+
+def confirmed(committed: Committed) -> bytes:
+    """The member ``confirmed`` of an answer, where more than memory was wanted."""
+    if committed.confirmed is None:
+        return b""
+    return b',"confirmed":true' if committed.confirmed else b',"confirmed":false'
 
 
 def deleted(key: str, committed: Committed) -> bytes:
     """The answer to a ``delete``."""
-    return b'{"ok":true,"deleted":%b,"key":%b,"revision":%d,"ts":%a,"cursor":"%b"}' % (
+    return b'{"ok":true,"deleted":%b,"key":%b,"revision":%d,"ts":%a,"cursor":"%b"%b}' % (
         b"true" if committed.written[0].changed else b"false",
         quote(key),
         committed.position.revision,
         committed.ts,
         encode_cursor(committed.position).encode(),
+        confirmed(committed),
     )
 
 
@@ -58,8 +67,9 @@ def touched(entry: bytes, committed: Committed) -> bytes:
 
 
 def _updated(committed: Committed, entry: bytes) -> bytes:
-    return b'{"ok":true,"updated":true,"cursor":"%b",%b' % (
+    return b'{"ok":true,"updated":true,"cursor":"%b"%b,%b' % (
         encode_cursor(committed.position).encode(),
+        confirmed(committed),
         entry[1:],
     )
 

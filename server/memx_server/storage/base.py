@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from memx_sdk.protocol.cursors import Position
+from memx_sdk.protocol.durability import Durability
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.storage.transactions import (
     NO_QUOTAS,
@@ -318,6 +319,13 @@ class Store(Protocol):
         Returns:
             The outcome of each. It is ``StoreUnavailable``, returned and not raised, where the store
             does not answer for that one: then it may or may not have happened.
+        """
+
+    async def confirm(self, space: str, durability: Durability) -> bool:
+        """Wait until all that has been committed to ``space`` by now is as durable as that.
+
+        Returns:
+            Whether it is known to be. False is no failure: it may be all the same, or become so.
         """
 
     async def head(self, space: str) -> Position:

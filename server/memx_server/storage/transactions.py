@@ -127,12 +127,14 @@ class Committed(msgspec.Struct, frozen=True):
         position: Its place in the log; the head as it was when it changed nothing.
         ts: Unix seconds by the store's clock.
         written: One for each write, in order.
+        confirmed: Whether it is known to be as durable as was wanted; None where memory was enough.
     """
 
     position: Position
     ts: float
     written: Sequence[WriteOutcome]
     replayed_note: bytes | None = None
+    confirmed: bool | None = None
 
 
 class Conflicted(msgspec.Struct, frozen=True):

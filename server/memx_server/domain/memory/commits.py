@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 import msgspec
 
+from memx_sdk.protocol.durability import Durability
 from memx_sdk.protocol.errors import ProtocolError
 from memx_sdk.protocol.idempotency import RETRY_PREFIX, kept_seconds
 from memx_server.domain import responses
@@ -25,6 +27,7 @@ from memx_server.storage.base import (
     Conflicted,
     Idempotency,
     IdempotencyMismatch,
+    Outcome,
     Put,
     QuotaExceeded,
     SchemaMoved,
@@ -85,6 +88,8 @@ class Committer:
         self._evaluator = evaluator
         self._limits = settings.limits
         self._deadline = settings.write_deadline
+        self._durability = settings.durability
+        self._again: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def commit(self, draft: TransactionDraft) -> Committed:
         """Check the values and commit them.
@@ -119,18 +124,36 @@ class Committer:
         the deadline. What is sent again may pass drafts behind it, so a draft with a token must be the
         only one here that writes its keys.
         """
+        results = await self._commit_until_known(drafts)
+        if self._durability != "memory" or any(draft.caller.durability for draft in drafts):
+            return await self._confirm(drafts, results)
+        return results
+
+    async def _commit_until_known(self, drafts: Sequence[TransactionDraft]) -> list[CommitResult]:
+        """Send drafts, some of them again, until it is known what came of each."""
         space = drafts[0].caller.space
         results: list[CommitResult | None] = [None] * len(drafts)
         pending: Sequence[int] = range(len(drafts))
         give_up = time.monotonic() + self._deadline
+        first = True
+        sending: Awaitable[Sequence[Outcome | StoreUnavailable]]
         while pending:
+            waiting = [drafts[at] for at in pending]
             try:
-                schemas = await self._schemas.of(space)
+                if first:
+                    checked = await self._check_each(space, waiting)
+                    sending = self._store.commit(space, [each.transaction for each in checked])
+                else:
+                    # Calls that have to check anew began in the order of their socket, and keep it: checks may wait,
+                    # each for another time, so one call at a time checks and begins to send.
+                    async with self._order_again(space):
+                        checked = await self._check_each(space, waiting)
+                        transactions = [each.transaction for each in checked]
+                        sending = asyncio.ensure_future(self._store.commit(space, transactions))
             except StoreUnavailable as error:
                 # Those that were sent before keep their result; the rest were never sent, or lost.
                 return [result or error.copy() for result in results]
-            checked = [await self._check(schemas, drafts[at]) for at in pending]
-            outcomes = await self._store.commit(space, [each.transaction for each in checked])
+            outcomes, first = await sending, False
             may_wait = time.monotonic() + _PAUSE <= give_up
             pause = False
             for at, sent, outcome in zip(pending, checked, outcomes, strict=True):
@@ -149,6 +172,24 @@ class Committer:
                 await asyncio.sleep(_PAUSE)
         return [result for result in results if result is not None]
 
+    async def _confirm(
+        self, drafts: Sequence[TransactionDraft], results: Sequence[CommitResult]
+    ) -> list[CommitResult]:
+        """Wait until commits are as durable as was wanted, and note whether they are; also of repetitions."""
+        confirmed: dict[Durability, bool] = {"memory": True}
+        noted: list[CommitResult] = []
+        for draft, result in zip(drafts, results, strict=True):
+            durability = draft.caller.durability or self._durability
+            if durability != "memory" and isinstance(result, Committed):
+                # All of these commits are behind us, so one wait holds for all that want the same.
+                if durability not in confirmed:
+                    confirmed[durability] = await self._store.confirm(
+                        draft.caller.space, durability
+                    )
+                result = msgspec.structs.replace(result, confirmed=confirmed[durability])
+            noted.append(result)
+        return noted
+
     async def earlier_answer(
         self, caller: Caller, idempotency: Idempotency | None, refusal: ProtocolError
     ) -> Committed:
@@ -164,6 +205,20 @@ class Committer:
         if isinstance(outcome, Committed):
             return outcome
         raise refusal
+
+    def _order_again(self, space: str) -> asyncio.Lock:
+        """The lock of those calls of a space that have to check drafts anew; it lasts as long as one of them."""
+        lock = self._again.get(space)
+        if lock is None:
+            lock = self._again[space] = asyncio.Lock()
+        return lock
+
+    async def _check_each(
+        self, space: str, drafts: Sequence[TransactionDraft]
+    ) -> list[_CheckedDraft]:
+        """Make the transactions of drafts, by the schemas of the moment."""
+        schemas = await self._schemas.of(space)
+        return [await self._check(schemas, draft) for draft in drafts]
 
     async def _check(self, schemas: SchemaSet, draft: TransactionDraft) -> _CheckedDraft:
         """Make the transaction of a draft, by these schemas."""

@@ -234,11 +234,12 @@ def _answer(caller: Caller, request: TxnRequest, note: _Note, committed: Committ
         _result(caller, operation, value[0] if value else None, committed, written)
         for operation, value in zip(_operations(request, note.branch), note.values, strict=True)
     ]
-    return b'{"ok":true,"branch":"%b","revision":%d,"ts":%a,"cursor":"%b","results":%b}' % (
+    return b'{"ok":true,"branch":"%b","revision":%d,"ts":%a,"cursor":"%b"%b,"results":%b}' % (
         note.branch.encode(),
         committed.position.revision,
         committed.ts,
         encode_cursor(committed.position).encode(),
+        responses.confirmed(committed),
         responses.array(results),
     )
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
+from memx_sdk.protocol.durability import Durability
 from memx_sdk.protocol.errors import ProtocolError
 from memx_sdk.protocol.idempotency import LONGEST_KEY
 
@@ -19,6 +20,7 @@ class RequestCredentials(NamedTuple):
     idempotency_key: str | None
     content_type: bytes | None
     content_length: bytes | None
+    durability: Durability | None = None
 
 
 def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> RequestCredentials:
@@ -27,6 +29,7 @@ def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> RequestCredentials:
     Raises:
         ProtocolError: ``invalid_request`` for a malformed agent or idempotency key.
     """
+    durability: Durability | None = None
     credential = bearer = agent = idempotency_key = content_type = content_length = None
     for name, value in headers:
         if name == b"x-api-key":
@@ -39,6 +42,8 @@ def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> RequestCredentials:
             agent = value
         elif name == b"idempotency-key":
             idempotency_key = value
+        elif name == b"x-memx-durability":
+            durability = read_durability(value.decode("latin-1"))
         elif name == b"content-type":
             content_type = value
         elif name == b"content-length":
@@ -52,6 +57,24 @@ def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> RequestCredentials:
         None if idempotency_key is None else read_idempotency_key(idempotency_key),
         content_type,
         content_length,
+        durability,
+    )
+
+
+def read_durability(value: str) -> Durability:
+    """Read how safe a write is to be when it is answered.
+
+    Raises:
+        ProtocolError: ``invalid_request`` unless it is one of those that there are.
+    """
+    for each in get_args(Durability):
+        if value == each:
+            found: Durability = each
+            return found
+    raise ProtocolError(
+        "invalid_request",
+        f"durability takes {', '.join(get_args(Durability))}; not {value[:64]!r}",
+        field="durability",
     )
 
 

@@ -119,7 +119,13 @@ class Gateway:
         principal = await services.authenticator.authenticate(presented.credential)
         if principal.credential in SAMPLE_CREDENTIALS:
             check_sample_key(principal.credential, scope, services.settings)
-        return Call(principal, presented.agent, presented.idempotency_key, services=services)
+        return Call(
+            principal,
+            presented.agent,
+            presented.idempotency_key,
+            presented.durability,
+            services=services,
+        )
 
     async def identify_connection(self, scope: Scope) -> Call:
         """Return the caller that opens a WebSocket or an event stream, named by its headers or by a ticket.

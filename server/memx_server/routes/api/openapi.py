@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from fastapi import FastAPI
 
+from memx_sdk.protocol.durability import HEADER, Durability
 from memx_sdk.protocol.errors import STATUS_BY_CODE
 from memx_server.domain.request_schemas import with_choices, with_limits
 from memx_server.routes.api import response_schemas
@@ -39,6 +40,14 @@ _IDEMPOTENCY_KEY = {
     "in": "header",
     "description": "Sent again within 24 hours, the write is applied once and answers the same.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": _HEADER_TEXT},
+}
+
+_DURABILITY = {
+    "name": HEADER,
+    "in": "header",
+    "description": "How safe the write is to be when it is answered: in the store's memory, on a replica, on "
+    "its disk. `confirmed` says whether it is.",
+    "schema": {"type": "string", "enum": list(get_args(Durability))},
 }
 
 
@@ -83,7 +92,7 @@ def _describe(operation: Operation, answer: dict[str, Any]) -> dict[str, Any]:
         "summary": operation.summary,
         "tags": ["memory"],
         "security": [{"api_key": []}, {"bearer": []}],
-        "parameters": [_AGENT, *([_IDEMPOTENCY_KEY] if operation.writes else [])],
+        "parameters": [_AGENT, *([_IDEMPOTENCY_KEY, _DURABILITY] if operation.writes else [])],
         "responses": _responses(operation, answer),
     }
     if operation.method == "POST":

@@ -44,6 +44,15 @@ class KeysResponse(ResponseSchema, kw_only=True):
     next: Annotated[str, Meta(description="`cursor` of the next page.")] | None
 
 
+Confirmed = Annotated[
+    bool | UnsetType,
+    Meta(
+        description="Whether the write is known to be as durable as was asked; there where that is more than "
+        "`memory`. False is no failure."
+    ),
+]
+
+
 class SetResponse(ResponseSchema, kw_only=True):
     """A write that has happened."""
 
@@ -58,6 +67,7 @@ class SetResponse(ResponseSchema, kw_only=True):
     ts: Time
     expires_at: Time | UnsetType = UNSET
     cursor: Cursor
+    confirmed: Confirmed = UNSET
 
 
 class DeleteResponse(ResponseSchema, kw_only=True):
@@ -69,6 +79,7 @@ class DeleteResponse(ResponseSchema, kw_only=True):
     revision: Revision
     ts: Time
     cursor: Cursor
+    confirmed: Confirmed = UNSET
 
 
 class UpdateResponse(ResponseSchema, kw_only=True):
@@ -77,6 +88,7 @@ class UpdateResponse(ResponseSchema, kw_only=True):
     ok: Literal[True]
     updated: Literal[True]
     cursor: Cursor
+    confirmed: Confirmed = UNSET
     revision: Revision
     version: int
     ts: Time
@@ -108,6 +120,7 @@ class TxnResponse(ResponseSchema, kw_only=True):
     revision: Revision
     ts: Time
     cursor: Cursor
+    confirmed: Confirmed = UNSET
     results: list[OperationResult]
 
 

@@ -73,6 +73,7 @@ def _decoder(request: type[msgspec.Struct], *, writes: bool = False) -> Callable
     members: list[Any] = [("id", Id), ("op", str)]
     if writes:
         members.append(("idempotency_key", str | None, None))
+        members.append(("durability", str | None, None))
     envelope = msgspec.defstruct(
         request.__name__, members, bases=(request,), kw_only=True, forbid_unknown_fields=True
     )

@@ -16,7 +16,7 @@ from memx_server import __version__
 from memx_server.domain.feed.messages import Event, Packet
 from memx_server.domain.feed.send_queue import Lane
 from memx_server.domain.requests import ChangesRequest
-from memx_server.routes.api.credentials import read_idempotency_key
+from memx_server.routes.api.credentials import read_durability, read_idempotency_key
 from memx_server.routes.api.gateway import HANDSHAKE, SUBSCRIBE, Gateway
 from memx_server.routes.api.operation import Call, Operation
 from memx_server.routes.asgi import Receive, Scope, Send
@@ -171,13 +171,15 @@ class MultiplexedSocket:
             )
 
     def _socket_request(self, id: frames.Id, operation: Operation, request: Any) -> SocketRequest:
-        """Put a request together with its caller, and its idempotency key where it has one."""
+        """Put a request together with its caller, its idempotency key and its durability where it has them."""
         key: str | None = getattr(request, "idempotency_key", None)
+        durability: str | None = getattr(request, "durability", None)
         call = self._call
-        if key is None:
+        if key is None and durability is None:
             return SocketRequest(id, operation, call, request)
-        named = read_idempotency_key(key.encode())
-        call = Call(call.principal, call.agent, named, services=call.services)
+        named = None if key is None else read_idempotency_key(key.encode())
+        wanted = call.durability if durability is None else read_durability(durability)
+        call = Call(call.principal, call.agent, named, wanted, services=call.services)
         return SocketRequest(id, operation, call, frames.without_envelope(request))
 
     # Operations

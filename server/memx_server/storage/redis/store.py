@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from memx_sdk.protocol.cursors import Position
+from memx_sdk.protocol.durability import Durability
 from memx_server.storage.base import (
     NO_QUOTAS,
     HistoryPage,
@@ -27,6 +28,7 @@ from memx_server.storage.redis.advice import (
     fault_from,
 )
 from memx_server.storage.redis.commits import CommitRunner, LogLimits
+from memx_server.storage.redis.confirmations import Confirmations
 from memx_server.storage.redis.format import check_format
 from memx_server.storage.redis.keyspace import Keyspace, Keyspaces
 from memx_server.storage.redis.network.pubsub import PubSub
@@ -38,6 +40,9 @@ from memx_server.storage.redis.state import RedisState
 from memx_server.storage.redis.sweeper import Sweeper
 
 _OLDEST_VERSION = (6, 2)
+
+_PATIENCE = 0.5
+"""Seconds that a write waits for a replica or the disk."""
 
 _NOTHING = Transaction(writer="", writes=())
 
@@ -75,6 +80,7 @@ class RedisStore:
         self._commits = CommitRunner(
             self._topology, log_limits, quotas, on_denied=self._rights.suspect
         )
+        self._confirmations = Confirmations(self._topology, _PATIENCE, timeout)
         self._reads = RedisReads(self._topology)
         self._tail = PubSub(self._topology, timeout, on_denied=self._rights.suspect)
         self._sweeper = Sweeper(
@@ -106,6 +112,7 @@ class RedisStore:
     async def close(self) -> None:
         """Stop background work and close every connection."""
         await self._rights.close()
+        await self._confirmations.close()
         await self._sweeper.close()
         await self._tail.close()
         await self._topology.close()
@@ -161,6 +168,12 @@ class RedisStore:
         if unfinished:
             self._sweeper.finish(space)
         return outcomes
+
+    async def confirm(self, space: str, durability: Durability) -> bool:
+        """Wait, half a second at the most, until a replica or the disk has all that was committed to ``space``."""
+        if durability == "memory":
+            return True
+        return await self._confirmations.confirm(self._keyspaces.space(space).slot, durability)
 
     async def head(self, space: str) -> Position:
         """The position after the newest change; revision 0 in a space that never held anything."""

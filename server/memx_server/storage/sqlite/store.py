@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from memx_sdk.protocol.cursors import Position
+from memx_sdk.protocol.durability import Durability
 from memx_server.storage.base import (
     NO_QUOTAS,
     Delete,
@@ -157,6 +158,10 @@ class SqliteStore(Store):
         if len(begun) == 1:
             return [await _outcome(finish(begun[0]))]
         return await asyncio.gather(*map(_outcome, map(finish, begun)))
+
+    async def confirm(self, space: str, durability: Durability) -> bool:
+        """Return at once: what has been committed is on the disk, and there are no replicas."""
+        return durability != "replica"
 
     async def head(self, space: str) -> Position:
         """The position after the newest change; revision 0 in a space that never held anything."""
