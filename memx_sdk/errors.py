@@ -36,6 +36,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from memx_sdk.core.vocabulary import in_calls
 from memx_sdk.models import Entry
 from memx_sdk.protocol.errors import STATUS_BY_CODE
 
@@ -276,7 +277,10 @@ def error_from(answer: Mapping[str, Any], *, status: int | None = None) -> MemxE
         code = _CODE_BY_STATUS.get(status or 0, "internal" if (status or 0) >= 500 else "refused")
     detail = answer.get("detail")
     # FastAPI's own detail is a list.
-    text = detail if isinstance(detail, str) else f"the server gave no detail ({detail!r})"
+    # Routes are the server's words for what this program has calls for.
+    text = (
+        in_calls(detail) if isinstance(detail, str) else f"the server gave no detail ({detail!r})"
+    )
     extra = {name: answer[name] for name in answer if name not in ("error", "detail", "ok")}
     if status is not None:
         extra["status"] = status

@@ -12,7 +12,7 @@ import typer
 from memx_sdk.cli import data, doctor, keys, schema, watch
 from memx_sdk.cli.exits import ExitCode
 from memx_sdk.cli.values import NEGATIVE_NUMBERS
-from memx_sdk.core.display import escaped
+from memx_sdk.display import escaped
 
 PLUG_INS = "memx_sdk.commands"
 """Entry-point group: each names a function that is given the Typer application, to add commands."""

@@ -10,8 +10,8 @@ import typer
 from memx_sdk.cli.exits import ExitCode
 from memx_sdk.cli.session import Session, connected
 from memx_sdk.cli.values import printable, read_value
-from memx_sdk.core.display import name as shown_name
-from memx_sdk.core.display import quoted
+from memx_sdk.display import name as shown_name
+from memx_sdk.display import quoted
 
 KeyArgument = Annotated[str, typer.Argument(help="The key.", show_default=False)]
 IfRevisionOption = Annotated[

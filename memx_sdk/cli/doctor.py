@@ -30,7 +30,7 @@ from memx_sdk.cli.session import Connection, connection_options, finish
 from memx_sdk.cli.values import printable
 from memx_sdk.cli.watch import first_attempt
 from memx_sdk.config import DEFAULT_BASE_URL
-from memx_sdk.core.display import isolated
+from memx_sdk.display import isolated
 
 LocalCheck = Callable[[], Iterable[Finding]]
 """Looks at this machine's own setup, without a server."""

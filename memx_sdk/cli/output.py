@@ -14,9 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from memx_sdk.cli.values import compact, pretty, printable
-from memx_sdk.core.display import escaped, isolated, quoted
-from memx_sdk.core.display import name as shown_name
 from memx_sdk.core.values import encode
+from memx_sdk.core.vocabulary import in_commands
+from memx_sdk.display import escaped, isolated, quoted
+from memx_sdk.display import name as shown_name
 from memx_sdk.errors import ConflictError, MemxError
 from memx_sdk.models import Change, Entry, Reset
 
@@ -88,10 +89,13 @@ class Output:
         """Say what went wrong, and what to do about it."""
         if self.as_json:
             # The form of the server's own error object, so that scripts read one form.
-            answer = {"error": error.code, "detail": error.detail, **error.extra}
+            detail = in_commands(error.detail)
+            answer = {"error": error.code, "detail": detail, **error.extra}
             self.notes.file.write(escaped(encode(answer).decode(), spaces=True) + "\n")
             return
-        self.notes.print(Text.assemble(("error: ", "bold red"), isolated(printable(error.detail))))
+        self.notes.print(
+            Text.assemble(("error: ", "bold red"), isolated(printable(in_commands(error.detail))))
+        )
         for fault in error.extra.get("errors", ())[1:]:  # the detail tells the first
             self.fault(fault)
         if isinstance(error, ConflictError) and "entry" in error.extra:

@@ -9,8 +9,8 @@ from typing import Final
 import msgspec
 import typer
 
-from memx_sdk.core.display import escaped, isolated
 from memx_sdk.core.values import decode, encode
+from memx_sdk.display import escaped, isolated
 
 NEGATIVE_NUMBERS: Final = {"ignore_unknown_options": True}
 """Settings of a command that takes a value: ``-1`` is one, and no option."""
@@ -77,4 +77,4 @@ def pretty(text: str) -> str:
 
 
 printable = escaped
-"""What others wrote, on one line of a terminal; see `memx_sdk.core.display`."""
+"""What others wrote, on one line of a terminal; see `memx_sdk.display`."""

@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from memx_sdk.core.display import escaped, name
+from memx_sdk.core.vocabulary import in_tools
+from memx_sdk.display import escaped, name
 from memx_sdk.errors import (
     ConflictError,
     ForbiddenError,
@@ -34,7 +35,7 @@ def explain_error(error: MemxError, *, tool: str | None = None) -> str:
     # lock.
     if tool == "memx_lock" and isinstance(error, ConflictError):
         return _lock_is_held(error)
-    text = f"Error ({error.code}): {escaped(error.detail, spaces=True)}"
+    text = f"Error ({error.code}): {escaped(in_tools(error.detail), spaces=True)}"
     advice = _advice(error)
     return f"{text}\n{advice}" if advice else text
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import JsonValue as PydanticJsonValue
 from pydantic.json_schema import WithJsonSchema
 
-from memx_sdk.core.display import one_line_json
+from memx_sdk.display import one_line_json
 
 _SCALARS = [{"type": "string"}, {"type": "number"}, {"type": "boolean"}, {"type": "null"}]
 _OBJECT = {"type": "object"}

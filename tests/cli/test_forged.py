@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import pytest
 
 from memx_sdk import memxContext
-from memx_sdk.core.display import escaped, isolated, name, one_line_json, quoted
+from memx_sdk.display import escaped, isolated, name, one_line_json, quoted
 from tests.cli.conftest import MEMX, DevServer, Memx
 
 BREAKS = ["\n", "\r", "\r\n", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029"]
