@@ -115,14 +115,10 @@ def _set(value: bytes) -> Steps:
 
 def _doubling(levels: int) -> dict[str, Any]:
     chain: dict[str, Any] = {
-        str(n): {"allOf": [{"$ref": f"#/properties/definitions/properties/{n + 1}"}] * 2}
-        for n in range(levels)
+        str(n): {"allOf": [{"$ref": f"#/$defs/{n + 1}"}] * 2} for n in range(levels)
     }
     chain[str(levels)] = {"type": "string"}
-    return {
-        "properties": {"definitions": {"properties": chain}},
-        "$ref": "#/properties/definitions/properties/0",
-    }
+    return {"$defs": chain, "properties": {"definitions": {"$ref": "#/$defs/0"}}}
 
 
 _CONSTANTS = [{"const": n} for n in range(200)]
@@ -166,7 +162,10 @@ ATTACKS: tuple[Attack, ...] = (
     Attack("A1 1 MiB of 1e308", _set(_list_of(b"1e308"))),
     Attack("A1 1 MiB of lists in lists", _set(_list_of(b"[" * 60 + b"]" * 60))),
     Attack("A1 1 MiB of small objects", _set(_list_of(b'{"a": 1}'))),
-    Attack("A2 26 definitions, each twice the next", _with_schema(_doubling(26), b'"text"')),
+    Attack(
+        "A2 26 definitions, each twice the next",
+        _with_schema(_doubling(26), b'{"definitions":"text"}'),
+    ),
     Attack("A2 recursive choices", _with_schema(_TREE, b'{"c":' * 60 + b"{}" + b"}" * 60)),
     Attack("A2 contains one of 200 constants", _CHOICE_WITHIN),
     Attack("A2 items of 200 constants, all wrong", _CHOICE_OF_ITEMS),

@@ -134,25 +134,20 @@ def plain_chain(levels: int) -> dict[str, Any]:
 
 
 def in_a_property(levels: int, name: str) -> dict[str, Any]:
-    chain = _chain(levels, lambda n: f"#/properties/{name}/properties/{n}")
-    return {
-        "properties": {name: {"properties": chain}},
-        "$ref": f"#/properties/{name}/properties/0",
-    }
+    chain = _chain(levels, lambda n: f"#/$defs/{n}")
+    return {"$defs": chain, "properties": {name: {"$ref": "#/$defs/0"}}}
 
 
 def in_a_dependency(levels: int, name: str) -> dict[str, Any]:
-    chain = _chain(levels, lambda n: f"#/dependentSchemas/{name}/properties/{n}")
-    return {
-        "dependentSchemas": {name: {"properties": chain}},
-        "$ref": f"#/dependentSchemas/{name}/properties/0",
-    }
+    chain = _chain(levels, lambda n: f"#/$defs/{n}")
+    return {"$defs": chain, "dependentSchemas": {name: {"$ref": "#/$defs/0"}}}
 
 
-def property_called_definitions(levels: int) -> dict[str, Any]:
+def pointing_into_a_property(levels: int) -> dict[str, Any]:
+    chain = _chain(levels, lambda n: f"#/properties/definitions/properties/{n}")
     return {
-        "properties": {"definitions": {"allOf": [plain_chain(levels)["$defs"]["0"]]}},
-        **plain_chain(levels),
+        "properties": {"definitions": {"properties": chain}},
+        "$ref": "#/properties/definitions/properties/0",
     }
 
 
@@ -178,12 +173,15 @@ def with_anchors(levels: int) -> dict[str, Any]:
     return {"$defs": {n: {"$anchor": f"a{n}", **part} for n, part in chain.items()}, "$ref": "#a0"}
 
 
+_EVERYWHERE = dict.fromkeys(("a", "definitions", "$defs"), "text")
+"""Meets the definitions wherever they are hidden."""
+
 HIDDEN: dict[str, Callable[[int], dict[str, Any]]] = {
     "plain": plain_chain,
     "in a property called definitions": lambda levels: in_a_property(levels, "definitions"),
     "in a property called $defs": lambda levels: in_a_property(levels, "$defs"),
     "in a member of dependentSchemas": lambda levels: in_a_dependency(levels, "definitions"),
-    "beside a property called definitions": property_called_definitions,
+    "by pointers into a property": pointing_into_a_property,
     "under an $id": with_an_id,
     "by percent escapes": with_escapes,
     "by anchors": with_anchors,
@@ -198,7 +196,7 @@ def test_doubling_definitions_hold_nobody_up(served: Served, kind: str, levels: 
         answers = [
             api.http.post("/schema", json={"key": "k", "schema": schema}),
             api.http.post("/set", json={"key": "k", "value": "text"}),
-            api.http.post("/set", json={"key": "k", "value": {"a": "text", "definitions": 1}}),
+            api.http.post("/set", json={"key": "k", "value": _EVERYWHERE}),
         ]
         assert api.set("other", 1)["ok"]
     assert all(each.status_code in (200, 400, 413) for each in answers), [
