@@ -234,6 +234,8 @@ class Subscriber:
             await queue.drain()
             epoch = hub.epoch
             page = await hub.log.read(position)
+            if page.records:
+                self._backoff.helped()
             for record in page.records:
                 if match_cost(self._audience.pattern):
                     # Such a pattern takes microseconds for each of a page's thousands of changes.
@@ -251,10 +253,12 @@ class Subscriber:
                 # history during the read, the page may be of the old one: read on, which tells.
                 if epoch == hub.epoch and position.revision >= hub.position.revision:
                     break
-                # The log ends below the hub's position: the hub follows a history that is lost and
-                # has not noticed yet.
+                # The log ended below the hub's position. Mostly the hub has moved on during the read,
+                # and the next page has what is missing. Where that holds nothing again and again, the
+                # hub follows a history that is lost and has not noticed yet.
                 if page.head < hub.position.revision:
-                    await self._backoff.pause()
+                    if not page.records:
+                        await self._backoff.pause()
                     await hub.check()
         self._go_live(position, announce=announce)
 
