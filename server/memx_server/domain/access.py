@@ -53,6 +53,7 @@ class KeySet:
             return True
         known = self._known.get(key)
         if known is None:
+            # Scopes never change: a principal with others has another set. So nothing here is stale.
             if len(self._known) >= self._REMEMBERED:
                 self._known.clear()
             known = self._known[key] = any(match(key) for match in self._candidates(key))
@@ -264,8 +265,10 @@ def listing_prefixes(principal: Principal, pattern: str) -> list[str]:
         permitted = {commonprefix(sorted(permitted))}  # noqa: RUF071 - the common characters are wanted
     found: list[str] = []
     for prefix in sorted(permitted):
+        # The pattern is the narrower one: all that it matches begins with its own prefix.
         if wanted.startswith(prefix):
             return [wanted]
+        # Sorted, a prefix comes right before those that begin with it, which it covers.
         if prefix.startswith(wanted) and not (found and prefix.startswith(found[-1])):
             found.append(prefix)
     return found

@@ -90,6 +90,8 @@ def new_entry(caller: Caller, key: str, committed: Committed, value: bytes | Non
 
 def conflict(caller: Caller, key: str, entry: bytes | None) -> ProtocolError:
     """The error for a condition that did not hold, with the entry if the caller may read it."""
+    # The entry as it is now, so that the loser can decide anew without another read. Without
+    # ``read`` the caller learns only that it lost.
     extra: dict[str, object] = {"key": key}
     if caller.principal.may("read", key):
         extra["entry"] = msgspec.Raw(entry or NULL)

@@ -82,6 +82,7 @@ class Tickets:
 
     async def redeem(self, ticket: str) -> TicketHolder | None:
         """Return the holder of ``ticket``, once; None for one that is used, too old or made up."""
+        # Taken, not read: of two connections that present it at once, one gets in.
         held = await self._state.take(_group(ticket), _digest(ticket))
         return None if held is None else msgspec.json.decode(held, type=TicketHolder)
 

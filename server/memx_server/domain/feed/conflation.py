@@ -37,6 +37,7 @@ class ConflatingLane(Lane):
 
     def put(self, packet: Packet) -> None:
         """Queue the packet's events in place of older ones of the same keys."""
+        # If the lane overflows, the log is read again from where the first of its changes begins.
         if self._before is None and packet.changes:
             self._before = packet.before
         self._position = packet.position
@@ -64,6 +65,8 @@ class ConflatingLane(Lane):
         if self._before is None:
             return None
         dropped = Dropped(self._before, self._standing == "live")
+        # A snapshot's events are not in the log. A newer change may have taken the place of one: then
+        # it comes again from the log, as the newest value of its key.
         kept = [event for event in self._events.values() if not event.change]
         reset = self._reset
         self._forget()
@@ -78,6 +81,7 @@ class ConflatingLane(Lane):
             self._reset = event
             return event.size
         if event.kind in _STANDINGS:
+            # Its position is not kept: the packet's own, which is later, takes its place.
             known = self._standing
             self._standing = max(known, event.kind, key=_STANDINGS.index)
             return 0 if known else event.size

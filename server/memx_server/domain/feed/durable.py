@@ -133,6 +133,8 @@ class Durable:
         Raises:
             ProtocolError: ``quota_exceeded``; ``unavailable`` where too many claim it at once.
         """
+        # Whoever puts last is the holder. A put that is lost means that another has claimed or
+        # acknowledged in between: its record is read, so that no acknowledgement is undone.
         for _ in range(_ATTEMPTS):
             held = await self._state.get(_group(caller), request.name)
             record = _Record() if held is None else _read(held)
@@ -154,10 +156,13 @@ class Durable:
         for _ in range(_ATTEMPTS):
             held = await self._state.get(_group(caller), request.name)
             record = _Record(holder=request.holder) if held is None else _read(held)
+            # A holder that was taken over from learns it here, and must stop: its cursor would take
+            # the new holder's place in the log back or forth.
             if record.holder != request.holder:
                 raise _taken_over(request.name, record)
             if request.cursor is not None and _is_ahead(request.cursor, record.cursor):
                 record.cursor, record.acked_at = request.cursor, time.time()
+            # Put also where nothing moved: that the name is in use is what keeps it from expiring.
             if await self._put(caller, request.name, held, record):
                 return _write(Acknowledged(name=request.name))
         raise _contended(request.name)

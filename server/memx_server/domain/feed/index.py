@@ -116,6 +116,8 @@ class AudienceIndex:
         name = (pattern, kinds, readable.patterns)
         audience = self._audiences.get(name)
         if audience is None:
+            # Thousands of sockets with the same pattern and scopes are one audience, which is matched
+            # once for each change.
             if (cost := match_cost(pattern)) and self._by_pattern.cost + cost > _MOST_COST:
                 raise _too_costly(pattern)
             audience = self._audiences[name] = Audience(pattern, kinds, readable)

@@ -34,6 +34,7 @@ async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
         try:
             return await ask()
         except StoreUnavailable:
+            # Only an outage is waited for: a lost history must be told at once.
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
             wait = min(wait * 2, _LONGEST_WAIT)
 
@@ -83,10 +84,13 @@ class LogReader:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _read(self, since: Position | None) -> SharedLogPage:
+        # The limit is read when the turn has come: pages before this one may have changed it.
         async with self._readers:
             limit = self._limit
             page = up_to_head(await patiently(lambda: self._store.log(self._space, since, limit)))
         records: list[Rendered] = []
+        # Where a reader stands before each record: at the one before it. Before the first one that is
+        # still kept, for a reader from the oldest, that is what the record itself names.
         before = since
         for record in page.records:
             before = before or Position(record.position.lineage, record.previous)

@@ -124,6 +124,8 @@ class Packet:
     def messages(self, label: bytes = b"") -> list[Message]:
         """Render it; no other message of the same subscription may come between these."""
         if self._messages is None:
+            # The last change carries the cursor; those before it say that more follows. A client that
+            # loses its connection in between resumes before the transaction, and gets it whole.
             last = next((event for event in reversed(self.events) if event.change), None)
             self._messages = [
                 event.message(final=event is last or not event.change) for event in self.events
@@ -150,6 +152,7 @@ class Rendered:
         """Return the packet of the changes with the indices ``which``."""
         packet = self._packets.get(which)
         if packet is None:
+            # Audiences that see other parts share the events, and so the rendered bytes.
             events = [self._event(index) for index in which]
             packet = self._packets[which] = Packet(events, self.before, self.position)
         return packet

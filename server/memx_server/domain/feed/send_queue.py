@@ -73,6 +73,7 @@ class SendQueue:
         """Take the next packet; there must be one."""
         lane = self._ready.popleft()
         packet = lane.take()
+        # A paced lane leaves the turns until its packet has arrived; what comes meanwhile stays in it.
         lane.held = lane.paced
         if lane.size and not lane.held:
             self._enlist(lane)
@@ -92,6 +93,7 @@ class SendQueue:
         if not (lane.enlisted or lane.held):
             lane.enlisted = True
             self._enlist(lane)
+            # With others in line a writer is at work already, or waits for its peer.
             if len(self._ready) == 1:
                 self.wake()
 
@@ -176,6 +178,8 @@ class Lane:
         Returns:
             Where to read on from; None where no change waits.
         """
+        # Everything behind the first change goes too, a ``live`` or ``mark`` as well: it would name a
+        # position that the client has not reached.
         kept = list(takewhile(lambda packet: not packet.changes, self._packets))
         dropped = list(islice(self._packets, len(kept), None))
         if not dropped:
@@ -186,6 +190,7 @@ class Lane:
 
     def _freed(self, size: int) -> None:
         self.size -= size
+        # An empty lane must not be served: there would be nothing to take.
         if not self.size:
             self.queue.delist(self)
         self.queue.shrank(size)

@@ -95,6 +95,8 @@ class SnapshotBuilder:
             ProtocolError: ``too_large`` where it outgrows the limit, ``unavailable`` where values
                 that the log does not keep change faster than they can be read.
         """
+        # The start. Whatever is committed from here on is in the log after it, so that an entry may
+        # be read before or after it is changed.
         position = await patiently(lambda: self.store.head(self.space))
         if "value" in self.kinds:
             await self._read_entries()
@@ -104,6 +106,8 @@ class SnapshotBuilder:
         for _ in range(_ROUNDS):
             position = await self._follow(position, until)
             if not self._unknown:
+                # Every entry is as of this position: the ones that were read later have been read
+                # only where the log up to here says the same.
                 return Snapshot(self._events(), position)
             until = await self._read_volatile(position)
         raise ProtocolError(
@@ -146,6 +150,7 @@ class SnapshotBuilder:
                 await patiently(lambda since=since: self.store.log(self.space, since, _LOG_PAGE))  # type: ignore[misc]  # mypy cannot infer a default's type
             )
             for record in page.records:
+                # A record is one transaction: the end never lies in the middle of one.
                 if until is not None and record.position.revision > until:
                     return position
                 position = record.position
@@ -164,10 +169,11 @@ class SnapshotBuilder:
                 self._schemas.pop(change.key, None)
             elif "schema" in self.kinds:
                 self._schemas[change.key] = _as_snapshot(change.data)
+        # What an entry already shows is not applied: it was read after this change.
         elif "value" in self.kinds and revision > self._revision(change.key):
             self._unknown.discard(change.key)
             if change.action != "set":
-                self._values.pop(change.key, None)
+                self._drop(change.key)
                 self._volatile.discard(change.key)
             elif Event("value", change.data).bare:
                 self._unknown.add(change.key)
@@ -201,9 +207,12 @@ class SnapshotBuilder:
         entries = await patiently(lambda: self.store.read(self.space, keys))
         for key, entry in zip(keys, entries, strict=True):
             if entry is None:
-                self._values.pop(key, None)
+                self._drop(key)
             else:
                 self._keep(key, entry_event(key, entry).data)
+
+    def _drop(self, key: str) -> None:
+        self._size -= len(self._values.pop(key, b""))
 
     def _keep(self, key: str, data: bytes) -> None:
         self._size += len(data) - len(self._values.get(key, b""))

@@ -106,7 +106,7 @@ def merged(target: bytes | None, patch: bytes) -> bytes:
     for name, raw in _decode_object(patch).items():
         value = bytes(raw)
         if value == b"null":
-            members.pop(name, None)
+            members.pop(name, None)  # RFC 7396: null removes the member
         else:
             old = members.get(name)
             members[name] = msgspec.Raw(merged(None if old is None else bytes(old), value))
@@ -125,6 +125,7 @@ def _appended(present: bytes | None, items: bytes, cap: int | None) -> bytes:
         else _list(present, "key", "append needs a list, and the present value is none")
     )
     joined = held + added
+    # The cap counts after the append, and keeps the newest.
     if cap is not None:
         joined = joined[-cap:]
     return b"[%b]" % b",".join(map(bytes, joined))
@@ -156,6 +157,7 @@ def _incremented(operation: IncrementOperation, present: bytes | None) -> bytes:
 
 def _sum(held: Number, by: Number) -> Number:
     try:
+        # Integers of any length add up exactly; a decimal sum that would have to be rounded is trapped.
         exact = held + by if isinstance(held, int) and isinstance(by, int) else _exact_sum(held, by)
         fits = math.isfinite(float(exact))
     except (DecimalException, OverflowError):
@@ -207,6 +209,7 @@ def _patched(present: bytes | None, patch: bytes) -> bytes:
     document: Any = simplejson.loads(present or b"null", use_decimal=True)
     size = 0
     for index, operation in enumerate(operations):
+        # Before it is applied: a copy of copies must not exist even for a moment.
         size += _copied_bytes(document, operation)
         if size > _COPIED_BYTES:
             raise ProtocolError(

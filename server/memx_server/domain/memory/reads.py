@@ -103,6 +103,7 @@ class EntryReads:
         Returns:
             For each key its entry (JSON text) or ``null``, or the error that refuses this key.
         """
+        # By key and not by place: a key that comes twice is read once.
         refusals = {key: _refusal(caller, key) for key in keys}
         readable = [key for key, refusal in refusals.items() if refusal is None]
         entries = await self._store.read(caller.space, readable)
@@ -172,6 +173,8 @@ class EntryReads:
         visibility = Visibility(pattern, kinds_of(request.event), readable)
         found: list[bytes] = []
         left = _RECORDS_PER_ANSWER
+        # Many records may pass unseen before one that the caller may see. So several pages of the log
+        # are read for one answer, but no more than a bound; the cursor moves past all of them.
         while True:
             page = await self._log(caller.space, since, min(left, _LOG_PAGE))
             position, seen = await _collect(page, visibility, request.limit - len(found))
@@ -186,6 +189,7 @@ class EntryReads:
         try:
             return up_to_head(await self._store.log(space, since, limit))
         except (Compacted, Diverged) as gap:
+            # The error carries the head, for the client to go on from.
             head = await self._store.head(space)
             await self._try(space, head)
             raise responses.gap_error(gap, head) from None
@@ -274,12 +278,13 @@ class EntryReads:
     async def _entry_at(self, space: str, key: str, at: int, present: bytes | None) -> bytes:
         """Return the entry as it was at revision ``at``, given the present one."""
         if present is not None and decode_entry(present).revision <= at:
-            return present
+            return present  # not written since
+        # Else what the last change up to that revision left, if the log still has it.
         page = await self._store.history(space, key, 1, until=at)
         if page.changes:
             return responses.entry_after(page.changes[0])
         if page.complete:
-            return responses.NULL
+            return responses.NULL  # no change before: there was no such key yet
         raise responses.forgotten(key, at)
 
     def _check_count(self, count: int, limit: int, field: str) -> None:

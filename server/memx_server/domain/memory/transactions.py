@@ -119,6 +119,8 @@ class Transactions:
         idempotency = idempotency_of(caller, "txn", request)
         keys = keys_read(request)
         give_up = time.monotonic() + self._deadline
+        # Read, decide, commit with a compare of all that was read; where that fails, once more from
+        # the start. Somebody else's commit has gone through then, so the space as a whole moves on.
         while time.monotonic() < give_up:
             texts = await self._store.read(caller.space, keys) if keys else ()
             committed = await self._run(
@@ -155,16 +157,21 @@ class Transactions:
         except StoreUnavailable:
             raise
         except ProtocolError as refusal:
+            # The state may refuse now what it took when the transaction was first sent, by its own
+            # effect too: a task that is claimed. Its token decides, not the present state.
             outcome = await self._commits.earlier_answer(caller, idempotency, refusal)
         if not isinstance(outcome, Committed):
             return None
         if outcome.replayed_note is not None:
+            # It is a repetition: the branch that ran then may be another one than today's.
             note = _decode_note(outcome.replayed_note)
         return _answer(caller, request, note, outcome)
 
     async def _plan(self, space: str, request: TxnRequest, present: Present) -> _Plan:
         branch: Literal["then", "else"] = "then"
         for compare in request.if_:
+            # The first one that fails decides; the others are still compared by the commit, as their
+            # keys were read.
             if not await holds(space, compare, present[compare.key], self._evaluator):
                 branch = "else"
                 break
@@ -173,6 +180,7 @@ class Transactions:
             try:
                 await self._add(space, plan, operation, present, request.reason)
             except ProtocolError as refusal:
+                # All or nothing: the first operation that is refused refuses the transaction.
                 refusal.extra |= {"branch": branch, "operation": index, "key": operation.key}
                 raise
         return plan
@@ -189,6 +197,7 @@ class Transactions:
         result: bytes | None = None
         match operation:
             case GetOperation():
+                # No write of this transaction has happened yet, so all reads are of one moment.
                 result = present[key]
             case SetOperation(ttl=ttl, history=logged):
                 value = bytes(operation.value)
@@ -229,6 +238,7 @@ def _noted(idempotency: Idempotency | None, note: _Note) -> Idempotency | None:
 
 
 def _answer(caller: Caller, request: TxnRequest, note: _Note, committed: Committed) -> bytes:
+    # The commit's outcomes are in the order of its writes, which skips the gets.
     written = iter(committed.written)
     results = [
         _result(caller, operation, value[0] if value else None, committed, written)

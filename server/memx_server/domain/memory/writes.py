@@ -50,6 +50,7 @@ class EntryWrites:
         Returns:
             For each its answer (JSON text), or the error that refuses it and only it.
         """
+        # A refused one leaves a gap: only the others are committed, in the order in which they came.
         answers: dict[int, bytes | ProtocolError] = {}
         drafts: dict[int, TransactionDraft] = {}
         for index, (caller, request) in enumerate(writes):

@@ -107,6 +107,7 @@ class PresenceSubscriber:
 
     def update(self, present: Iterable[PresenceEntry]) -> None:
         """Send how ``present`` differs from what was sent; wait for a connection that is behind."""
+        # Skipped, not queued: the next update compares with what was sent, and so makes up for it.
         if self._lane.queue.full:
             return
         now = {p.writer: _shown(p, self._readable) for p in present if self._matches(p.writer)}
@@ -148,11 +149,12 @@ class _Watch:
 
     async def _run(self) -> None:
         while True:
+            # Cleared before the read: whoever comes during it sets it again.
             self.hurry.clear()
             try:
                 present = await self._presence.present(self._space)
             except StoreUnavailable:
-                present = None
+                present = None  # who was present stays so, as far as subscribers see
             if present is not None:
                 for subscriber in list(self.subscribers):
                     subscriber.update(present)

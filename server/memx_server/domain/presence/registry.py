@@ -156,6 +156,7 @@ class Presence:
         for text in announced.values():
             for each in _decode(text):
                 known = found.get(each.writer)
+                # An agent may be at work on several servers, and through several connections.
                 found[each.writer] = each if known is None else _merged(known, each)
         return sorted(found.values(), key=lambda each: each.writer)
 
@@ -230,6 +231,7 @@ class Presence:
         """Announce the spaces: changed ones soon, the others from time to time; until there is none."""
         settle = self.settings.settle_seconds
         while self._spaces:
+            # Cleared before the work: news that comes during it is announced in the next round.
             self._news.clear()
             for space in self._take_due():
                 with suppress(StoreUnavailable):
@@ -258,11 +260,13 @@ class Presence:
         heapq.heappush(self._schedule, (due, space))
         own = list(self._own(space))
         if own:
+            # It stands for several announcements, so that one that is lost or late takes nobody away.
             kept = int(1000 * pause * settings.expire_seconds / settings.announce_seconds)
             text = msgspec.json.encode(own)
             await self._state.put(_group(space), self._server, text, kept)
         else:
             await self._state.remove(_group(space), self._server)
+            # Somebody may have come during the removal: then the space stays, and is announced again.
             if not self._spaces.get(space):
                 self._spaces.pop(space, None)
                 self._due.pop(space, None)

@@ -109,6 +109,7 @@ class WireWriter:
             if lane.held:
                 paced.append(lane)
         more = self._wire.send_messages(messages)
+        # The ping goes behind the packets: its pong says that the peer has read them.
         if paced:
             self._wire.confirm(partial(self._release, paced))
         return more
@@ -178,6 +179,7 @@ class TaskWriter:
                         # No more is known of the peer than that the transport takes more.
                         self._queue.release(lane)
         except (TimeoutError, OSError):
+            # The peer has not taken one packet for as long as it may, or is gone.
             self._given_up()
 
     async def _wait(self) -> None:

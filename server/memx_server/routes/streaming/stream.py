@@ -23,6 +23,7 @@ class Stream:
 
     async def aclose(self) -> None:
         """Stop; nothing more is put into its lane."""
+        # Not present any more from here on, whatever the rest of the close waits for.
         self._presence.close()
         await self._subscriber.close()
 
