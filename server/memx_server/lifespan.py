@@ -24,7 +24,7 @@ _REVOCATION_CHECK = 2.0
 _OPENING_PATIENCE = 1.0
 """Seconds that a start waits for the store, before it serves without one."""
 
-_WARMING_PATIENCE = 5.0
+_WARMING_PATIENCE = 20.0
 """Seconds that a start waits for the evaluation processes."""
 
 _RETRY_OPENING = 0.5
