@@ -44,7 +44,7 @@ from tests.storage.helpers import (
 )
 from tests.storage.redis_cluster import Start, ask, cluster_of
 from tests.storage.redis_helpers import opened, verdict
-from tests.support.redis_server import RedisServer, server_binaries
+from tests.support.redis_server import RedisServer, newest_redis, server_binaries
 
 NOTICE_RIGHTS = {"+publish", "+subscribe", "+unsubscribe"}
 ONLY_SOMETIMES = {"+select", "+role"}
@@ -164,14 +164,21 @@ async def test_without_the_right_to_publish_a_commit_is_whole(
         await stop()
 
 
+@pytest.fixture(scope="module")
+def redis_own() -> Iterator[RedisServer]:
+    """A Redis in which nobody else has written."""
+    with RedisServer(newest_redis()) as server:
+        yield server
+
+
 @pytest.mark.parametrize("right", sorted(set(RIGHTS.split()) - ONLY_SOMETIMES))
 async def test_each_right_that_is_missing_is_named_at_the_start(
-    redis_any: RedisServer, right: str
+    redis_own: RedisServer, right: str
 ) -> None:
     granted = [each for each in RIGHTS.split() if each != right]
-    allow(redis_any, "reset")
-    allow(redis_any, "resetkeys", "~memx:*", "resetchannels", "&memx:*", "-@all", *granted)
-    async with opened(redis_any) as other, as_memx(redis_any) as store:
+    allow(redis_own, "reset")
+    allow(redis_own, "resetkeys", "~memx:*", "resetchannels", "&memx:*", "-@all", *granted)
+    async with opened(redis_own) as other, as_memx(redis_own) as store:
         before = await put(other, "a", 1)
         if right == "+ping":  # nothing is said without it
             with pytest.raises(StoreUnavailable) as refusal:
@@ -196,7 +203,7 @@ async def test_each_right_that_is_missing_is_named_at_the_start(
         assert right in outcome.detail
         assert (await held(other), await folded(other)) == ({"a": before}, {"a": before})
 
-        allow(redis_any, right)
+        allow(redis_own, right)
         await store._rights.test()
         assert isinstance(await outcome_of(store, Put("a", b"2")), Committed)
         assert await folded(other) == await held(other)
