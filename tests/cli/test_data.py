@@ -130,8 +130,10 @@ def test_what_others_wrote_cannot_drive_the_terminal(online: Memx, prefix: str) 
 
 def test_keys_are_shown_as_they_are(online: Memx, prefix: str) -> None:
     for name in ("task:x:", "two words", "é"):
+        # In a sentence a key of several words is quoted, so that it cannot pass for more than a key.
+        shown = f'"{prefix}{name}"' if " " in name else f"{prefix}{name}"
         written = online("set", f"{prefix}{name}", '"[bold]:x:[/]"')
-        assert f"set {prefix}{name}: revision" in written.err
+        assert f"set {shown}: revision" in written.err
         assert f'{prefix}{name}\t"[bold]:x:[/]"\n' in online("keys", f"{prefix}*", "--values").out
 
 
