@@ -164,7 +164,7 @@ def test_a_redis_that_is_full(memx: Memx) -> None:
         result = memx("doctor", "--url", url, MEMX_API_KEY="local_dev_key")
     assert result.code == 1
     assert "is full" in result.out
-    assert "more memory" in result.out
+    assert "delete keys" in result.out
 
 
 def test_a_clock_that_is_off(memx: Memx) -> None:
