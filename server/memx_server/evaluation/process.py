@@ -41,6 +41,10 @@ class WorkerProcess:
                         stdin=subprocess.PIPE,
                         stdout=subprocess.PIPE,
                         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                        # Ctrl-C reaches the whole group of the terminal. The server ends its workers itself,
+                        # and one that still imports would answer with a traceback. If the server dies, the
+                        # end of its standard input ends the worker.
+                        process_group=None if sys.platform == "win32" else 0,
                     )
         except OSError:
             self.is_dead = True
