@@ -34,6 +34,7 @@ _BREAKS = (
     httpx.HTTPError,
     websockets.WebSocketException,
     MemxError,
+    ValueError,  # half an answer is no JSON
 )
 """What ends a stream and not the observer."""
 
@@ -114,6 +115,9 @@ class Observer:
             self._complete(message["cursor"])
         elif kind == "end":
             raise BrokenStreamError
+
+    def _is_ahead(self, cursor: str) -> bool:
+        return decode_cursor(cursor).revision > self.observation.segment.reached
 
     def _complete(self, cursor: str) -> None:
         """Note that everything up to ``cursor`` has come: a group is kept whole or not at all."""
@@ -226,8 +230,10 @@ class Observer:
                 elif (item["revision"], item["key"]) not in known:  # each comes at least once
                     known.add((item["revision"], item["key"]))
                     self._group.append(dict(item))
-                if changes.cursor is not None and changes.cursor != self.cursor:
-                    self._complete(changes.cursor)
+                cursor = changes.cursor
+                # A durable subscriber that comes back goes on from what it had acknowledged: at least once.
+                if cursor is not None and self._is_ahead(cursor):
+                    self._complete(cursor)
 
     async def _messages(self, socket: Any) -> AsyncIterator[dict[str, Any]]:
         while True:

@@ -160,7 +160,9 @@ async def test_planned_failovers_under_load_lose_nothing(
             stop.set()
 
         logged = {record.position.revision for record in await whole_log(one)}
-        lost = tally.acknowledged - logged
+        # A fast machine writes more than the log keeps: what was trimmed from its beginning is not lost.
+        oldest = min(logged)
+        lost = {each for each in tally.acknowledged - logged if each > oldest}
         with capsys.disabled():
             print(
                 f"\n{len(tally.acknowledged)} acknowledged, {len(lost)} lost, {tally.refused} refused, "
