@@ -127,7 +127,7 @@ def prefork(url: str) -> Any:
     """As gunicorn and Celery do it: loaded and used once in the parent, which then only waits."""
     ctx = memxContext("key", url)
     ctx.set("fork:loaded", 1)
-    return [report_of(lambda name=f"worker-{n}": hammer(ctx, name)) for n in range(3)]  # type: ignore[misc]
+    return [report_of(lambda name=f"worker-{n}": hammer(ctx, name)) for n in range(3)]  # type: ignore[misc]  # mypy cannot infer a default
 
 
 def coroutines(url: str) -> Any:
@@ -136,7 +136,7 @@ def coroutines(url: str) -> Any:
     readers = []
     for number in range(3):
         name = f"child-{number}"
-        readers.append(report_of(lambda name=name: asyncio.run(hammer_async(ctx, name))))  # type: ignore[misc]
+        readers.append(report_of(lambda name=name: asyncio.run(hammer_async(ctx, name))))  # type: ignore[misc]  # mypy cannot infer a default
     return [*found, *readers]
 
 
