@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.version import version as websockets_version
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.domain.byte_budget import ByteBudget
@@ -40,6 +41,11 @@ _CLOSE_READ_WITHIN = 1.0
 _SMALL = 64 * 1024
 """Up to this size an unfinished message is not counted; so much a connection may hold anyway."""
 
+
+_LONGEST_MESSAGE = (
+    "max_message_size" if int(websockets_version.partition(".")[0]) >= 17 else "max_size"
+)
+"""What websockets calls its bound: 17 renamed it (its changelog calls no attribute of a protocol public)."""
 
 _FRAGMENTS = 4096
 """Fragments of one message: each is an object, however little it carries."""
@@ -80,6 +86,10 @@ class WireProtocol(WebSocketsSansIOProtocol):
         super().__init__(*args, **options)
         # Pings that were not answered yet, in order: payload, and whom to call; None for uvicorn's own.
         self._pings: deque[tuple[bytes, Callable[[], None] | None]] = deque()
+        # The fragments of the unfinished message that were counted already, and the bytes in them.
+        self._fragments: list[bytes] = []
+        self._fragments_counted = 0
+        self._fragments_hold = 0
 
     def handle_connect(self, event: Any) -> None:
         """Start the application, with this protocol in its scope."""
@@ -97,7 +107,7 @@ class WireProtocol(WebSocketsSansIOProtocol):
         """Read on, once the handshake is complete; ``bounds`` hold for what the peer sends."""
         self._bounds = bounds
         # A message that is a little too long is still read, and answered; one that is far too long ends the connection.
-        self.conn.max_size = 2 * bounds.bytes
+        setattr(self.conn, _LONGEST_MESSAGE, 2 * bounds.bytes)
         self.transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
@@ -109,11 +119,11 @@ class WireProtocol(WebSocketsSansIOProtocol):
     def _check_unfinished(self, bounds: MessageBounds) -> None:
         """Bound what an unfinished message holds, and the time until the rest of it comes."""
         # websockets keeps an unfinished frame in its reader, and uvicorn the finished fragments of a message.
-        fragments = self.conn.cur_size
-        held = len(self.conn.reader.buffer) + (fragments or 0)
-        if not held and fragments is None:
+        held = len(self.conn.reader.buffer)
+        if not held and not self.frames:
             self._forget_unfinished()
             return
+        held += self._held_by_fragments()
         if len(self.frames) > _FRAGMENTS:
             self._fail(1008, f"a message came in more than {_FRAGMENTS} fragments")
             return
@@ -127,6 +137,17 @@ class WireProtocol(WebSocketsSansIOProtocol):
                 self._fail(1013, error.detail)
             else:
                 self._counted = held
+
+    def _held_by_fragments(self) -> int:
+        # Each fragment is counted once, however often this is asked: uvicorn begins a new list with each message.
+        if self.frames is not self._fragments:
+            self._fragments = self.frames
+            self._fragments_counted = self._fragments_hold = 0
+        self._fragments_hold += sum(
+            len(fragment) for fragment in self.frames[self._fragments_counted :]
+        )
+        self._fragments_counted = len(self.frames)
+        return self._fragments_hold
 
     def _expire(self, bounds: MessageBounds) -> None:
         self._deadline = None
