@@ -28,7 +28,7 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from benchmarks import servers
+from benchmarks import servers, wire_attacks
 
 _PAUSE = 0.004
 """Seconds between two requests of the caller who is not the attacker."""
@@ -121,6 +121,11 @@ def _doubling(levels: int) -> dict[str, Any]:
     return {"$defs": chain, "properties": {"definitions": {"$ref": "#/$defs/0"}}}
 
 
+def _on_wires(attack: Callable[[str, str], Iterator[int]]) -> Steps:
+    """Take an attack that makes its own connections, given the server's URL and an API key."""
+    return lambda caller: attack(caller.url, caller.api_key)
+
+
 _CONSTANTS = [{"const": n} for n in range(200)]
 _CHOICE_OF_ITEMS = _with_schema({"items": {"anyOf": _CONSTANTS}}, _list_of(b"999", 6600))
 _CHOICE_WITHIN = _with_schema(
@@ -171,6 +176,11 @@ ATTACKS: tuple[Attack, ...] = (
     Attack("A2 items of 200 constants, all wrong", _CHOICE_OF_ITEMS),
     Attack("A3 1,000 subscriptions like aa*a*a*b*aa", _with_patterns),
     Attack("C1 values of 680 KB that take too long", _ENDLESS),
+    Attack("D heads of 5 MB that do not end", _on_wires(wire_attacks.endless_heads)),
+    Attack("D bodies of 7.9 MB, half sent", _on_wires(wire_attacks.half_sent_bodies)),
+    Attack("D 1,000 heads, byte by byte", _on_wires(wire_attacks.slow_heads)),
+    Attack("D pings, no pong is read", _on_wires(wire_attacks.unread_pongs)),
+    Attack("D 5,000 requests ahead of a response", _on_wires(wire_attacks.pipelined_requests)),
 )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import struct
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -13,6 +15,7 @@ from memx_server.settings import Limits, Settings
 from memx_server.storage.sqlite import SqliteStore
 from websockets.sync.client import connect
 
+from tests.access.loop_watch import watched_loop
 from tests.support.memx_server import Keys, MemxServer, Served, serve_store
 from tests.support.wire import SOON, Wire, handshake
 
@@ -109,3 +112,73 @@ def test_pongs_do_not_pile_up_for_a_peer_that_does_not_read() -> None:
 def _memory(pid: int) -> int:
     text = Path(f"/proc/{pid}/statm").read_text()
     return int(text.split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+PINGS = (_frame_head(9, 0)) * 40_000
+EMPTY_MESSAGES = (_frame_head(1, 0)) * 40_000
+MALFORMED = (_frame_head(1, 2) + bytes(a ^ b for a, b in zip(b"{}", _MASK, strict=False))) * 4_000
+
+
+@pytest.mark.parametrize(
+    ("path", "flood"),
+    [
+        ("/ws", PINGS),
+        ("/ws", MALFORMED),
+        ("/subscribe/a", PINGS),
+        ("/subscribe/a", EMPTY_MESSAGES),
+    ],
+    ids=["pings", "malformed", "pings-subscribe", "empty-subscribe"],
+)
+def test_a_flood_of_small_frames_lets_others_in(served: Served, path: str, flood: bytes) -> None:
+    """What one read of a socket brings, 256 KB, may be 40,000 frames."""
+    key = served.fresh_key()
+    with ExitStack() as stack:
+        wires = [stack.enter_context(_opened(served, key, path)) for _ in range(4)]
+        readers = [threading.Thread(target=_flood, args=(wire, flood)) for wire in wires]
+        with watched_loop(served, longest=0.05):
+            for reader in readers:
+                reader.start()
+            for reader in readers:
+                reader.join(SOON * 4)
+        assert not any(reader.is_alive() for reader in readers)
+
+
+def _flood(wire: Wire, flood: bytes) -> None:
+    """Send a flood, and read what comes back until the peer has closed."""
+    closing = _frame_head(8, 0)
+    sender = threading.Thread(target=wire.send, args=(flood, closing))
+    sender.start()
+    wire.all()
+    sender.join(SOON)
+
+
+def test_what_comes_in_one_piece_takes_effect_in_order(served: Served) -> None:
+    """Small frames, one larger than what is parsed at once, and pings between them."""
+    address = served.url.replace("http", "ws", 1)
+    values = ["a" * (300_000 if number % 50 == 7 else 40) for number in range(200)]
+    with connect(
+        f"{address}/ws",
+        additional_headers={"x-api-key": served.fresh_key()},
+        max_size=None,
+        compression=None,
+    ) as ws:
+        ws.recv(SOON)  # hello
+        texts = [
+            json.dumps({"id": number, "op": "set", "key": f"k{number}", "value": value})
+            for number, value in enumerate(values)
+        ]
+        ws.socket.sendall(b"".join(_masked(text.encode()) + _frame_head(9, 0) for text in texts))
+        answers = [json.loads(ws.recv(SOON)) for _ in texts]
+        answers.sort(key=lambda answer: answer["id"])
+        assert [answer["id"] for answer in answers] == list(range(200))
+        revisions = [answer["revision"] for answer in answers]
+        assert revisions == sorted(revisions)
+        assert all(answer["ok"] for answer in answers)
+        ws.send(json.dumps({"id": 1, "op": "get", "key": "k7"}))
+        assert values[7] in str(ws.recv(SOON))
+
+
+def _masked(text: bytes) -> bytes:
+    mask = (_MASK * (len(text) // 4 + 1))[: len(text)]
+    masked = (int.from_bytes(text) ^ int.from_bytes(mask)).to_bytes(len(text))
+    return _frame_head(1, len(text)) + masked

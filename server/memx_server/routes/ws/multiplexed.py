@@ -38,6 +38,9 @@ READS_SIDE_BY_SIDE = 48
 """Of these, reads that each call the store: many large responses together outgrow the processor's cache,
 and so many keep the store busy."""
 
+_ANSWERED_A_TURN = 16
+"""Frames of one socket that are answered at once before other work of the process has its turn."""
+
 _PACKET_BYTES = 32 * 1024
 """Up to this length responses that are ready together are queued as one."""
 
@@ -113,6 +116,7 @@ class MultiplexedSocket:
         self._read_batch = ReadBatch(self._read_together)
         self._reads: set[asyncio.Task[Any]] = set()
         self._numbers = itertools.count(1)
+        self._answered = 0
         self._streams: dict[int, Stream] = {}
         self._body_limit = gateway.services.settings.limits.body_bytes
 
@@ -149,17 +153,30 @@ class MultiplexedSocket:
                 write_or_read = self._socket_request(head.id, operation, request)
         except Exception as error:  # noqa: BLE001 - the gateway knows the kinds of errors, and logs what nobody expected
             await self._refuse(head, error)
+            await self._let_others_in()
             return
         if operation is not None:
             # Frames are read one by one, so this holds up the peer and nobody else.
             await self._in_flight.acquire()
             self._begin(write_or_read)
-        elif isinstance(request, SubscribeRequest):
+            return
+        if isinstance(request, SubscribeRequest):
             await self._subscribe(head.id, request)
         elif head.op == "unsubscribe":
             await self._control(head, partial(self._unsubscribe, head.id, request.sub))
         else:
             await self._control(head, partial(self._ping, head.id))
+        await self._let_others_in()
+
+    async def _let_others_in(self) -> None:
+        """Give other work of the process its turn now and then.
+
+        Operations wait for a place, or the store. A frame that is answered at once waits for nothing, and thousands may
+        have come together.
+        """
+        self._answered += 1
+        if not self._answered % _ANSWERED_A_TURN:
+            await asyncio.sleep(0)
 
     def _check_size(self, text: bytes) -> None:
         if len(text) > self._body_limit:

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import itertools
 import struct
+import time
 from asyncio import TimerHandle
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.version import version as websockets_version
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.domain.byte_budget import ByteBudget
 from memx_server.domain.feed.messages import Message
+from memx_server.routes.ws.turns import turns_of
 
 EXTENSION = "memx.wire"
 
@@ -41,11 +42,10 @@ _CLOSE_READ_WITHIN = 1.0
 _SMALL = 64 * 1024
 """Up to this size an unfinished message is not counted; so much a connection may hold anyway."""
 
-
-_LONGEST_MESSAGE = (
-    "max_message_size" if int(websockets_version.partition(".")[0]) >= 17 else "max_size"
-)
-"""What websockets calls its bound: 17 renamed it (its changelog calls no attribute of a protocol public)."""
+_PART = 2048
+"""Bytes that are parsed before the time is looked at; a frame takes six at the least."""
+_SHARE = 0.002
+"""Seconds of parsing after which other work of the process has its turn."""
 
 _FRAGMENTS = 4096
 """Fragments of one message: each is an object, however little it carries."""
@@ -81,9 +81,13 @@ class WireProtocol(WebSocketsSansIOProtocol):
     _bounds: MessageBounds | None = None
     _counted = 0
     _deadline: TimerHandle | None = None
+    _is_held = False
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(self, config: Any, server_state: Any, *args: Any, **options: Any) -> None:
+        super().__init__(config, server_state, *args, **options)
+        self._turns = turns_of(server_state, self.loop)
+        # What has come and is not parsed yet.
+        self._parts: deque[memoryview] = deque()
         # Pings that were not answered yet, in order: payload, and whom to call; None for uvicorn's own.
         self._pings: deque[tuple[bytes, Callable[[], None] | None]] = deque()
         # The fragments of the unfinished message that were counted already, and the bytes in them.
@@ -101,17 +105,72 @@ class WireProtocol(WebSocketsSansIOProtocol):
             return  # compressed frames cannot be shared
         scope["extensions"][EXTENSION] = {"wire": self}
         # Until the application knows who connects, nothing more is read. `accept` reads on.
+        self._is_held = True
         self.transport.pause_reading()
 
     def accept(self, bounds: MessageBounds) -> None:
         """Read on, once the handshake is complete; ``bounds`` hold for what the peer sends."""
         self._bounds = bounds
         # A message that is a little too long is still read, and answered; one that is far too long ends the connection.
-        setattr(self.conn, _LONGEST_MESSAGE, 2 * bounds.bytes)
-        self.transport.resume_reading()
+        # websockets 17 renamed its bound; its changelog calls no attribute of a protocol public.
+        renamed = hasattr(self.conn, "max_message_size")
+        setattr(self.conn, "max_message_size" if renamed else "max_size", 2 * bounds.bytes)
+        self._is_held = False
+        self._read_on()
 
     def data_received(self, data: bytes) -> None:
-        """Take the next piece of what the peer sends."""
+        """Take the next piece of what the peer sends.
+
+        A piece may hold thousands of small frames: pings, or fragments. It is parsed in parts, and when they have taken
+        their share of the event loop's time, the rest waits for its turn, and nothing more is read meanwhile.
+        """
+        if self._parts:
+            # It was read before the pause that `_parse_parts` has made took effect, or uvicorn has ended that.
+            self._parts.append(memoryview(data))
+            self.transport.pause_reading()
+        elif len(data) <= _PART:
+            self._parse(data)
+        else:
+            self._parts.append(memoryview(data))
+            self._parse_parts()
+
+    def _parse_parts(self) -> None:
+        deadline = time.monotonic() + _SHARE
+        while self._parts and not self.transport.is_closing():
+            data = self._parts.popleft()
+            # Within a large frame, parts are larger: the parser has little to do with them.
+            size = _PART if len(self.conn.reader.buffer) < 2 * _PART else 4 * _PART
+            if len(data) > size:
+                self._parts.appendleft(data[size:])
+            self._parse(bytes(data[:size]))
+            if self._parts and time.monotonic() > deadline:
+                self.transport.pause_reading()
+                self._turns.wait(self._parse_on)
+                return
+
+    def _parse_on(self) -> None:
+        """Go on with what was left of a piece; meanwhile nothing was read, so there is at most what came with it."""
+        self._parse_parts()
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Read on, unless there is something to parse, or for the application to take, or nobody to read for."""
+        if self._parts or self._is_held or self.transport.is_closing():
+            return
+        if self.read_paused:  # by uvicorn, as it queued a message
+            if not self.queue.empty():
+                return
+            self.read_paused = False
+        self.transport.resume_reading()
+
+    async def receive(self) -> Any:
+        """Return the next message for the application, as uvicorn's own does but for the parts."""
+        message = await self.queue.get()
+        if self.read_paused and self.queue.empty():
+            self._read_on()
+        return message
+
+    def _parse(self, data: bytes) -> None:
         super().data_received(data)
         if self._bounds is not None and not self.disconnected:
             self._check_unfinished(self._bounds)
@@ -151,8 +210,8 @@ class WireProtocol(WebSocketsSansIOProtocol):
 
     def _expire(self, bounds: MessageBounds) -> None:
         self._deadline = None
-        if self.read_paused:
-            # It is this side that does not read: the application is behind.
+        if self.read_paused or self._parts:
+            # It is this side that does not read: the application is behind, or others have their turns.
             self._deadline = self.loop.call_later(bounds.seconds, self._expire, bounds)
         else:
             self._fail(1008, f"a message took longer than {bounds.seconds:g} seconds to arrive")
@@ -268,6 +327,7 @@ class WireProtocol(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed."""
         self.on_writable = None
+        self._parts.clear()
         self._pings.clear()
         self._forget_unfinished()
         if self._closing is not None:
