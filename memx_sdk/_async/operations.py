@@ -222,6 +222,55 @@ class AsyncOperations:
         """Remove a key; ``.deleted`` tells whether there was one."""
         return await self._caller.run(writes.delete(key, WriteOptions(if_revision, reason=reason)))
 
+    async def delete_pattern(self, pattern: str, *, reason: str | None = None) -> int:
+        """Remove every key that matches a pattern and that the API key may both read and write.
+
+        The server does it in steps of up to 250 keys, one request each; a step happens whole or not at all.
+        Keys that others create meanwhile may stay. Stopped in between, it has removed the first of the keys in
+        their order, and called again it removes the rest.
+
+        Args:
+            pattern: As for `keys`.
+            reason: Why, for the log, which gets one change for each key.
+
+        Returns:
+            How many keys were removed.
+
+        Raises:
+            ForbiddenError: The API key may read nothing of it, or write nothing.
+        """
+        deleted = 0
+        after: str | None = None
+        while True:
+            page = await self.delete_page(pattern, after=after, reason=reason)
+            deleted += page.deleted
+            after = page.next
+            if after is None:
+                return deleted
+
+    async def delete_page(
+        self,
+        pattern: str,
+        *,
+        limit: int | None = None,
+        after: str | None = None,
+        reason: str | None = None,
+    ) -> writes.DeletedPage:
+        """Remove some of the keys that match a pattern: one step of `delete_pattern`.
+
+        Args:
+            pattern: As for `keys`.
+            limit: How many keys at the most, up to 250, which is the default.
+            after: What the step before gave as ``next``; None for the first step.
+            reason: Why, for the log.
+
+        Returns:
+            ``deleted``, how many are gone, and ``next``, which asks for the next step; None at the end.
+        """
+        return await self._caller.run(
+            writes.delete_pattern(pattern, limit=limit, after=after, reason=reason)
+        )
+
     async def merge(
         self,
         key: str,

@@ -12,6 +12,7 @@ from memx_sdk.cli.session import Session, connected
 from memx_sdk.cli.values import printable, read_value
 from memx_sdk.display import name as shown_name
 from memx_sdk.display import quoted
+from memx_sdk.protocol.keys import is_pattern
 
 KeyArgument = Annotated[str, typer.Argument(help="The key.", show_default=False)]
 IfRevisionOption = Annotated[
@@ -73,11 +74,19 @@ async def set_(
 @connected
 async def delete(
     session: Session,
-    key: KeyArgument,
+    key: Annotated[str, typer.Argument(help="The key; with --all a pattern.", show_default=False)],
     if_revision: IfRevisionOption = None,
     reason: ReasonOption = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="KEY is a pattern: remove all keys that match it.")
+    ] = False,
 ) -> None:
     """Remove a key. Exit code 3 where there is none, 4 where another write came first."""
+    if every:
+        await _delete_all(session, key, if_revision, reason)
+        return
+    if is_pattern(key):
+        raise typer.BadParameter(f"{key} is a pattern; --all removes all keys that match it")
     gone = await session.memory.delete(key, if_revision=if_revision, reason=reason)
     if session.output.as_json:
         session.output.document(gone)
@@ -86,6 +95,20 @@ async def delete(
     # After the document: a script gets the answer and the exit code.
     if not gone.deleted:
         raise _missing(session, key)
+
+
+async def _delete_all(
+    session: Session, pattern: str, if_revision: int | None, reason: str | None
+) -> None:
+    if if_revision is not None:
+        raise typer.BadParameter("--if-revision is about one key, and does not go with --all")
+    number = await session.memory.delete_pattern(pattern, reason=reason)
+    if session.output.as_json:
+        session.output.document({"ok": True, "deleted": number, "pattern": pattern})
+    else:
+        session.output.note(f"deleted {number} keys")
+    if not number:
+        raise typer.Exit(ExitCode.NOT_FOUND)
 
 
 @connected

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from memx_sdk.core import values
 from memx_sdk.core.calls import Call, given, writing
@@ -41,6 +41,13 @@ class WriteOptions:
         )
 
 
+class DeletedPage(NamedTuple):
+    """One step of a deletion by pattern: how many keys are gone; ``next`` asks for the step behind it."""
+
+    deleted: int
+    next: str | None
+
+
 def set(key: str, value: Any, options: WriteOptions) -> Call[WriteResult]:
     """Set an entry."""
     # The value is not among the fields that ``given`` makes: a None there is left out, while here
@@ -57,6 +64,15 @@ def delete(key: str, options: WriteOptions) -> Call[WriteResult]:
         "delete", "/delete", fields, method="DELETE", idempotency_key=options.idempotency_key
     )
     return Call(request, lambda body: WriteResult(decode_object(body)))
+
+
+def delete_pattern(
+    pattern: str, *, limit: int | None, after: str | None, reason: str | None
+) -> Call[DeletedPage]:
+    """Remove one step's worth of the keys that match a pattern."""
+    # Each step has an idempotency key of its own: sent again, it counts what it removed the first time.
+    fields = given(pattern=pattern, limit=limit, cursor=after, reason=reason)
+    return Call(writing("delete", "/delete", fields, method="DELETE"), _deleted_page)
 
 
 def update(
@@ -110,3 +126,8 @@ def set_schema(key: str, schema: Any) -> Call[dict[str, Any]]:
 def delete_schema(key: str) -> Call[dict[str, Any]]:
     """Remove a schema."""
     return Call(writing("delete_schema", "/schema", given(key=key), method="DELETE"), decode_object)
+
+
+def _deleted_page(body: bytes) -> DeletedPage:
+    answer = decode_object(body)
+    return DeletedPage(int(answer.get("deleted", 0)), answer.get("next"))

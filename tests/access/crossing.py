@@ -58,7 +58,7 @@ class Row:
     Attributes:
         operation: Its name.
         parameters: With ``KEY`` where a key goes.
-        needs: The verbs that must be held on the key. ``some read``: a read scope of any kind.
+        needs: The verbs that must be held on the key. ``some read``: a read scope of any kind, and so on.
         either: One of ``needs`` is enough.
     """
 
@@ -85,8 +85,8 @@ class Row:
 
 
 def _holds(role: str, need: str, key: str) -> bool:
-    if need == "some read":
-        return bool(ROLES[role]["read"])
+    if need.startswith("some "):
+        return any(need == f"some {verb}" and bool(ROLES[role][verb]) for verb in ROLES[role])
     return any(need == verb and may(role, verb, key) for verb in ROLES[role])
 
 
@@ -118,6 +118,8 @@ ROWS: tuple[Row, ...] = (
     Row("set", {"key": "KEY", "value": ["not what the schema asks"]}, _W),
     Row("delete", {"key": "KEY"}, _W),
     Row("delete", {"key": "KEY", "if_revision": 2**40}, _W),
+    Row("delete", {"pattern": "KEY"}, _RW),
+    Row("delete", {"pattern": "shut:*", "limit": 1}, ("some read", "some write")),
     Row("update", {"key": "KEY", "merge": {"more": 1}}, _RW),
     Row("update", {"key": "KEY", "merge": {"more": 1}, "if_revision": 2**40}, _RW),
     Row("update", {"key": "KEY", "merge": "not what the schema asks"}, _RW),

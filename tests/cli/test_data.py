@@ -99,6 +99,18 @@ def test_json_documents_of_writes_and_reads_fit_together(online: Memx, prefix: s
     assert gone["deleted"] is True
 
 
+def test_a_pattern_is_deleted_only_where_it_is_said(online: Memx, prefix: str) -> None:
+    for name in ("a", "b"):
+        online("set", f"{prefix}{name}", "1")
+
+    refused = online("delete", f"{prefix}*")
+    assert (refused.code, "--all" in refused.err) == (2, True)
+    assert online("delete", f"{prefix}*", "--all", "--if-revision", "1").code == 2
+    gone = online("delete", f"{prefix}*", "--all", "--json")
+    assert gone.document == {"ok": True, "deleted": 2, "pattern": f"{prefix}*"}
+    assert online("delete", f"{prefix}*", "--all").code == 3
+
+
 def test_keys_lists_what_a_pattern_matches(online: Memx, prefix: str) -> None:
     for name in ("b", "a", "other"):
         online("set", f"{prefix}{name}", f'"{name}"')

@@ -106,6 +106,27 @@ async def test_conditional_writes(ctx: Any, prefix: str) -> None:
     assert caught.value.entry is None
 
 
+async def test_all_keys_of_a_pattern_are_deleted_in_steps(ctx: Any, prefix: str) -> None:
+    for start in range(0, 260, 100):
+        puts = [
+            {"op": "set", "key": f"{prefix}:{number}", "value": 1}
+            for number in range(start, min(start + 100, 260))
+        ]
+        await ctx.txn(then=puts)
+    await ctx.set(f"{prefix}s", "stays")
+
+    page = await ctx.delete_page(f"{prefix}:*", limit=3)
+    assert (page.deleted, isinstance(page.next, str)) == (3, True)
+    page = await ctx.delete_page(f"{prefix}:*", limit=3, after=page.next)
+    assert page.deleted == 3
+    assert await ctx.delete_pattern(f"{prefix}:*", reason="swept") == 254
+    assert await ctx.keys(f"{prefix}*") == [f"{prefix}s"]
+    assert (await ctx.history(f"{prefix}:9"))[0].reason == "swept"
+    assert await ctx.delete_pattern(f"{prefix}:*") == 0
+    with pytest.raises(InvalidRequestError):
+        await ctx.delete_pattern("[")
+
+
 async def test_updates_in_place(ctx: Any, prefix: str) -> None:
     merged = await ctx.merge(prefix, {"a": 1, "b": {"c": 2}}, reason="why")
     assert isinstance(merged, Entry)

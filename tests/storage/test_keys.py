@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from memx_server.storage.base import Delete, Put, Store
 
 from tests.storage.helpers import SPACE, commit, put
@@ -127,3 +129,31 @@ async def test_reads_answer_for_each_key_in_the_order_asked(store: Store) -> Non
     assert [text and text[-2:] for text in texts] == [b"2}", None, b"1}", b"2}"]
     assert await store.read(SPACE, []) == []
     assert await store.read("never written", ["a", "b"]) == [None, None]
+
+
+async def test_revisions_name_the_keys_that_a_list_does(store: Store) -> None:
+    """Without their values, so that pages of large entries are no shorter."""
+    expected = {key: await put(store, key, "x" * 50_000) for key in sorted(ODD_KEYS)}
+    found: dict[str, int] = {}
+    for limit in (1, 5, len(ODD_KEYS), 1000):
+        after: str | None = ""
+        found.clear()
+        while after is not None:
+            page = await store.revisions(SPACE, after=after, limit=limit)
+            assert len(page.revisions) == limit or page.after is None
+            found |= dict(page.revisions)
+            after = page.after
+        assert list(found.items()) == list(expected.items())
+
+
+async def test_revisions_keep_to_a_prefix_and_leave_out_what_is_gone(store: Store) -> None:
+    kept = await put(store, "a:1")
+    await put(store, "b:1")
+    await commit(store, Put("a:2", b"1"), Put("a:3", b"1", ttl_ms=1))
+    await commit(store, Delete("a:2"))
+    await asyncio.sleep(0.01)  # what has expired makes no event
+
+    page = await store.revisions(SPACE, prefix="a:")
+    assert (list(page.revisions), page.after) == ([("a:1", kept)], None)
+    page = await store.revisions("a space without anything")
+    assert (list(page.revisions), page.after) == ([], None)

@@ -18,6 +18,10 @@ from memx_server.domain.request_schemas import (
     limited,
 )
 
+DELETED_AT_ONCE = 250
+"""How many keys one step of a deletion by pattern removes at the most. They are one transaction, which holds Redis
+up for some 20 microseconds a key."""
+
 _ANY = {"description": "Any JSON value; it comes back byte for byte."}
 
 Key = Annotated[
@@ -124,7 +128,25 @@ class SetRequest(WriteRequest, kw_only=True):
 
 
 class DeleteRequest(WriteRequest, kw_only=True):
-    """Remove an entry."""
+    """Remove an entry; or those whose keys match a pattern, step by step.
+
+    Exactly one of ``key`` and ``pattern`` is given. ``if_revision`` goes with a key alone, ``limit`` and
+    ``cursor`` with a pattern.
+    """
+
+    key: Key = ""
+    pattern: (
+        Annotated[str, Meta(description="In place of `key`.", extra_json_schema=PATTERN_FORM)]
+        | None
+    ) = None
+    limit: (
+        Annotated[
+            int,
+            Meta(ge=1, le=DELETED_AT_ONCE, description="How many keys in this step at the most."),
+        ]
+        | None
+    ) = None
+    cursor: Annotated[str, Meta(description="`next` of the step before.")] | None = None
 
 
 class UpdateRequest(WriteRequest, kw_only=True):

@@ -56,6 +56,22 @@ def deleted(key: str, committed: Committed) -> bytes:
     )
 
 
+def deleted_by_pattern(pattern: str, committed: Committed, place: str | None) -> bytes:
+    """The answer to one step of a ``delete`` by pattern: how many are gone, and the cursor to go on from."""
+    return (
+        b'{"ok":true,"deleted":%d,"pattern":%b,"next":%b,"revision":%d,"ts":%a,"cursor":"%b"%b}'
+        % (
+            sum(each.changed for each in committed.written),
+            quote(pattern),
+            NULL if place is None else quote(place),
+            committed.position.revision,
+            committed.ts,
+            encode_cursor(committed.position).encode(),
+            confirmed(committed),
+        )
+    )
+
+
 def updated(caller: Caller, key: str, committed: Committed, value: bytes | None) -> bytes:
     """The answer to an ``update``: the new entry, without its value where that is None."""
     return _updated(committed, new_entry(caller, key, committed, value))

@@ -61,6 +61,7 @@ __all__ = [
     "PutSchema",
     "QuotaExceeded",
     "Record",
+    "RevisionPage",
     "SchemaMoved",
     "SpaceQuotas",
     "SpaceSchemas",
@@ -199,6 +200,18 @@ class KeyPage:
     after: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class RevisionPage:
+    """Keys in code-point order with the revisions of their entries, all of one moment.
+
+    Attributes:
+        after: Pass it to get the next page; None at the end.
+    """
+
+    revisions: Sequence[tuple[str, int]]
+    after: str | None
+
+
 class TailListener(Protocol):
     """What a store calls, on the event loop, for a tailed space; it must not block or raise."""
 
@@ -295,6 +308,11 @@ class Store(Protocol):
         self, space: str, *, prefix: str = "", after: str = "", limit: int = 1000
     ) -> KeyPage:
         """Read the live entries whose keys start with ``prefix`` and sort behind ``after``."""
+
+    async def revisions(
+        self, space: str, *, prefix: str = "", after: str = "", limit: int = 1000
+    ) -> RevisionPage:
+        """Read the keys that ``list`` finds with their entries' revisions, whatever the size of the values."""
 
     async def commit(
         self, space: str, transactions: Sequence[Transaction]

@@ -50,6 +50,14 @@ def decode_entry(text: bytes) -> StoredEntry:
     return _decode_entry(text)
 
 
+_REVISION_AT = len(b'{"revision":')
+
+
+def revision_in(text: bytes) -> int:
+    """Read the revision out of an entry's JSON text, or out of the first 32 bytes of one."""
+    return int(text[_REVISION_AT : text.index(b",", _REVISION_AT)])
+
+
 def entry_text(
     key: str,
     revision: int,

@@ -9,6 +9,8 @@ from memx_server.domain import requests
 from memx_server.domain.caller import Caller
 from memx_server.domain.evaluator import Evaluator
 from memx_server.domain.memory.commits import Committer
+from memx_server.domain.memory.listing import Listing
+from memx_server.domain.memory.pattern_deletes import PatternDeletes
 from memx_server.domain.memory.reads import ChangesPage, EntryReads
 from memx_server.domain.memory.transactions import Transactions
 from memx_server.domain.memory.updates import Updates
@@ -38,8 +40,10 @@ class Memory:
         self, store: Store, schemas: SchemaCache, evaluator: Evaluator, settings: Settings
     ) -> None:
         commits = Committer(store, schemas, evaluator, settings)
-        self._reads = EntryReads(store, settings.limits)
+        listing = Listing(store, settings.limits)
+        self._reads = EntryReads(store, listing, settings.limits)
         self._writes = EntryWrites(commits)
+        self._pattern_deletes = PatternDeletes(listing, commits)
         self._updates = Updates(store, evaluator, commits, settings)
         self._transactions = Transactions(store, evaluator, commits, settings)
         self._schemas = SchemaRegistry(schemas, evaluator, commits, settings.limits)
@@ -75,7 +79,9 @@ class Memory:
         return self._writes.set(caller, request)
 
     def delete(self, caller: Caller, request: requests.DeleteRequest) -> Awaitable[bytes]:
-        """Remove an entry."""
+        """Remove an entry, or a number of those that match a pattern."""
+        if request.pattern is not None:
+            return self._pattern_deletes.delete(caller, request.pattern, request)
         return self._writes.delete(caller, request)
 
     def write_each(

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from memx_sdk.protocol.cursors import Position, decode_cursor, encode_cursor
 from memx_sdk.protocol.errors import ProtocolError
-from memx_sdk.protocol.keys import compile_pattern, match_cost, validate_key, validate_pattern
+from memx_sdk.protocol.keys import match_cost, validate_key, validate_pattern
 from memx_server.domain import responses
-from memx_server.domain.access import Principal, Visibility, kinds_of, listing_prefixes
+from memx_server.domain.access import Visibility, kinds_of
 from memx_server.domain.caller import Caller
 from memx_server.domain.log_pages import up_to_head
+from memx_server.domain.memory.listing import Listing
 from memx_server.domain.requests import (
     ChangesRequest,
     GetRequest,
@@ -27,7 +26,6 @@ from memx_server.settings import Limits
 from memx_server.storage.base import (
     Compacted,
     Diverged,
-    GroupFull,
     LogPage,
     Store,
     StoreUnavailable,
@@ -36,20 +34,10 @@ from memx_server.storage.encoding import decode_entry, quote
 
 _log = logging.getLogger("memx_server")
 
-_PAGES_PER_ANSWER = 20
-"""How many pages of the store are read for one answer; where few keys match, it is a short one."""
-
 _LOG_PAGE = 256
 _RECORDS_PER_ANSWER = 20 * _LOG_PAGE
 """How many records of the log are looked at for one answer. They are counted, and not the store's pages,
 since those are shorter where values are long: where an answer ends shows nothing of hidden values."""
-
-_LIST_PAGE = 100
-
-_KEPT_PAGE = "~"
-"""The first character of a page cursor that names a record in the store; base64 has no such one."""
-_PAGE_KEPT_MS = 3600 * 1000
-"""How long such a record is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +68,13 @@ class EntryReads:
 
     Args:
         store: Where they are read.
+        listing: Finds the entries that match a pattern.
         limits: Bounds on requests.
     """
 
-    def __init__(self, store: Store, limits: Limits) -> None:
+    def __init__(self, store: Store, listing: Listing, limits: Limits) -> None:
         self._store = store
+        self._listing = listing
         self._limits = limits
 
     async def get(self, caller: Caller, request: GetRequest) -> bytes:
@@ -137,13 +127,15 @@ class EntryReads:
         principal = caller.principal
         principal.require_any_read(pattern)
         self._check_count(request.limit, self._limits.page, "limit")
-        after = "" if request.cursor is None else await self._page_start(caller, request.cursor)
-        found, after_last = await self._matching(principal, pattern, after, request.limit)
+        after = await self._listing.start(caller, request.cursor)
+        found, after_last = await self._listing.entries(principal, pattern, after, request.limit)
         items = (entry if request.values else quote(key) for key, entry in found)
         return b'{"%b":%b,"next":%b}' % (
             b"entries" if request.values else b"keys",
             responses.array(items),
-            responses.NULL if after_last is None else quote(await self._next(caller, after_last)),
+            responses.NULL
+            if after_last is None
+            else quote(await self._listing.next(caller, after_last)),
         )
 
     async def history(self, caller: Caller, request: HistoryRequest) -> bytes:
@@ -209,72 +201,6 @@ class EntryReads:
             _log.warning("the log of a space cannot be read from its own head; answering 503")
             raise StoreUnavailable("the log cannot be read from its own head") from None
 
-    async def _matching(
-        self, principal: Principal, pattern: str, after: str, limit: int
-    ) -> tuple[list[tuple[str, bytes]], str | None]:
-        """Find up to ``limit`` readable entries, and the key to go on after (None: the end).
-
-        That key may be one that the caller may not read: the store's page ended there.
-        """
-        match = compile_pattern(pattern)
-        readable = principal.scopes.read
-        prefixes = listing_prefixes(principal, pattern)
-        found: list[tuple[str, bytes]] = []
-        for _ in range(_PAGES_PER_ANSWER):
-            # Those whose keys all sort before the place to go on from are done.
-            while prefixes and prefixes[0] < after and not after.startswith(prefixes[0]):
-                del prefixes[0]
-            if not prefixes:
-                return found, None
-            page = await self._store.list(
-                principal.space, prefix=prefixes[0], after=after, limit=max(limit, _LIST_PAGE)
-            )
-            for key, entry in page.entries:
-                if key in readable and match(key):
-                    found.append((key, entry))
-                    if len(found) == limit:
-                        return found, key
-            if page.after is not None:
-                after = page.after
-                continue
-            # To go on from here is right even where the answer ends before the next prefix.
-            after = page.entries[-1][0] if page.entries else after
-            del prefixes[0]
-        return found, after if prefixes else None
-
-    async def _next(self, caller: Caller, key: str) -> str:
-        """Make the cursor of the page after ``key``.
-
-        A key that the caller may not read would be shown by its encoding. It stays in the store, and
-        the cursor is a random name of that record.
-        """
-        if caller.principal.may("read", key):
-            return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
-        name = secrets.token_urlsafe(12)
-        most = self._limits.page_cursors
-        try:
-            await self._store.state.put(
-                _pages(caller), name, key.encode(), _PAGE_KEPT_MS, most=most
-            )
-        except GroupFull:
-            raise ProtocolError(
-                "quota_exceeded",
-                f"the server keeps {most} places in lists for this API key, which is the limit; each "
-                "is kept for an hour. List by patterns that begin like the keys that it may read: "
-                "such lists need none",
-                limit="page_cursors",
-            ) from None
-        return f"{_KEPT_PAGE}{name}"
-
-    async def _page_start(self, caller: Caller, cursor: str) -> str:
-        if not cursor.startswith(_KEPT_PAGE):
-            return _read_page_cursor(cursor)
-        name = cursor.removeprefix(_KEPT_PAGE)
-        kept = await self._store.state.get(_pages(caller), name)
-        if kept is None:
-            raise _no_page()
-        return kept.decode()
-
     async def _entry_at(self, space: str, key: str, at: int, present: bytes | None) -> bytes:
         """Return the entry as it was at revision ``at``, given the present one."""
         if present is not None and decode_entry(present).revision <= at:
@@ -321,23 +247,3 @@ async def _collect(
         if len(found) >= limit:
             return record.position, found
     return page.position, found
-
-
-def _pages(caller: Caller) -> str:
-    return f"pages\0{caller.space}\0{caller.principal.credential}"
-
-
-def _read_page_cursor(cursor: str) -> str:
-    try:
-        padding = "=" * (-len(cursor) % 4)
-        return base64.b64decode(cursor + padding, altchars=b"-_", validate=True).decode()
-    except ValueError:
-        raise _no_page() from None
-
-
-def _no_page() -> ProtocolError:
-    return ProtocolError(
-        "invalid_cursor",
-        "this is no `next` of a page of keys, or one from long ago; begin with the first page",
-        field="cursor",
-    )

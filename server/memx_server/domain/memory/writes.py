@@ -77,6 +77,8 @@ class EntryWrites:
         Raises:
             ProtocolError: ``invalid_key``, ``forbidden``, or ``too_large`` for the reason.
         """
+        if isinstance(request, DeleteRequest):
+            _check_single(request)
         key = validate_key(request.key)
         caller.principal.require("write", key)
         reason = self._commits.checked_reason(request.reason)
@@ -97,6 +99,22 @@ class EntryWrites:
             (write,),
             condition(key, request.if_revision),
             idempotency_of(caller, operation, request),
+        )
+
+
+def _check_single(request: DeleteRequest) -> None:
+    """Refuse a deletion that names no key, or has members that go with a pattern alone."""
+    if not request.key:
+        raise ProtocolError(
+            "invalid_request",
+            "name the key to delete, or a pattern for several",
+            field="key",
+        )
+    if request.limit is not None or request.cursor is not None:
+        raise ProtocolError(
+            "invalid_request",
+            "limit and cursor go with a pattern; a key is deleted at once",
+            field="limit" if request.cursor is None else "cursor",
         )
 
 

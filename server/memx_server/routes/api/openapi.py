@@ -132,11 +132,15 @@ def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """A parameter that may be left out is never null in a query."""
+    """A parameter that may be left out is never null or empty in a query."""
     alternatives = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
     if len(alternatives) == 1:
         return dict(alternatives[0])
-    return {name: value for name, value in schema.items() if name != "default" or value is not None}
+    return {
+        name: value
+        for name, value in schema.items()
+        if name != "default" or value not in (None, "")
+    }
 
 
 def _responses(operation: Operation, answer: dict[str, Any]) -> dict[str, Any]:

@@ -211,9 +211,12 @@ OPERATIONS: tuple[Operation, ...] = (
         requests.DeleteRequest,
         response_schemas.DeleteResponse,
         on_memory(Memory.delete),
-        "Remove an entry",
+        "Remove an entry; or, step by step, all that match a pattern",
         example={"key": "team:plan"},
-        errors=("invalid_key", "conflict", "too_large"),
+        errors=(
+            *("invalid_key", "invalid_pattern", "invalid_cursor"),
+            *("conflict", "too_large", "quota_exceeded"),
+        ),
         writes=True,
     ),
     Operation(

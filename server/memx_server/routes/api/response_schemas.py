@@ -71,11 +71,20 @@ class SetResponse(ResponseSchema, kw_only=True):
 
 
 class DeleteResponse(ResponseSchema, kw_only=True):
-    """A deletion that has happened, or had nothing to delete."""
+    """A deletion that has happened, or had nothing to delete; of a key, or of what matches a pattern."""
 
     ok: Literal[True]
-    deleted: bool
-    key: str
+    deleted: Annotated[
+        bool | int,
+        Meta(description="Whether there was such a key; for a pattern how many are gone."),
+    ]
+    key: str | UnsetType = UNSET
+    pattern: str | UnsetType = UNSET
+    next: (
+        Annotated[str, Meta(description="For a pattern: `cursor` of the next step.")]
+        | UnsetType
+        | None
+    ) = UNSET
     revision: Revision
     ts: Time
     cursor: Cursor

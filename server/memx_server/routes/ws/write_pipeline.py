@@ -205,8 +205,10 @@ def overlap_of(write: SocketRequest) -> Overlap | None:
 
 def _needs_no_wait(write: Any, schemas: SchemaSet) -> bool:
     """Return whether a write reaches the store in the step in which it is begun."""
-    if isinstance(write, DeleteRequest | DeleteOperation):
+    if isinstance(write, DeleteOperation):
         return True
+    if isinstance(write, DeleteRequest):
+        return write.pattern is None  # a step of a deletion by pattern reads first
     if not isinstance(write, SetRequest | SetOperation) or write.ttl is not None:
         return False
     if schemas.is_costly:

@@ -16,8 +16,10 @@ from memx_server.storage.base import (
     KeyPage,
     LogPage,
     Record,
+    RevisionPage,
     SpaceSchemas,
 )
+from memx_server.storage.encoding import revision_in
 from memx_server.storage.redis.keyspace import Keyspace
 from memx_server.storage.redis.network.scripts import Script
 from memx_server.storage.redis.network.topology import Topology
@@ -28,6 +30,9 @@ NO_LINEAGE = "0"
 
 _PAGE_BYTES = 4 * 1024 * 1024
 """About how much a page of the log or of keys carries, whatever the number of its items."""
+
+_REVISION_BYTES = 32
+"""The beginning of an entry's text, in which its revision stands."""
 
 _LOG_FIELDS = (b"lineage", b"head", b"floor", b"cuts")
 _FIRST_RECORDS = 32
@@ -86,6 +91,17 @@ class RedisReads:
 
     async def keys(self, space: Keyspace, prefix: str, after: str, limit: int) -> KeyPage:
         """Read a page of the index of keys together with the entries, as they are at one moment."""
+        return await self._key_page(space, prefix, after, limit, b"")
+
+    async def revisions(self, space: Keyspace, prefix: str, after: str, limit: int) -> RevisionPage:
+        """Read a page of the index of keys together with the entries' revisions."""
+        page = await self._key_page(space, prefix, after, limit, b"%d" % _REVISION_BYTES)
+        return RevisionPage([(key, revision_in(text)) for key, text in page.entries], page.after)
+
+    async def _key_page(
+        self, space: Keyspace, prefix: str, after: str, limit: int, bytes_of_each: bytes
+    ) -> KeyPage:
+        """Read a page of keys with the first bytes of each entry, or with the whole of it (``b""``)."""
         first, last = _lex_range(prefix, after)
         # One more than ``limit`` shows whether there is a next page.
         most = limit + 1
@@ -100,7 +116,7 @@ class RedisReads:
                 self._topology,
                 space.slot,
                 [space.names, *[space.entry(name.decode()) for name in names[:limit]]],
-                [first, last, most, _PAGE_BYTES],
+                [first, last, most, _PAGE_BYTES, bytes_of_each],
             )
             page = _key_page(current, dict(zip(names, texts, strict=False)), limit)
             if page is not None:

@@ -13,6 +13,7 @@ from memx_server.storage.base import (
     LogPage,
     Outcome,
     Put,
+    RevisionPage,
     SpaceQuotas,
     SpaceSchemas,
     StateStore,
@@ -147,6 +148,12 @@ class RedisStore:
     ) -> KeyPage:
         """Read the live entries whose keys start with ``prefix`` and sort behind ``after``."""
         return await self._reads.keys(self._keyspaces.space(space), prefix, after, limit)
+
+    async def revisions(
+        self, space: str, *, prefix: str = "", after: str = "", limit: int = 1000
+    ) -> RevisionPage:
+        """Read the keys that ``list`` finds with their entries' revisions."""
+        return await self._reads.revisions(self._keyspaces.space(space), prefix, after, limit)
 
     async def commit(
         self, space: str, transactions: Sequence[Transaction]

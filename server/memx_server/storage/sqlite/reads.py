@@ -26,6 +26,7 @@ from memx_server.storage.base import (
     KeyPage,
     LogPage,
     Record,
+    RevisionPage,
     SpaceSchemas,
 )
 from memx_server.storage.sqlite.rows import SELECT_ENTRIES, text_of
@@ -36,7 +37,9 @@ PAGE_BYTES = 1024 * 1024
 """Where a page of entries or records ends; it holds one at least."""
 
 _AMONG = " AND key IN (SELECT value FROM json_each(?))"
+_SELECT_REVISIONS = "SELECT key, revision FROM entries WHERE space = ?"
 _LIVE = " AND (expires_at IS NULL OR expires_at > ?)"
+_RANGE = " AND key >= ? AND key < CAST(? AS TEXT) ORDER BY key LIMIT ?"
 
 
 class SqliteReads:
@@ -75,12 +78,9 @@ class SqliteReads:
         if space_id is None:
             return KeyPage([], None)
         wanted = min(limit, PAGE_ROWS)
-        # No key lies between a key and the same with a NUL; no byte of UTF-8 is 255.
-        start = prefix if prefix > after else after + "\0"
-        end = prefix.encode() + b"\xff"
         rows = self._connection.execute(
-            SELECT_ENTRIES + _LIVE + " AND key >= ? AND key < CAST(? AS TEXT) ORDER BY key LIMIT ?",
-            (space_id, self._now_ms(), start, end, wanted + 1),
+            SELECT_ENTRIES + _LIVE + _RANGE,
+            (space_id, self._now_ms(), *_bounds(prefix, after), wanted + 1),
         )
         entries: list[tuple[str, bytes]] = []
         size = 0
@@ -92,6 +92,19 @@ class SqliteReads:
             entries.append((row[0], text_of(row)))
             size += len(entries[-1][1])
         return KeyPage(entries, None)
+
+    def revisions(self, space: str, prefix: str, after: str, limit: int) -> RevisionPage:
+        """Live keys that start with ``prefix`` and sort behind ``after``, with their revisions."""
+        space_id = self._id(space)
+        if space_id is None:
+            return RevisionPage([], None)
+        wanted = min(limit, PAGE_ROWS)
+        rows = self._connection.execute(
+            _SELECT_REVISIONS + _LIVE + _RANGE,
+            (space_id, self._now_ms(), *_bounds(prefix, after), wanted + 1),
+        ).fetchall()
+        found = rows[:wanted]
+        return RevisionPage(found, found[-1][0] if len(rows) > wanted else None)
 
     def head(self, space: str) -> Position:
         """The position after the newest change."""
@@ -216,3 +229,9 @@ class SqliteReads:
             yield
         finally:
             self._connection.execute("COMMIT")
+
+
+def _bounds(prefix: str, after: str) -> tuple[str, bytes]:
+    """Where the keys begin and end that start with ``prefix`` and sort behind ``after``."""
+    # No key lies between a key and the same with a NUL; no byte of UTF-8 is 255.
+    return prefix if prefix > after else after + "\0", prefix.encode() + b"\xff"

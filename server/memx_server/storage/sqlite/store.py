@@ -22,6 +22,7 @@ from memx_server.storage.base import (
     LogPage,
     Outcome,
     Record,
+    RevisionPage,
     SpaceQuotas,
     SpaceSchemas,
     Store,
@@ -135,6 +136,13 @@ class SqliteStore(Store):
         """Read the live entries whose keys start with ``prefix`` and sort behind ``after``."""
         with faults_as_unavailable():
             return self._database().reads.page(space, prefix, after, limit)
+
+    async def revisions(
+        self, space: str, *, prefix: str = "", after: str = "", limit: int = 1000
+    ) -> RevisionPage:
+        """Read the keys that ``list`` finds with their entries' revisions."""
+        with faults_as_unavailable():
+            return self._database().reads.revisions(space, prefix, after, limit)
 
     async def commit(
         self, space: str, transactions: Sequence[Transaction]

@@ -1,0 +1,176 @@
+"""The keys that match a pattern and that a caller may read, page by page, and the cursors of such pages."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from memx_sdk.protocol.errors import ProtocolError
+from memx_sdk.protocol.keys import compile_pattern
+from memx_server.domain.access import KeySet, Principal, listing_prefixes
+from memx_server.domain.caller import Caller
+from memx_server.settings import Limits
+from memx_server.storage.base import GroupFull, Store
+
+T = TypeVar("T")
+
+_PAGES_PER_ANSWER = 20
+"""How many pages of the store are read for one answer; where few keys match, it is a short one."""
+
+_PAGE = 100
+
+_KEPT_PAGE = "~"
+"""The first character of a page cursor that names a record in the store; base64 has no such one."""
+_PAGE_KEPT_MS = 3600 * 1000
+"""How long such a record is kept."""
+
+_Fetch = Callable[[str, str], Awaitable[tuple[Sequence[tuple[str, T]], str | None]]]
+"""Reads the page of keys with a prefix that sort behind another key: with each what is wanted of its entry,
+and the key to go on after."""
+
+
+class Listing:
+    """Walks through the keys of a space in code-point order.
+
+    Args:
+        store: Where they are read.
+        limits: Bounds on what is kept for page cursors.
+    """
+
+    def __init__(self, store: Store, limits: Limits) -> None:
+        self._store = store
+        self._limits = limits
+
+    async def entries(
+        self, principal: Principal, pattern: str, after: str, limit: int
+    ) -> tuple[list[tuple[str, bytes]], str | None]:
+        """Find up to ``limit`` readable entries, and the key to go on after (None: the end).
+
+        That key may be one that the caller may not read: the store's page ended there.
+        """
+        size = max(limit, _PAGE)
+
+        async def fetch(prefix: str, after: str) -> tuple[Sequence[tuple[str, bytes]], str | None]:
+            page = await self._store.list(principal.space, prefix=prefix, after=after, limit=size)
+            return page.entries, page.after
+
+        keys = principal.scopes.read
+        return await _some(_pages(principal, pattern, after, keys, fetch), limit)
+
+    async def revisions(
+        self, principal: Principal, pattern: str, after: str, limit: int, keys: KeySet
+    ) -> tuple[list[tuple[str, int]], str | None]:
+        """Find up to ``limit`` readable keys that are among ``keys`` too, with their revisions, as ``entries`` does."""
+        size = max(limit, _PAGE)
+
+        async def fetch(prefix: str, after: str) -> tuple[Sequence[tuple[str, int]], str | None]:
+            page = await self._store.revisions(
+                principal.space, prefix=prefix, after=after, limit=size
+            )
+            return page.revisions, page.after
+
+        return await _some(_pages(principal, pattern, after, keys, fetch), limit)
+
+    async def start(self, caller: Caller, cursor: str | None) -> str:
+        """Return the key after which the page of ``cursor`` begins.
+
+        Raises:
+            ProtocolError: ``invalid_cursor``.
+        """
+        if cursor is None:
+            return ""
+        if not cursor.startswith(_KEPT_PAGE):
+            return _read_page_cursor(cursor)
+        name = cursor.removeprefix(_KEPT_PAGE)
+        kept = await self._store.state.get(_group(caller), name)
+        if kept is None:
+            raise _no_page()
+        return kept.decode()
+
+    async def next(self, caller: Caller, key: str) -> str:
+        """Make the cursor of the page after ``key``.
+
+        A key that the caller may not read would be shown by its encoding. It stays in the store, and
+        the cursor is a random name of that record.
+        """
+        if caller.principal.may("read", key):
+            return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
+        name = secrets.token_urlsafe(12)
+        most = self._limits.page_cursors
+        try:
+            await self._store.state.put(
+                _group(caller), name, key.encode(), _PAGE_KEPT_MS, most=most
+            )
+        except GroupFull:
+            raise ProtocolError(
+                "quota_exceeded",
+                f"the server keeps {most} places in lists for this API key, which is the limit; each "
+                "is kept for an hour. List by patterns that begin like the keys that it may read: "
+                "such lists need none",
+                limit="page_cursors",
+            ) from None
+        return f"{_KEPT_PAGE}{name}"
+
+
+async def _pages(
+    principal: Principal, pattern: str, after: str, keys: KeySet, fetch: _Fetch[T]
+) -> AsyncIterator[tuple[list[tuple[str, T]], str | None]]:
+    """Read the pages of the store: what of each matches and is readable, and the key to go on after."""
+    match = compile_pattern(pattern)
+    readable = principal.scopes.read
+    prefixes = listing_prefixes(principal, pattern)
+    while True:
+        # Those whose keys all sort before the place to go on from are done.
+        while prefixes and prefixes[0] < after and not after.startswith(prefixes[0]):
+            del prefixes[0]
+        if not prefixes:
+            return
+        page, behind = await fetch(prefixes[0], after)
+        found = [
+            each for each in page if each[0] in readable and each[0] in keys and match(each[0])
+        ]
+        if behind is not None:
+            after = behind
+        else:
+            # To go on from here is right even where the answer ends before the next prefix.
+            after = page[-1][0] if page else after
+            del prefixes[0]
+        yield found, after if prefixes else None
+
+
+async def _some(
+    pages: AsyncIterator[tuple[list[tuple[str, T]], str | None]], limit: int
+) -> tuple[list[tuple[str, T]], str | None]:
+    """Collect up to ``limit`` of what the pages hold, and the key to go on after."""
+    found: list[tuple[str, T]] = []
+    left = _PAGES_PER_ANSWER
+    async for page, behind in pages:
+        found += page[: limit - len(found)]
+        if len(found) == limit:
+            return found, found[-1][0]
+        left -= 1
+        if not left:
+            return found, behind
+    return found, None
+
+
+def _group(caller: Caller) -> str:
+    return f"pages\0{caller.space}\0{caller.principal.credential}"
+
+
+def _read_page_cursor(cursor: str) -> str:
+    try:
+        padding = "=" * (-len(cursor) % 4)
+        return base64.b64decode(cursor + padding, altchars=b"-_", validate=True).decode()
+    except ValueError:
+        raise _no_page() from None
+
+
+def _no_page() -> ProtocolError:
+    return ProtocolError(
+        "invalid_cursor",
+        "this is no `next` of a page of keys, or one from long ago; begin with the first page",
+        field="cursor",
+    )
