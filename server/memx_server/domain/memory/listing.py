@@ -31,7 +31,7 @@ _Fetch = Callable[[str, str], Awaitable[tuple[Sequence[tuple[str, T]], str | Non
 and the key to go on after."""
 
 
-class Listing:
+class KeyListing:
     """Walks through the keys of a space in code-point order.
 
     Args:

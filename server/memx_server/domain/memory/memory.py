@@ -9,7 +9,7 @@ from memx_server.domain import requests
 from memx_server.domain.caller import Caller
 from memx_server.domain.evaluator import Evaluator
 from memx_server.domain.memory.commits import Committer
-from memx_server.domain.memory.listing import Listing
+from memx_server.domain.memory.listing import KeyListing
 from memx_server.domain.memory.pattern_deletes import PatternDeletes
 from memx_server.domain.memory.reads import ChangesPage, EntryReads
 from memx_server.domain.memory.transactions import Transactions
@@ -40,7 +40,7 @@ class Memory:
         self, store: Store, schemas: SchemaCache, evaluator: Evaluator, settings: Settings
     ) -> None:
         commits = Committer(store, schemas, evaluator, settings)
-        listing = Listing(store, settings.limits)
+        listing = KeyListing(store, settings.limits)
         self._reads = EntryReads(store, listing, settings.limits)
         self._writes = EntryWrites(commits)
         self._pattern_deletes = PatternDeletes(listing, commits)

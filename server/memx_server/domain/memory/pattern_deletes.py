@@ -13,7 +13,7 @@ from memx_server.domain import responses
 from memx_server.domain.access import forbidden
 from memx_server.domain.caller import Caller
 from memx_server.domain.memory.commits import Committer, TransactionDraft, idempotency_of
-from memx_server.domain.memory.listing import Listing
+from memx_server.domain.memory.listing import KeyListing
 from memx_server.domain.requests import DELETED_AT_ONCE, DeleteRequest
 from memx_server.storage.base import Committed, Compare, Conflicted, Delete, Idempotency
 from memx_server.storage.encoding import revision_in
@@ -36,7 +36,7 @@ class PatternDeletes:
         commits: Commits their deletion.
     """
 
-    def __init__(self, listing: Listing, commits: Committer) -> None:
+    def __init__(self, listing: KeyListing, commits: Committer) -> None:
         self._listing = listing
         self._commits = commits
 

@@ -14,7 +14,7 @@ from memx_server.domain import responses
 from memx_server.domain.access import Visibility, kinds_of
 from memx_server.domain.caller import Caller
 from memx_server.domain.log_pages import up_to_head
-from memx_server.domain.memory.listing import Listing
+from memx_server.domain.memory.listing import KeyListing
 from memx_server.domain.requests import (
     ChangesRequest,
     GetRequest,
@@ -72,7 +72,7 @@ class EntryReads:
         limits: Bounds on requests.
     """
 
-    def __init__(self, store: Store, listing: Listing, limits: Limits) -> None:
+    def __init__(self, store: Store, listing: KeyListing, limits: Limits) -> None:
         self._store = store
         self._listing = listing
         self._limits = limits
