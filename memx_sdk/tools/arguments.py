@@ -4,47 +4,71 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 
-from memx_sdk.tools.json_value import JsonList, JsonObject, JsonValue
+from memx_sdk.tools.compact_schema import ArgumentsJsonSchema, inlined
+from memx_sdk.tools.json_value import JsonList, JsonObject, JsonValue, from_json_text
+
+_LONGEST_LOCK = 3600
+
+_NAME = StringConstraints(min_length=1, max_length=512)
+"""Not in the schema: the server says the same in words, and each character costs every agent."""
 
 Key = Annotated[
     str,
-    Field(
-        min_length=1,
-        max_length=512,
-        description="Name of the shared key, for example 'plan:step:1'. Without * ? [ ].",
-    ),
+    _NAME,
+    WithJsonSchema({"type": "string", "description": "The key, such as plan:step:1."}),
 ]
+AnyKey = Annotated[str, _NAME, WithJsonSchema({"type": "string"})]
 Pattern = Annotated[
     str,
-    Field(
-        min_length=1,
-        max_length=512,
-        description="A key, or a glob over whole keys: * any run of characters, ? one, [abc] a set. "
-        "For example 'plan:*'.",
+    _NAME,
+    WithJsonSchema(
+        {"type": "string", "description": "A key or a glob, such as plan:* (? one, [ab] a set)."}
     ),
 ]
 Reason = Annotated[
     str | None,
-    Field(
-        max_length=1024,
-        description="Why you make this change, in one sentence; the other agents see it.",
-    ),
+    Field(max_length=1024),
+    WithJsonSchema({"type": "string", "description": "Why, in a sentence that the others see."}),
 ]
 IfRevision = Annotated[
     int | None,
-    Field(
-        ge=0,
-        description="Write only if the key still has this revision (from an earlier read); 0: only if the key "
-        "does not exist yet. Leave it out to write whatever is there.",
+    Field(ge=0),
+    WithJsonSchema(
+        {
+            "type": "integer",
+            "description": "Only if the key still has this revision; 0: only if there is none.",
+        }
     ),
 ]
-Ttl = Annotated[
-    float | None,
-    Field(
-        gt=0, description="Seconds after which the key expires by itself. Leave it out to keep it."
+Ttl = Annotated[float | None, Field(gt=0, description="Seconds until it expires by itself.")]
+Number = Annotated[int | float, WithJsonSchema({"type": "number"})]
+Path = Annotated[
+    str | None, Field(description="JSON Pointer to the part you want, such as /steps/0.")
+]
+Start = Annotated[
+    int,
+    Field(ge=0, le=2**53),
+    WithJsonSchema(
+        {
+            "type": "integer",
+            "description": "First item, member or character; part.next of an earlier answer.",
+        }
     ),
+]
+Since = Annotated[
+    str | None,
+    Field(description="The cursor of an earlier answer; left out: from now on."),
 ]
 
 
@@ -53,38 +77,42 @@ class Arguments(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, given: Any) -> Any:
+        # Also for what stands in a list: some hosts send each object of it as a string.
+        return from_json_text(given)
+
     @classmethod
     def model_json_schema(cls, *arguments: Any, **options: Any) -> dict[str, Any]:
-        """Describe the arguments without ``$ref``, which strict providers refuse."""
-        schema = super().model_json_schema(*arguments, **options)
-        # Taken out first: with every reference replaced nothing names them any more.
-        definitions = schema.pop("$defs", {})
-        inlined: dict[str, Any] = _inlined(schema, definitions)
-        return inlined
+        """Describe the arguments in few characters, and without ``$ref``, which strict providers refuse."""
+        options.setdefault("schema_generator", ArgumentsJsonSchema)
+        return inlined(super().model_json_schema(*arguments, **options))
 
 
 class GetArguments(Arguments):
     """Arguments of ``memx_get``."""
 
     key: Key
-    at: Annotated[
-        int | None, Field(ge=0, description="Read the value as it was at this revision.")
-    ] = None
+    at: Annotated[int | None, Field(ge=0, description="As it was at this revision.")] = None
+    path: Path = None
+    start: Start = 0
 
 
 class ListArguments(Arguments):
     """Arguments of ``memx_list``."""
 
     pattern: Pattern = "*"
-    values: Annotated[bool, Field(description="Also return the values.")] = False
-    limit: Annotated[int, Field(ge=1, le=500, description="The most keys to return.")] = 100
+    values: Annotated[bool, Field(description="Also what they hold.")] = False
+    limit: Annotated[int, Field(ge=1, le=500, description="At most.")] = 100
+    after: Annotated[str | None, Field(description="The next of an earlier answer.")] = None
 
 
 class SetArguments(Arguments):
     """Arguments of ``memx_set``."""
 
     key: Key
-    value: Annotated[JsonValue, Field(description="Any JSON value; it replaces what the key held.")]
+    value: Annotated[JsonValue, Field(description="What it is to hold.")]
     if_revision: IfRevision = None
     ttl: Ttl = None
     reason: Reason = None
@@ -94,11 +122,9 @@ class PatchOperation(Arguments):
     """One operation of a JSON Patch (RFC 6902)."""
 
     op: Literal["add", "remove", "replace", "move", "copy", "test"]
-    path: Annotated[str, Field(description="JSON Pointer, for example '/items/0' or '/items/-'.")]
-    from_: Annotated[
-        str | None, Field(alias="from", description="JSON Pointer; for move and copy.")
-    ] = None
-    value: Annotated[JsonValue, Field(description="For add, replace and test.")] = None
+    path: Annotated[str, Field(description="JSON Pointer, such as /items/0 or /items/-.")]
+    from_: Annotated[str | None, Field(alias="from")] = None
+    value: JsonValue = None
 
 
 class UpdateArguments(Arguments):
@@ -106,25 +132,20 @@ class UpdateArguments(Arguments):
 
     key: Key
     merge: Annotated[
-        JsonObject | None,
-        Field(description="Members to set in the object (RFC 7396); null removes a member."),
+        JsonObject | None, Field(description="Members to set (RFC 7396); null removes.")
     ] = None
-    patch: Annotated[list[PatchOperation] | None, Field(description="A JSON Patch (RFC 6902).")] = (
+    patch: Annotated[
+        list[PatchOperation] | None,
+        BeforeValidator(from_json_text),
+        Field(description="A JSON Patch (RFC 6902)."),
+    ] = None
+    increment: Annotated[Number | None, Field(description="To add; a missing key is 0.")] = None
+    append: Annotated[JsonList | None, Field(description="Items for the end of the list.")] = None
+    minimum: Annotated[Number | None, Field(description="Bound for increment.")] = None
+    maximum: Annotated[Number | None, Field(description="The same.")] = None
+    cap: Annotated[int | None, Field(ge=1, description="With append: keep the last so many.")] = (
         None
     )
-    increment: Annotated[
-        int | float | None, Field(description="Number to add; a missing key counts from 0.")
-    ] = None
-    append: Annotated[JsonList | None, Field(description="Items to append to the list.")] = None
-    minimum: Annotated[
-        int | float | None, Field(description="With increment: refuse to go below this.")
-    ] = None
-    maximum: Annotated[
-        int | float | None, Field(description="With increment: refuse to go above this.")
-    ] = None
-    cap: Annotated[
-        int | None, Field(ge=1, description="With append: keep only the last so many items.")
-    ] = None
     if_revision: IfRevision = None
     reason: Reason = None
 
@@ -158,14 +179,8 @@ class WaitArguments(Arguments):
     """Arguments of ``memx_wait``."""
 
     pattern: Pattern
-    since: Annotated[
-        str | None,
-        Field(
-            description="The cursor that an earlier call returned: changes since then count too. "
-            "Leave it out to wait for the next change from now on."
-        ),
-    ] = None
-    timeout: Annotated[float, Field(gt=0, le=300, description="The most seconds to wait.")] = 30.0
+    since: Since = None
+    timeout: Annotated[float, Field(gt=0, le=300, description="Seconds.")] = 30.0
 
 
 class ChangesArguments(Arguments):
@@ -175,23 +190,28 @@ class ChangesArguments(Arguments):
     since: Annotated[
         str | None,
         Field(
-            description="The cursor that an earlier call returned. Leave it out for the oldest kept."
+            description="The cursor of an earlier answer, or oldest. Left out: you get a cursor for now."
         ),
     ] = None
-    limit: Annotated[int, Field(ge=1, le=500, description="The most changes to return.")] = 100
+    limit: Annotated[int, Field(ge=1, le=500, description="At most.")] = 100
 
 
 class HistoryArguments(Arguments):
     """Arguments of ``memx_history``."""
 
     key: Key
-    limit: Annotated[int, Field(ge=1, le=100, description="The most changes to return.")] = 20
+    limit: Annotated[int, Field(ge=1, le=100, description="At most.")] = 20
+    before: Annotated[int | None, Field(ge=1, description="Only changes before this revision.")] = (
+        None
+    )
 
 
 class SchemaArguments(Arguments):
     """Arguments of ``memx_get_schema``."""
 
     key: Pattern
+    path: Path = None
+    start: Start = 0
 
 
 class SetSchemaArguments(Arguments):
@@ -200,7 +220,11 @@ class SetSchemaArguments(Arguments):
     key: Pattern
     json_schema: Annotated[
         dict[str, Any] | bool,
-        Field(description="A JSON Schema (Draft 2020-12 unless it names another in $schema)."),
+        BeforeValidator(from_json_text),
+        # Without the bool that JSON Schema takes as well: strict providers want one type.
+        WithJsonSchema(
+            {"type": "object", "description": "Draft 2020-12 unless $schema says other."}
+        ),
     ]
 
 
@@ -208,16 +232,16 @@ class CheckArguments(Arguments):
     """Arguments of ``memx_check``."""
 
     key: Key
-    value: Annotated[JsonValue, Field(description="The value that you mean to write.")]
+    value: Annotated[JsonValue, Field(description="What you mean to write.")]
 
 
 class TransactionCompare(Arguments):
     """A condition on one key; exactly one of revision, exists, value."""
 
-    key: Key
-    revision: Annotated[int | None, Field(ge=0, description="It has this revision.")] = None
-    exists: Annotated[bool | None, Field(description="It exists, or does not.")] = None
-    value: Annotated[JsonValue, Field(description="It equals this value.")] = None
+    key: AnyKey
+    revision: Annotated[int | None, Field(ge=0)] = None
+    exists: bool | None = None
+    value: JsonValue = None
 
     @model_validator(mode="after")
     def _exactly_one_condition(self) -> TransactionCompare:
@@ -231,13 +255,11 @@ class TransactionWrite(Arguments):
     """One write of a transaction."""
 
     op: Literal["set", "delete", "merge", "increment", "append"]
-    key: Key
-    value: Annotated[JsonValue, Field(description="For set: the new value.")] = None
-    merge: Annotated[JsonObject | None, Field(description="For merge: members to set.")] = None
-    increment: Annotated[
-        int | float | None, Field(description="For increment: the number to add.")
-    ] = None
-    append: Annotated[JsonList | None, Field(description="For append: the items.")] = None
+    key: AnyKey
+    value: JsonValue = None
+    merge: JsonObject | None = None
+    increment: Number | None = None
+    append: JsonList | None = None
 
     @model_validator(mode="after")
     def _has_what_the_op_needs(self) -> TransactionWrite:
@@ -255,13 +277,28 @@ class TransactionArguments(Arguments):
     """Arguments of ``memx_transaction``."""
 
     conditions: Annotated[
-        list[TransactionCompare], Field(max_length=128, description="All must hold.")
+        list[TransactionCompare],
+        BeforeValidator(from_json_text),
+        Field(max_length=128, description="Each a key with one of revision, exists, value."),
     ] = []
     writes: Annotated[
         list[TransactionWrite],
-        Field(min_length=1, max_length=128, description="Done together, or none of them."),
+        BeforeValidator(from_json_text),
+        Field(
+            min_length=1,
+            max_length=128,
+            description="value is for op set; the other ops take the member of their name.",
+        ),
     ]
     reason: Reason = None
+
+
+def _an_hour_at_most(ttl: float) -> float:
+    if ttl > _LONGEST_LOCK:
+        raise ValueError(
+            f"{_LONGEST_LOCK} seconds at most; for longer work call memx_lock again with its token before they are over"
+        )
+    return ttl
 
 
 class LockArguments(Arguments):
@@ -269,29 +306,20 @@ class LockArguments(Arguments):
 
     key: Key
     ttl: Annotated[
-        float, Field(gt=0, le=3600, description="Seconds after which the lock frees itself.")
+        float,
+        Field(gt=0, description="Seconds, 3600 at most."),
+        AfterValidator(_an_hour_at_most),
     ] = 60.0
+    token: Annotated[
+        int | None, Field(ge=1, description="Of a lock that you hold: renew it for ttl more.")
+    ] = None
 
 
 class UnlockArguments(Arguments):
     """Arguments of ``memx_unlock``."""
 
     key: Key
-    token: Annotated[int, Field(ge=1, description="The token that memx_lock returned.")]
-
-
-def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
-    """Put each definition in the place of the references to it; none of ours refers to itself."""
-    if isinstance(schema, list):
-        return [_inlined(part, definitions) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    if isinstance(reference := schema.get("$ref"), str):
-        # What stands beside a reference, such as a description of this use, goes before what the
-        # definition says.
-        rest = {name: part for name, part in schema.items() if name != "$ref"}
-        return _inlined({**definitions[reference.rpartition("/")[2]], **rest}, definitions)
-    return {name: _inlined(part, definitions) for name, part in schema.items()}
+    token: Annotated[int, Field(ge=1, description="Of memx_lock.")]
 
 
 def named_keys(arguments: Arguments) -> list[str]:

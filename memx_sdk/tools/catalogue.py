@@ -53,23 +53,21 @@ _ALL = (
         "Read a shared key",
         args.GetArguments,
         results.EntryResult,
-        "Read one key of the memory that you share with the other agents: its value, its revision and who wrote "
-        "it last. A missing key answers exists: false.",
+        "Read a key of the memory that you share with the other agents: its value, its revision, who wrote it. "
+        "Long values come in parts.",
     ),
     _reader(
         "memx_list",
         "List shared keys",
         args.ListArguments,
         results.ListResult,
-        "List the shared keys that match a pattern, sorted; with values: true also what they hold. Use it to find "
-        "out what the team has stored before you write under a new name.",
+        "List the shared keys that match a pattern. Look here before you write under a new name.",
     ),
     ToolSpec(
         "memx_set",
         "Write a shared key",
-        "Set a shared key to a JSON value, replacing what it held; every agent that watches it is told at once. "
-        "To change a part of it, or a counter or list that others change too, use memx_update: it never "
-        "loses another agent's change. To replace only what you have read, pass its revision as if_revision.",
+        "Set a shared key to a JSON value. To change a part of what others change too, use memx_update, which loses "
+        "no change of theirs; to replace only what you have read, pass its revision as if_revision.",
         args.SetArguments,
         results.WrittenResult,
         frozenset({"write"}),
@@ -79,9 +77,8 @@ _ALL = (
     ToolSpec(
         "memx_update",
         "Change a part of a shared key",
-        "Change a shared key in place, safely while others do the same: merge members into an object, apply a JSON "
-        "patch, increment a number, or append items to a list. A missing key starts empty. "
-        "Returns the new value.",
+        "Change a shared key in place, safely while others do: give one of merge, patch, increment, append. A "
+        "missing key starts empty.",
         args.UpdateArguments,
         results.WrittenResult,
         frozenset({"write"}),
@@ -90,7 +87,7 @@ _ALL = (
     ToolSpec(
         "memx_delete",
         "Delete a shared key",
-        "Delete a shared key. Deleting a missing key is no error.",
+        "Delete a shared key.",
         args.DeleteArguments,
         results.DeleteResult,
         frozenset({"write"}),
@@ -102,44 +99,41 @@ _ALL = (
         "Wait for a change",
         args.WaitArguments,
         results.WaitResult,
-        "Wait until a key, or any key that matches a pattern, changes, and return what changed. You are told as "
-        "soon as it happens, so use this instead of reading a key again and again. When the time runs out it returns "
-        "timed_out: true and a cursor to go on waiting from.",
+        "Wait until a key that matches a pattern changes, instead of reading it again and again. When the time runs "
+        "out you get timed_out and a cursor to go on from.",
     ),
     _reader(
         "memx_changes",
         "See what changed",
         args.ChangesArguments,
         results.ChangesResult,
-        "List the changes of all keys that match a pattern since a cursor, oldest first, each with its writer and "
-        "reason. Use it to catch up with what the other agents did.",
+        "Catch up: the changes since a cursor, oldest first, with writers and reasons.",
     ),
     _reader(
         "memx_history",
         "See a key's history",
         args.HistoryArguments,
         results.HistoryResult,
-        "List the changes of one key, newest first: what it held, who wrote it, when and why.",
+        "See what a key held, who wrote it, when and why; newest first.",
     ),
     _reader(
         "memx_get_schema",
         "Read a key's schema",
         args.SchemaArguments,
         results.SchemaResult,
-        "Read the JSON Schema registered for exactly this key or pattern. memX refuses values that do not fit it.",
+        "Read the JSON Schema that is set for exactly this key or pattern.",
     ),
     _reader(
         "memx_check",
         "Check a value",
         args.CheckArguments,
         results.CheckResult,
-        "Check whether a value would be accepted for a key, without writing it; says what to mend.",
+        "Check whether a key would take a value, without writing it.",
     ),
     ToolSpec(
         "memx_set_schema",
         "Set a key's schema",
-        "Register a JSON Schema for a key or a pattern of keys: from now on memX refuses values that do not fit. "
-        "Replaces the schema that was there.",
+        "Set the JSON Schema of a key or pattern: values that do not fit are refused from now on.",
         args.SetSchemaArguments,
         results.SchemaResult,
         frozenset({"admin"}),
@@ -149,9 +143,8 @@ _ALL = (
     ToolSpec(
         "memx_transaction",
         "Change several keys at once",
-        "Change several shared keys together: if all conditions hold, all writes happen at one revision; otherwise "
-        "none does and it returns done: false. Use it where half a change would mislead the others, for example "
-        "moving a task from one list to another.",
+        "Change several shared keys together: if all conditions hold all writes happen, otherwise none, and done is "
+        "false. For what would mislead others when half done.",
         args.TransactionArguments,
         results.TransactionResult,
         frozenset({"write"}),
@@ -160,8 +153,8 @@ _ALL = (
     ToolSpec(
         "memx_lock",
         "Take a lock",
-        "Take a lock that only one agent holds at a time: a key that exists while it is held. It frees itself "
-        "after ttl seconds. If another holds it you get a conflict that says who; wait with memx_wait.",
+        "Take a lock that one agent holds at a time: a key of its own. It frees itself after ttl; call again with "
+        "its token to keep it. If another holds it, wait with memx_wait.",
         args.LockArguments,
         results.LockResult,
         frozenset({"write"}),
@@ -169,7 +162,7 @@ _ALL = (
     ToolSpec(
         "memx_unlock",
         "Free a lock",
-        "Free a lock that you took, by its token. Does nothing if it has passed to somebody else.",
+        "Free a lock that you took, by its token.",
         args.UnlockArguments,
         results.UnlockResult,
         frozenset({"write"}),

@@ -11,6 +11,7 @@ from memx_sdk.display import escaped, name
 from memx_sdk.errors import (
     ConflictError,
     ForbiddenError,
+    LockLostError,
     MemxConnectionError,
     MemxError,
     MemxTimeout,
@@ -35,6 +36,8 @@ def explain_error(error: MemxError, *, tool: str | None = None) -> str:
     # lock.
     if tool == "memx_lock" and isinstance(error, ConflictError):
         return _lock_is_held(error)
+    if isinstance(error, LockLostError):
+        return f"Error ({error.code}): {error.detail}"
     text = f"Error ({error.code}): {escaped(in_tools(error.detail), spaces=True)}"
     advice = _advice(error)
     return f"{text}\n{advice}" if advice else text
@@ -74,6 +77,17 @@ def _lock_is_held(error: ConflictError) -> str:
     return (
         f"Error (conflict): the lock is held{holder}.\n"
         "Wait with memx_wait for a change of its key, then call memx_lock again."
+    )
+
+
+def lock_is_lost(error: MemxError) -> LockLostError:
+    """Make the error for a lock that could not be renewed: it expired, and may be another's."""
+    entry: Any = error.entry if isinstance(error, ConflictError) else None
+    now = f"it is held by {one_line(entry.get('writer'))} now" if entry else "nobody holds it now"
+    return LockLostError(
+        "lock_lost",
+        f"you no longer hold this lock: it expired, was freed or was taken anew, and {now}. Stop what it protects, "
+        "then call memx_lock without token to take it again.",
     )
 
 

@@ -1,60 +1,102 @@
-"""The results of the tools: one type each, so that a framework can publish its schema."""
+"""The results of the tools: one type each, so that a framework can publish its schema.
+
+A member that has nothing to say is left out of an answer, and never set to null. ``characters`` stands in the place
+of a value that the budget of the answer has no room for; ``note`` tells a model what to do about it.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, WithJsonSchema
 
+from memx_sdk.tools.compact_schema import CompactJsonSchema, inlined
 from memx_sdk.tools.json_value import JsonResult
 
-Revision = Annotated[
-    int, Field(description="Pass it as if_revision to write only if nobody else has.")
-]
-Cursor = Annotated[str, Field(description="Pass it as since to go on from here.")]
+
+class Result(BaseModel):
+    """The base of all."""
+
+    @classmethod
+    def model_json_schema(cls, *arguments: Any, **options: Any) -> dict[str, Any]:
+        """Describe the result in few characters, and without ``$ref``."""
+        options.setdefault("schema_generator", CompactJsonSchema)
+        return inlined(super().model_json_schema(*arguments, **options))
 
 
-class EntryResult(BaseModel):
+class ValuePart(Result):
+    """Which part of a long value an answer holds.
+
+    Attributes:
+        of: What the value is made of.
+        start: The first that is shown.
+        end: The first that is not.
+        total: How many there are.
+        next: ``start`` of the call that reads on; None at the end.
+        too_large: JSON Pointer of one that does not fit into any answer: to be read by itself.
+    """
+
+    of: Literal["items", "members", "characters"]
+    start: int
+    end: int
+    total: int
+    next: int = 0
+    too_large: str = ""
+
+
+_OBJECT = WithJsonSchema({"type": "object"})
+_OBJECTS = WithJsonSchema({"type": "array", "items": {"type": "object"}})
+"""What the parts of an answer hold is in the code and in the answers: to publish it costs each agent its tokens."""
+
+
+class EntryResult(Result):
     """What a key holds."""
 
     key: str
     exists: bool
     value: JsonResult = None
-    revision: Revision = 0
+    revision: int = 0
     version: int = 0
-    ts: Annotated[float | None, Field(description="Unix seconds of the last write.")] = None
-    writer: Annotated[str | None, Field(description="Who wrote it last.")] = None
-    expires_at: Annotated[float | None, Field(description="Unix seconds, if it expires.")] = None
+    ts: float = 0
+    writer: str = ""
+    expires_at: float | None = None
+    part: Annotated[ValuePart | None, _OBJECT] = None
+    characters: int = 0
+    note: str = ""
 
 
-class ListResult(BaseModel):
+class ListResult(Result):
     """Keys that match, sorted, and their entries if asked for."""
 
     keys: list[str]
-    entries: list[EntryResult] | None = None
-    more: Annotated[bool, Field(description="There are more than the limit let through.")] = False
+    entries: Annotated[list[EntryResult], _OBJECTS] = []
+    more: bool = False
+    next: str = ""
+    note: str = ""
 
 
-class WrittenResult(BaseModel):
-    """A write that happened."""
+class WrittenResult(Result):
+    """A write that happened; ``value`` is the new one where memX computed it."""
 
     key: str
-    revision: Revision
+    revision: int
     version: int = 0
-    value: Annotated[JsonResult, Field(description="The new value, where memX computed it.")] = None
+    value: JsonResult = None
+    characters: int = 0
+    note: str = ""
 
 
-class DeleteResult(BaseModel):
-    """A deletion."""
+class DeleteResult(Result):
+    """A deletion; ``deleted`` is False where there was nothing to delete."""
 
     key: str
-    deleted: Annotated[bool, Field(description="False: there was nothing to delete.")]
+    deleted: bool
 
 
-class ChangeResult(BaseModel):
-    """One change of one key."""
+class ChangeResult(Result):
+    """One change of one key: ``set``, ``delete``, ``expire`` or ``schema``."""
 
-    action: Annotated[str, Field(description="set, delete, expire or schema.")]
+    action: str
     key: str
     value: JsonResult = None
     revision: int
@@ -62,68 +104,74 @@ class ChangeResult(BaseModel):
     ts: float
     writer: str = ""
     reason: str | None = None
+    characters: int = 0
 
 
-class ChangesResult(BaseModel):
+class ChangesResult(Result):
     """Changes, oldest first."""
 
-    changes: list[ChangeResult]
-    cursor: Cursor
-    more: Annotated[bool, Field(description="Call again with this cursor for the rest.")] = False
+    changes: Annotated[list[ChangeResult], _OBJECTS]
+    cursor: str
+    more: bool = False
+    note: str = ""
 
 
-class WaitResult(BaseModel):
+class WaitResult(Result):
     """What changed while waiting; empty when the time ran out."""
 
-    changes: list[ChangeResult]
-    cursor: Cursor
+    changes: Annotated[list[ChangeResult], _OBJECTS]
+    cursor: str
     timed_out: bool
+    more: bool = False
+    note: str = ""
 
 
-class HistoryResult(BaseModel):
+class HistoryResult(Result):
     """Changes of one key, newest first."""
 
     key: str
-    changes: list[ChangeResult]
+    changes: Annotated[list[ChangeResult], _OBJECTS]
+    more: bool = False
+    note: str = ""
 
 
-class SchemaResult(BaseModel):
+class SchemaResult(Result):
     """A schema, or that there is none for exactly this key or pattern."""
 
     key: str
     exists: bool
-    json_schema: Any = None
+    json_schema: JsonResult = None
+    part: Annotated[ValuePart | None, _OBJECT] = None
+    note: str = ""
 
 
-class CheckResult(BaseModel):
-    """Whether a value would be accepted."""
+class CheckResult(Result):
+    """Whether a value would be accepted, and by the schema of which key or pattern."""
 
     valid: bool
-    schema_key: Annotated[
-        str | None, Field(description="The key or pattern whose schema applies, if any.")
-    ] = None
-    errors: list[dict[str, Any]] = []
+    schema_key: str | None = None
+    errors: Annotated[list[dict[str, Any]], _OBJECTS] = []
+    note: str = ""
 
 
-class TransactionResult(BaseModel):
-    """Whether the conditions held, so that all writes happened."""
+class TransactionResult(Result):
+    """Whether the conditions held, so that all writes happened; one result for each write."""
 
     done: bool
     revision: int
-    results: Annotated[
-        list[dict[str, Any]], Field(description="One for each write, in their order.")
-    ] = []
+    results: Annotated[list[dict[str, Any]], _OBJECTS] = []
+    note: str = ""
 
 
-class LockResult(BaseModel):
-    """A lock that is held."""
+class LockResult(Result):
+    """A lock that is held; its token grows with every holder."""
 
     key: str
-    token: Annotated[int, Field(description="Pass it to memx_unlock; it grows with every holder.")]
+    token: int
     expires_at: float
 
 
-class UnlockResult(BaseModel):
+class UnlockResult(Result):
     """Whether the lock was still held and is now free."""
 
     key: str

@@ -185,7 +185,7 @@ TOOLS: dict[str, dict[str, Any]] = {
     "memx_update": {"key": "KEY", "merge": {"more": 1}},
     "memx_delete": {"key": "KEY", "if_revision": 2**40},
     "memx_wait": {"pattern": "KEY", "timeout": 0.05},
-    "memx_changes": {"pattern": "*"},
+    "memx_changes": {"pattern": "*", "since": "oldest"},
     "memx_history": {"key": "KEY"},
     "memx_get_schema": {"key": "KEY"},
     "memx_check": {"key": "KEY", "value": 5},

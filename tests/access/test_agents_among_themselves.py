@@ -230,11 +230,11 @@ def test_tools_neither_list_read_nor_write_the_records_of_programs(
     for pattern in ("*", "m*", "[mz]*", "?emx:*"):
         listed = runner.run("memx_list", {"pattern": pattern, "values": True}).text
         assert "memx:" not in listed
-    assert json.loads(runner.run("memx_list", {"limit": 1}).text) == {
-        "keys": ["plan"],
-        "more": True,
-    }
-    changes = runner.run("memx_changes", {}).text
+    first = json.loads(runner.run("memx_list", {"limit": 1}).text)
+    assert (first["keys"], first["more"]) == (["plan"], True)
+    rest = json.loads(runner.run("memx_list", {"after": first["next"]}).text)
+    assert rest == {"keys": ["zebra"], "more": False}
+    changes = runner.run("memx_changes", {"since": "oldest"}).text
     assert '"plan"' in changes
     assert "memx:" not in changes
     (key,) = intruder.keys("memx:store:*")

@@ -35,12 +35,13 @@ def _text(result: types.CallToolResult) -> str:
 
 async def test_an_agent_works_with_shared_keys(connect: Connect, memx: AsyncMemxContext) -> None:
     async with connect() as client:
+        start = (await _call(client, "memx_changes"))["cursor"]
         await _call(client, "memx_set", key="plan", value={"a": 1}, reason="a start")
         await _call(client, "memx_update", key="plan", merge={"b": 2})
         assert (await _call(client, "memx_get", key="plan"))["value"] == {"a": 1, "b": 2}
         listed = await _call(client, "memx_list", pattern="*", values=True)
-        assert listed["keys"] == ["plan"]
-        changes = await _call(client, "memx_changes")
+        assert listed["keys"] == [entry["key"] for entry in listed["entries"]] == ["plan"]
+        changes = await _call(client, "memx_changes", since=start)
         assert [change["version"] for change in changes["changes"]] == [1, 2]
         waited = asyncio.create_task(
             _call(client, "memx_wait", pattern="go", since=changes["cursor"], timeout=20)

@@ -82,11 +82,11 @@ def _tool(spec: ToolSpec) -> types.Tool:
         description=spec.description,
         input_schema=spec.arguments.model_json_schema(by_alias=True),
         output_schema=spec.result.model_json_schema(mode="serialization"),
+        # Only what differs from what a host assumes (MCP specification, ToolAnnotations): it costs tokens.
         annotations=types.ToolAnnotations(
-            title=spec.title,
-            read_only_hint=spec.read_only,
-            destructive_hint=spec.destructive,
-            idempotent_hint=spec.idempotent,
+            read_only_hint=spec.read_only or None,
+            destructive_hint=None if spec.read_only else spec.destructive,
+            idempotent_hint=(spec.idempotent and not spec.read_only) or None,
             open_world_hint=False,
         ),
     )
@@ -104,3 +104,8 @@ def _result(outcome: ToolOutcome) -> types.CallToolResult:
         structured_content=structured,
         is_error=not outcome.ok,
     )
+
+
+def listed() -> list[types.Tool]:
+    """Describe every tool, as ``tools/list`` does for an API key that may do everything."""
+    return [_tool(spec) for spec in TOOLS.values()]

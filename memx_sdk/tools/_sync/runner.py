@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -14,15 +13,26 @@ from memx_sdk.errors import ConflictError, InvalidRequestError, MemxError, NotFo
 from memx_sdk.tools import arguments as args
 from memx_sdk.tools import results
 from memx_sdk.tools._sync.agent_keys import AgentKeys
+from memx_sdk.tools._sync.bounded_reads import BoundedReads, entry_result
+from memx_sdk.tools.budget import (
+    ABOUT,
+    MAX_CHARACTERS,
+    errors_that_fit,
+    piece_of,
+    results_that_fit,
+    size_of,
+)
 from memx_sdk.tools.catalogue import TOOLS, ToolSpec, permitted_tools
-from memx_sdk.tools.explain import explain_bad_arguments, explain_error
-from memx_sdk.tools.json_value import one_line
+from memx_sdk.tools.explain import explain_bad_arguments, explain_error, lock_is_lost
+from memx_sdk.tools.json_value import is_json_text, one_line
 from memx_sdk.tools.outcome import ToolOutcome
 
-_LONGEST_POLL = 20.0
-"""Seconds of one long poll: short enough for any proxy on the way."""
+_LEAST_CHARACTERS = 2000
 
-_MOST_PAGES = 50
+_IS_TEXT = (
+    "The value is a text that holds JSON, and was taken as the text. If you mean the object or list itself, send "
+    "it without quotes around it."
+)
 
 
 class ToolRunner:
@@ -31,22 +41,36 @@ class ToolRunner:
     Args:
         context: Whose keys.
         reserved: Whether the tools reach programs' own records too: see ``memx_sdk.collections.RESERVED_PREFIX``.
+        max_characters: The budget of an answer, about three times its tokens. What does not fit is left out, and
+            the answer says how to get it.
+
+    Raises:
+        ValueError: The budget is below 2,000 characters, which no answer would keep to.
     """
 
-    def __init__(self, context: memxContext, *, reserved: bool = False) -> None:
+    def __init__(
+        self,
+        context: memxContext,
+        *,
+        reserved: bool = False,
+        max_characters: int = MAX_CHARACTERS,
+    ) -> None:
+        if max_characters < _LEAST_CHARACTERS:
+            raise ValueError(f"max_characters must be {_LEAST_CHARACTERS} at least")
         self.context = context
         self._keys = AgentKeys(context, reserved=reserved)
+        self._reads = BoundedReads(context, self._keys, max_characters)
+        self._budget = max_characters - ABOUT
         # Written out and not found by name with ``getattr``: a type checker sees that each exists,
         # and a model cannot reach any other method.
         self._run_by_name: dict[str, Callable[[Any], BaseModel]] = {
             "memx_get": self._get,
-            "memx_list": self._list,
+            "memx_list": self._reads.list_keys,
             "memx_set": self._set,
             "memx_update": self._update,
             "memx_delete": self._delete,
-            "memx_wait": self._wait,
-            "memx_changes": self._changes,
-            "memx_history": self._history,
+            "memx_changes": self._reads.changes,
+            "memx_history": self._reads.history,
             "memx_get_schema": self._get_schema,
             "memx_check": self._check,
             "memx_set_schema": self._set_schema,
@@ -63,12 +87,20 @@ class ToolRunner:
         """
         return permitted_tools((self.context.whoami())["scopes"])
 
-    def run(self, name: str, arguments: Mapping[str, Any] | args.Arguments) -> ToolOutcome:
+    def run(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | args.Arguments,
+        *,
+        longest_wait: float | None = None,
+    ) -> ToolOutcome:
         """Call a tool; whatever goes wrong comes back as an outcome that a model can read.
 
         Args:
             name: A key of ``TOOLS``.
             arguments: As JSON members, or already as the tool's argument model.
+            longest_wait: Seconds after which whoever called stops listening: ``memx_wait`` answers before,
+                with a cursor to go on from. None for no such bound.
 
         Raises:
             KeyError: There is no such tool.
@@ -84,7 +116,10 @@ class ToolRunner:
             # Before the call and for every key that it names, those of conditions too: a compare
             # would tell what a record holds.
             self._keys.check(args.named_keys(checked))
-            result = self._run_by_name[name](checked)
+            if isinstance(checked, args.WaitArguments):
+                result: BaseModel = self._reads.wait(checked, longest_wait)
+            else:
+                result = self._run_by_name[name](checked)
         except MemxError as error:
             return ToolOutcome(explain_error(error, tool=name), error=error)
         return ToolOutcome(_as_text(result), result)
@@ -97,18 +132,13 @@ class ToolRunner:
         return spec.arguments.model_validate(arguments)
 
     def _get(self, given: args.GetArguments) -> results.EntryResult:
-        return _entry_result(given.key, self.context.get(given.key, at=given.at))
-
-    def _list(self, given: args.ListArguments) -> results.ListResult:
-        if not given.values:
-            # One more than is wanted tells whether there are more.
-            keys = self._keys.find(given.pattern, given.limit + 1)
-            return results.ListResult(keys=keys[: given.limit], more=len(keys) > given.limit)
-        found = self._keys.entries(given.pattern, given.limit + 1)
-        entries = [_entry_result(entry["key"], entry) for entry in found[: given.limit]]
-        return results.ListResult(
-            keys=[entry.key for entry in entries], entries=entries, more=len(found) > given.limit
-        )
+        entry = self.context.get(given.key, at=given.at)
+        result = entry_result(given.key, entry)
+        if entry is None:
+            return result
+        piece = piece_of(entry.value, given.path, given.start, self._budget, tool="memx_get")
+        members = result.model_dump(exclude={"value"}, exclude_unset=True)
+        return results.EntryResult.model_validate({**members, **piece.members})
 
     def _set(self, given: args.SetArguments) -> results.WrittenResult:
         written = self.context.set(
@@ -118,9 +148,12 @@ class ToolRunner:
             ttl=given.ttl,
             reason=given.reason,
         )
-        return results.WrittenResult(
+        result = results.WrittenResult(
             key=given.key, revision=written["revision"], version=written["version"]
         )
+        if is_json_text(given.value):
+            result.note = _IS_TEXT
+        return result
 
     def _update(self, given: args.UpdateArguments) -> results.WrittenResult:
         options: dict[str, Any] = {"if_revision": given.if_revision, "reason": given.reason}
@@ -146,7 +179,13 @@ class ToolRunner:
             entry = self.context.append(
                 given.key, given.append or [], cap=given.cap, **options
             )
-        return results.WrittenResult.model_validate({"key": given.key, **entry})
+        members: dict[str, Any] = {"key": given.key, **entry}
+        # The write has happened: where the new value is long, its length stands for it.
+        if "value" in members and (characters := size_of(members["value"])) > self._budget:
+            del members["value"]
+            members["characters"] = characters
+            members["note"] = "The new value is long: read it with memx_get."
+        return results.WrittenResult.model_validate(members)
 
     def _delete(self, given: args.DeleteArguments) -> results.DeleteResult:
         gone = self.context.delete(
@@ -154,62 +193,35 @@ class ToolRunner:
         )
         return results.DeleteResult(key=given.key, deleted=gone["deleted"])
 
-    def _wait(self, given: args.WaitArguments) -> results.WaitResult:
-        deadline = time.monotonic() + given.timeout
-        # Before the first wait, so that a change between two polls is behind the cursor and is
-        # found by the next one.
-        cursor = given.since or self.context.cursor()
-        while True:
-            wait = max(0.0, min(deadline - time.monotonic(), _LONGEST_POLL))
-            page = self.context.changes(given.pattern, since=cursor, wait=wait)
-            # Moved over what the model does not see, too, or the same records of programs would end
-            # each poll at once.
-            cursor = page.cursor
-            changes = self._keys.visible(page.changes)
-            if changes or time.monotonic() >= deadline:
-                return results.WaitResult(
-                    changes=_change_results(changes),
-                    cursor=cursor,
-                    timed_out=not changes,
-                )
-
-    def _changes(self, given: args.ChangesArguments) -> results.ChangesResult:
-        page = self.context.changes(given.pattern, since=given.since, limit=given.limit)
-        changes = self._keys.visible(page.changes)
-        # A page of programs' own records alone would show the model nothing, so the next ones are read, up to a bound:
-        # after it the model gets the cursor, with more to come.
-        pages = 1
-        while page.more and not changes and pages < _MOST_PAGES:
-            pages += 1
-            page = self.context.changes(given.pattern, since=page.cursor, limit=given.limit)
-            changes = self._keys.visible(page.changes)
-        return results.ChangesResult(
-            changes=_change_results(changes), cursor=page.cursor, more=page.more
-        )
-
-    def _history(self, given: args.HistoryArguments) -> results.HistoryResult:
-        changes = self.context.history(given.key, limit=given.limit)
-        return results.HistoryResult(key=given.key, changes=_change_results(changes))
-
     def _get_schema(self, given: args.SchemaArguments) -> results.SchemaResult:
         try:
             found = self.context.get_schema(given.key)
         except NotFoundError:
             # For a model that asks whether there is a schema, this is an answer and no error.
             return results.SchemaResult(key=given.key, exists=False)
-        return results.SchemaResult(key=given.key, exists=True, json_schema=found["schema"])
+        piece = piece_of(
+            found["schema"], given.path, given.start, self._budget, tool="memx_get_schema"
+        )
+        members = dict(piece.members)
+        if "value" in members:
+            members["json_schema"] = members.pop("value")
+        return results.SchemaResult.model_validate({"key": given.key, "exists": True, **members})
 
     def _check(self, given: args.CheckArguments) -> results.CheckResult:
         validation = self.context.validate(given.key, given.value)
-        return results.CheckResult(
+        result = results.CheckResult(
             valid=validation["valid"],
             schema_key=validation.get("schema"),
-            errors=validation.get("errors", []),
+            errors=errors_that_fit(validation.get("errors", []), self._budget),
         )
+        if is_json_text(given.value):
+            result.note = _IS_TEXT
+        return result
 
     def _set_schema(self, given: args.SetSchemaArguments) -> results.SchemaResult:
         self.context.set_schema(given.key, given.json_schema)
-        return results.SchemaResult(key=given.key, exists=True, json_schema=given.json_schema)
+        # Not the schema itself: whoever set it knows it.
+        return results.SchemaResult(key=given.key, exists=True)
 
     def _transaction(self, given: args.TransactionArguments) -> results.TransactionResult:
         answer = self.context.txn(
@@ -217,20 +229,35 @@ class ToolRunner:
             then=[write.model_dump(exclude_unset=True) for write in given.writes],
             reason=given.reason,
         )
-        return results.TransactionResult(
+        result = results.TransactionResult(
             # There is no else branch: where a condition does not hold nothing was written.
             done=answer["branch"] == "then",
             revision=answer["revision"],
-            results=[dict(result) for result in answer["results"]],
+            results=list(results_that_fit(map(dict, answer["results"]), self._budget)),
         )
+        values = [condition.value for condition in given.conditions]
+        values += [write.value for write in given.writes]
+        if any(map(is_json_text, values)):
+            result.note = _IS_TEXT
+        return result
 
     def _lock(self, given: args.LockArguments) -> results.LockResult:
+        if given.token is not None:
+            return self._renew(given.key, given.token, given.ttl)
         written = self.context.set(
             given.key, {"held": True}, if_revision=0, ttl=given.ttl, reason="lock"
         )
         return results.LockResult(
             key=given.key, token=written["revision"], expires_at=written["expires_at"]
         )
+
+    def _renew(self, key: str, token: int, ttl: float) -> results.LockResult:
+        try:
+            # On condition of the token: a lock that has passed on is not prolonged for its next holder.
+            entry = self.context.touch(key, ttl, if_revision=token)
+        except (ConflictError, NotFoundError) as error:
+            raise lock_is_lost(error) from None
+        return results.LockResult(key=key, token=token, expires_at=entry["expires_at"])
 
     def _unlock(self, given: args.UnlockArguments) -> results.UnlockResult:
         try:
@@ -240,16 +267,6 @@ class ToolRunner:
             # touched.
             return results.UnlockResult(key=given.key, released=False)
         return results.UnlockResult(key=given.key, released=gone["deleted"])
-
-
-def _entry_result(key: str, entry: Mapping[str, Any] | None) -> results.EntryResult:
-    if entry is None:
-        return results.EntryResult(key=key, exists=False)
-    return results.EntryResult.model_validate({**entry, "key": key, "exists": True})
-
-
-def _change_results(changes: Any) -> list[results.ChangeResult]:
-    return [results.ChangeResult.model_validate(dict(change)) for change in changes]
 
 
 def _as_text(result: BaseModel) -> str:
