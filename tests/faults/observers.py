@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from bisect import insort
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -116,8 +117,17 @@ class Observer:
         elif kind == "end":
             raise BrokenStreamError
 
-    def _is_ahead(self, cursor: str) -> bool:
-        return decode_cursor(cursor).revision > self.observation.segment.reached
+    def _complete_again(self, cursor: str) -> None:
+        """Note a group of a durable subscriber, which may lie behind what came before: each comes at least once."""
+        segment, group = self.observation.segment, self._group
+        begin = min([decode_cursor(cursor).revision, *(event["revision"] - 1 for event in group)])
+        segment.begins_after = min(begin, segment.begins_after or begin)
+        for event in group:
+            insort(segment.events, event, key=lambda each: each["revision"])
+        self._group = []
+        if decode_cursor(cursor).revision > segment.reached:
+            segment.reached = decode_cursor(cursor).revision
+            self.cursor = cursor
 
     def _complete(self, cursor: str) -> None:
         """Note that everything up to ``cursor`` has come: a group is kept whole or not at all."""
@@ -210,6 +220,7 @@ class Observer:
         """Follow as a durable subscriber of the SDK, which leaves now and then and goes on at another server."""
         leave = asyncio.get_running_loop().time() + self._dice.uniform(2, 6)
         known = {(each["revision"], each["key"]) for each in self.observation.segment.events}
+        newest = 0  # of this session: within one, order holds although the session may begin behind the last one
         async with (
             AsyncMemxContext(API_KEY, url, agent=self.observation.name) as context,
             context.subscribe(self.observation.pattern, durable=self.observation.name) as changes,
@@ -220,20 +231,22 @@ class Observer:
                     MemxTimeout
                 ):  # the position may have moved on without anything for this one
                     item = await changes.next(timeout=0.3)
-                if item is None:
-                    pass
-                elif isinstance(item, Reset):
+                if isinstance(item, Reset):
+                    self._group.clear()
                     self.observation.reset(item["reason"])
                     known.clear()
-                elif item.get("snapshot"):
+                    newest = 0
+                elif item is not None and item.get("snapshot"):
                     self.observation.segment.snapshot.append(dict(item))
-                elif (item["revision"], item["key"]) not in known:  # each comes at least once
-                    known.add((item["revision"], item["key"]))
-                    self._group.append(dict(item))
-                cursor = changes.cursor
-                # A durable subscriber that comes back goes on from what it had acknowledged: at least once.
-                if cursor is not None and self._is_ahead(cursor):
-                    self._complete(cursor)
+                elif item is not None:
+                    if item["revision"] < newest:
+                        self.observation.faults.append(f"{item['revision']} came behind {newest}")
+                    newest = item["revision"]
+                    if (item["revision"], item["key"]) not in known:
+                        known.add((item["revision"], item["key"]))
+                        self._group.append(dict(item))
+                if changes.cursor is not None:
+                    self._complete_again(changes.cursor)
 
     async def _messages(self, socket: Any) -> AsyncIterator[dict[str, Any]]:
         while True:

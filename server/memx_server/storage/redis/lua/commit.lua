@@ -19,9 +19,10 @@
 --     has removed must not be touched again. Within a transaction everything that removes comes last; a later
 --     transaction that needs a removed key again first asks whether the slot is moving (plan.lua).
 --   * Trimming and publishing come behind the commit, and their refusal is noted, not raised.
---   * The rights of memX's user are tested when the store is opened (rights.lua).
+--   * The rights of memX's user are tested when the store is opened (rights.lua), and before the first write of
+--     each run (allowed.lua).
 -- What commits is the HSET of META at the end: no reader is given a record above its head. If a script
--- has failed in between all the same (a right was taken away while memX ran), the log ends above the head.
+-- has failed in between all the same (an older memX did, where a right was taken away), the log ends above the head.
 -- XADD, always the first to write to the log, then refuses the id, and repair.lua mends the space.
 --
 -- Values are bytes that are only ever joined, never parsed. Revisions are text throughout, as Lua's own

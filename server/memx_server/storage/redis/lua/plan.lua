@@ -88,6 +88,8 @@ if #due > 0 then
   end
 end
 
+--> allowed
+
 -- The revision. A replication id stands for an unbroken history: a restart and a promotion, which may
 -- both have lost writes, give the server another one, and that opens a new lineage.
 local counted_from = tonumber(head)

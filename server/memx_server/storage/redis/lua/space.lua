@@ -36,6 +36,8 @@ local schema_bytes = tonumber(held[10] or nil)
 
 -- The replication id that INFO shows, once a transaction has had to ask.
 local server_replid
+-- Whether memX's user is known to have every right that writing takes.
+local allowed = false
 -- Whether the log has grown; whether more than the log's head and size has changed; whether a transaction
 -- was empty; whether other entries' expiries have been looked for; whether work is left for an empty one.
 local logged, moved, empty, swept, more = false, false, false, false, false
