@@ -1,11 +1,10 @@
-"""What adapters share to keep records: the reserved prefix, names as parts of keys, the notice of foreign values."""
+"""The reserved prefix, and names as parts of keys."""
 
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Sequence
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from memx_sdk.protocol.keys import literal_prefix
 
@@ -19,7 +18,8 @@ program says otherwise. An API key without them is what keeps everybody else out
 
 _LONGEST_SEGMENT = 80
 _LONGEST_PATH = 320
-_MOST_NOTED = 1000
+_LONGEST_NAME = 180
+_KEPT_OF_A_LONG_NAME = 96
 
 
 def is_reserved(key_or_pattern: str) -> bool:
@@ -65,24 +65,41 @@ def path_prefix(parts: Sequence[str]) -> str:
     return path(parts).partition("^^")[0]
 
 
-class ForeignValues:
-    """The notice of values that are none of an adapter's records, each key logged once.
+def record_name(name: str) -> str:
+    """Write any text as the last part of a record's key; no two texts are written alike.
 
-    Keys are open to whoever has an API key for them. What somebody else put among the records counts as not there,
-    so that one value breaks no reader; the log says where it is.
-
-    Args:
-        log: Where to write.
-        noun: What the values should be, for example ``message``.
+    Letters, digits and ``_ . - ~ /`` stay, so that names list in their order and a name that begins another is
+    written as its beginning; other characters are percent-encoded. Of a name that would get too long for a key the
+    beginning stays, and ``^`` and a digest follow.
     """
+    # The empty name needs a form of its own: no record's key ends where the prefix of all records does.
+    if not name:
+        return "~"
+    if name == "~":
+        return "%7E"
+    encoded = quote(name, safe="/", errors="surrogatepass")
+    if len(encoded) <= _LONGEST_NAME:
+        return encoded
+    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
+    return f"{_beginning(encoded)}^{digest}"
 
-    def __init__(self, log: logging.Logger, noun: str) -> None:
-        self._log = log
-        self._noun = noun
-        self._noted: set[str] = set()
 
-    def note(self, key: str) -> None:
-        """Log that a key holds something else; not again for the same key, nor for ever more keys."""
-        if key not in self._noted and len(self._noted) < _MOST_NOTED:
-            self._noted.add(key)
-            self._log.warning("%r holds no %s, so it counts as not there", key, self._noun)
+def record_names_prefix(prefix: str) -> str:
+    """Write what the keys of all records whose names start with ``prefix`` have in common."""
+    encoded = quote(prefix, safe="/", errors="surrogatepass")
+    return encoded if len(encoded) <= _KEPT_OF_A_LONG_NAME else _beginning(encoded)
+
+
+def name_in(written: str) -> str | None:
+    """Read the name that `record_name` wrote; None for a long one, and for what it cannot have written."""
+    if written == "~":
+        return ""
+    name = unquote(written, errors="surrogatepass")
+    return name if record_name(name) == written else None
+
+
+def _beginning(encoded: str) -> str:
+    """Cut an encoded name so that no percent-encoded character is cut in two."""
+    beginning = encoded[:_KEPT_OF_A_LONG_NAME]
+    start = beginning.rfind("%", _KEPT_OF_A_LONG_NAME - 2)
+    return beginning if start < 0 else beginning[:start]

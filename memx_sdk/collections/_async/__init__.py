@@ -1,0 +1,1 @@
+"""Collections for coroutines; the twin in `_sync` is generated from it."""

@@ -1,0 +1,324 @@
+"""Named records under a prefix."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Any, Generic, TypeVar, cast
+
+from memx_sdk._async.client import AsyncMemxContext
+from memx_sdk.collections._async.heads import AsyncHead
+from memx_sdk.collections._async.record_writes import AsyncRecordWrites
+from memx_sdk.collections._async.split_values import AsyncSplitValues
+from memx_sdk.collections.envelope import Stored
+from memx_sdk.collections.filters import check_filter, matches
+from memx_sdk.collections.foreign import ForeignValues
+from memx_sdk.collections.forms import JSON, Form
+from memx_sdk.collections.layout import Layout
+from memx_sdk.collections.models import Record, RecordPage
+from memx_sdk.collections.names import name_in
+from memx_sdk.models import Entry
+
+V = TypeVar("V")
+
+_PAGE = 100
+_log = logging.getLogger("memx_sdk.collections")
+_NOT_OURS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What a form may raise for a value that it did not write."""
+
+
+class AsyncRecords(Generic[V]):
+    """Named records under a prefix: any name, any size, each read and written whole.
+
+    ::
+
+        records = AsyncRecords(context, "memx:app", "settings of " + user)
+        record = await records.get("theme")
+        await records.put("theme", {"dark": True}, if_revision=record.revision if record else 0)
+
+    What lies under the prefix and is none of the collection's records counts as not there, and is logged once.
+
+    Args:
+        context: Where memX is.
+        root: What the keys of all collections of this kind start with.
+        *name: Which collection; any texts. No collection's records are another's.
+        form: How values are written as JSON and read back; by default JSON as it is.
+        ttl: Seconds after its last write after which the whole collection is gone; None for never.
+        refresh: With ``ttl``: reading counts as use, too.
+        plain: The records lie at ``root:name:record`` for all to see and watch, and there is no head: `clear` then
+            deletes step by step and not at once, and ``ttl`` has no effect (``put`` has one for each record).
+        logged: False for bulk data that nobody watches, such as caches: its values are not kept in history.
+        noun: What a record is called in the log of foreign values.
+    """
+
+    def __init__(
+        self,
+        context: AsyncMemxContext,
+        root: str,
+        *name: str,
+        form: Form[V] | None = None,
+        ttl: float | None = None,
+        refresh: bool = False,
+        plain: bool = False,
+        logged: bool = True,
+        noun: str = "record",
+    ) -> None:
+        self._layout = Layout(root, name, plain=plain)
+        self._foreign = ForeignValues(_log, noun)
+        self._form: Form[V] = form or cast("Form[V]", JSON)
+        self._context = context
+        self._refresh = refresh
+        self._split = AsyncSplitValues(context, self._foreign)
+        self._head = AsyncHead(context, self._layout, "records", self._foreign, ttl)
+        self._writes = AsyncRecordWrites(context, self._layout, self._head, self._split, logged)
+
+    @property
+    def pattern(self) -> str:
+        """The pattern of the collection's keys, for a subscription."""
+        return f"{self._layout.base}:*"
+
+    async def get(self, name: str) -> Record[V] | None:
+        """Read a record; None where there is none."""
+        return (await self.get_many([name]))[name]
+
+    async def get_many(self, names: Iterable[str]) -> dict[str, Record[V] | None]:
+        """Read several records: up to 50 of one moment, more in a few requests.
+
+        Returns:
+            By name the record, or None where there is none.
+        """
+        wanted = list(dict.fromkeys(names))
+        found = await self._read(wanted) if wanted else {}
+        return {name: found.get(name) for name in wanted}
+
+    async def put(
+        self, name: str, value: V, *, if_revision: int | None = None, ttl: float | None = None
+    ) -> int:
+        """Write a record.
+
+        Args:
+            name: Its name.
+            value: Its value.
+            if_revision: Write only if the record has this revision; 0: only if there is none.
+            ttl: Seconds after which it expires; None for never, or as the collection says.
+
+        Returns:
+            Its new revision.
+
+        Raises:
+            ConflictError: It has another revision; ``entry`` has its value as it is stored, read it with `get`.
+            InvalidRequestError: It has no form in JSON.
+            ValueError: It is larger than a record can be.
+        """
+        conditions = {} if if_revision is None else {name: if_revision}
+        return await self._writes.put({name: self._form.dump(value)}, conditions, ttl)
+
+    async def put_many(
+        self,
+        values: Mapping[str, V],
+        *,
+        if_revisions: Mapping[str, int] | None = None,
+        ttl: float | None = None,
+    ) -> int:
+        """Write several records; up to 30 that are together under 4 MB at once, all or none.
+
+        Args:
+            values: Values by name.
+            if_revisions: Revisions by name, as ``if_revision`` of `put`; only for as many as are written at once.
+            ttl: As for `put`.
+
+        Returns:
+            The revision of the last of them.
+        """
+        dumped = {name: self._form.dump(value) for name, value in values.items()}
+        return await self._writes.put(dumped, if_revisions or {}, ttl)
+
+    async def delete(self, name: str, *, if_revision: int | None = None) -> bool:
+        """Delete a record; tells whether there was one.
+
+        Raises:
+            ConflictError: It has another revision than ``if_revision``.
+        """
+        conditions = {} if if_revision is None else {name: if_revision}
+        return bool(await self._writes.delete([name], conditions))
+
+    async def delete_many(self, names: Iterable[str]) -> int:
+        """Delete several records in a few requests; tells how many there were."""
+        return await self._writes.delete(list(dict.fromkeys(names)), {})
+
+    async def list(
+        self,
+        *,
+        prefix: str = "",
+        order: str = "name",
+        filter: Mapping[str, Any] | None = None,
+        where: Callable[[Record[V]], bool] | None = None,
+        limit: int | None = None,
+    ) -> Sequence[Record[V]]:
+        """Read the records, in one list.
+
+        Args:
+            prefix: Only those whose names start with it.
+            order: ``name``, ``newest`` (the last written first) or ``oldest``.
+            filter: Conditions on members of the stored value, such as ``{"score": {"$gt": 5}, "kind": "note"}``;
+                the operators are ``$eq $ne $gt $gte $lt $lte $in``.
+            where: One more condition, of the program's own.
+            limit: How many at the most.
+
+        Raises:
+            ValueError: The filter has an unknown operator, or the order is unknown.
+        """
+        if order not in ("name", "newest", "oldest"):
+            raise ValueError(f"order {order!r}: use name, newest or oldest")
+        check_filter(filter)
+        found: list[Record[V]] = []
+        cursor: str | None = None
+        while True:
+            page = await self.page(prefix=prefix, filter=filter, cursor=cursor)
+            found += page.records if where is None else filter_by(where, page.records)
+            cursor = page.next
+            done = order == "name" and limit is not None and len(found) >= limit
+            if cursor is None or done:
+                break
+        if order != "name":
+            found.sort(key=lambda record: record.revision, reverse=order == "newest")
+        return found[:limit]
+
+    async def page(
+        self,
+        *,
+        prefix: str = "",
+        filter: Mapping[str, Any] | None = None,
+        limit: int = _PAGE,
+        cursor: str | None = None,
+    ) -> RecordPage[V]:
+        """Read one page of the records, by name.
+
+        Args:
+            prefix: Only those whose names start with it.
+            filter: As for `list`.
+            limit: How many to look at, at the most; what does not fit the filter is left out.
+            cursor: ``next`` of the page before. After a `clear` in between, the list ends.
+        """
+        check_filter(filter)
+        while True:
+            state = self._head.known if not self._layout.plain else None
+            generation = "" if state is None else state.generation
+            entries: list[Entry] = []
+            following: str | None = None
+            if generation or self._layout.plain:
+                pattern = self._layout.records(generation, prefix)
+                found = await self._context.entry_page(pattern, limit=limit, after=cursor)
+                entries, following = found.items, found.next
+            stored = await self._split.join(entries, self._layout.parts(generation))
+            # The head is looked at after the records: if it still names their generation, then it did so while they
+            # were read, and nothing of it had been swept.
+            if self._layout.plain or (await self._now()).generation == generation:
+                break
+            if cursor is not None:
+                return RecordPage([], None)
+        read = [self._record(generation, each) for each in stored.values()]
+        records = [
+            record
+            for record, each in zip(read, stored.values(), strict=True)
+            if record is not None and record.name.startswith(prefix) and matches(each.value, filter)
+        ]
+        return RecordPage(records, following)
+
+    async def names(self, prefix: str = "") -> Sequence[str]:
+        """List the names, sorted as their keys are; long ones cost reading their records."""
+        while True:
+            generation = "" if self._layout.plain else (await self._head.present()).generation
+            if not generation and not self._layout.plain:
+                return []
+            keys = await self._context.keys(self._layout.records(generation, prefix))
+            written = {key: self._layout.written_name(generation, key) for key in keys}
+            long = [key for key, text in written.items() if "^" in text]
+            stored, _ = await self._split.read(long, parts=self._layout.parts(generation))
+            if self._layout.plain or (await self._now()).generation == generation:
+                break
+        names = [
+            stored[key].name if key in stored else name_in(text) for key, text in written.items()
+        ]
+        return [name for name in names if name is not None and name.startswith(prefix)]
+
+    async def clear(self) -> None:
+        """Delete all records: for every reader at once, by one conditional write; then what is left of them, in steps.
+
+        A crash in between loses nothing but time: whoever clears a collection of the same root next goes on.
+        """
+        if self._layout.plain:
+            await self._writes.delete_all()
+            return
+        state = await self._head.fresh()
+        while state.generation and not await self._head.delete(state):
+            state = await self._head.present()
+        if state.generation:
+            await self._head.sweep(state.generation)
+        await self._head.sweep_notes()
+
+    async def sweep(self) -> int:
+        """Finish what others left unswept under the same root; tells how many collections there were."""
+        return await self._head.sweep_notes()
+
+    async def __aiter__(self) -> AsyncIterator[Record[V]]:
+        """Iterate over the records by name, a page at a time."""
+        cursor: str | None = None
+        while True:
+            page = await self.page(cursor=cursor)
+            for record in page.records:
+                yield record
+            cursor = page.next
+            if cursor is None:
+                return
+
+    async def _now(self) -> Any:
+        state = await self._head.fresh()
+        if self._refresh:
+            await self._head.use(state)
+        return state
+
+    async def _read(self, names: Sequence[str]) -> dict[str, Record[V]]:
+        while True:
+            plain = self._layout.plain
+            generation = "" if plain else (await self._head.present()).generation
+            keys = [self._layout.record(generation, name) for name in names]
+            parts = self._layout.parts(generation)
+            found, head = await self._split.read(
+                keys, parts=parts, beside=None if plain else self._layout.head
+            )
+            if plain or self._head.learn(head).generation == generation:
+                break
+        if self._refresh and not plain:
+            await self._head.use(await self._head.present())
+        records = (self._record(generation, stored) for stored in found.values())
+        return {record.name: record for record in records if record is not None}
+
+    def _record(self, generation: str, stored: Stored) -> Record[V] | None:
+        """Make a record of what a key holds; None where it is none of ours."""
+        entry = stored.entry
+        written = self._layout.written_name(generation, entry.key)
+        name = name_in(written) if stored.name is None else stored.name
+        try:
+            # A name that its key does not hold must still be the one that the key was made of.
+            if name is None or self._layout.record(generation, name) != entry.key:
+                raise ValueError(written)
+            value = self._form.load(stored.value)
+        except _NOT_OURS:
+            self._foreign.note(entry.key)
+            return None
+        return Record(
+            name,
+            value,
+            entry.revision,
+            entry.version,
+            entry.ts,
+            entry.writer,
+            entry.expires_at,
+            entry.key,
+        )
+
+
+def filter_by(where: Callable[[Record[V]], bool], records: Iterable[Record[V]]) -> list[Record[V]]:
+    """Keep the records for which the program's own condition holds."""
+    return [record for record in records if where(record)]

@@ -1,0 +1,335 @@
+# Generated from memx_sdk/collections/_async/record_writes.py by tools/unasync.py; change that file, not this one.
+"""Writing and deleting records, tied to the head of their collection."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from memx_sdk._sync._concurrency import sleep
+from memx_sdk._sync.client import memxContext
+from memx_sdk.collections import envelope
+from memx_sdk.collections._sync.heads import MOST_OPERATIONS, Head, HeadState, read_entry
+from memx_sdk.collections._sync.split_values import SplitValues
+from memx_sdk.collections.envelope import Pointer, Split
+from memx_sdk.collections.layout import Layout
+from memx_sdk.core.retry import CONTENTION
+from memx_sdk.errors import ConflictError, MemxTimeout
+from memx_sdk.models import Entry
+
+_AT_ONCE = 30
+"""Records of one transaction: a compare, a write and a read of each."""
+
+_BYTES_AT_ONCE = 4_000_000
+_GIVE_UP = 30.0
+
+_NOTHING = HeadState()
+
+
+class RecordWrites:
+    """The writes of one collection.
+
+    A put first assumes that there is no such record, since then one request does it. Where there is one, the same
+    request brings it, and the second one replaces exactly what was seen, and deletes its parts with it.
+
+    Args:
+        context: Where the records are.
+        layout: Their keys.
+        head: The collection's head.
+        split: Writes what is too large for one entry.
+        logged: Whether the log keeps their values.
+    """
+
+    def __init__(
+        self,
+        context: memxContext,
+        layout: Layout,
+        head: Head,
+        split: SplitValues,
+        logged: bool,
+    ) -> None:
+        self._context = context
+        self._layout = layout
+        self._head = head
+        self._split = split
+        self._logged = logged
+
+    def put(
+        self, dumped: Mapping[str, Any], conditions: Mapping[str, int], ttl: float | None
+    ) -> int:
+        """Write records; what fits into one transaction at once.
+
+        Returns:
+            The revision of the last transaction.
+        """
+        texts = {name: self._write(name, value) for name, value in dumped.items()}
+        revision = 0
+        for chunk in _chunks(texts):
+            revision = self._put(chunk, conditions, ttl)
+        return revision
+
+    def delete(self, names: Sequence[str], conditions: Mapping[str, int]) -> int:
+        """Delete records with their parts; tells how many there were."""
+        deleted = 0
+        for start in range(0, len(names), _AT_ONCE):
+            deleted += self._delete(names[start : start + _AT_ONCE], conditions)
+        return deleted
+
+    def delete_all(self) -> None:
+        """Delete whatever lies under the prefix, in steps."""
+        pattern = self._layout.everything("")
+        while keys := (self._context.key_page(pattern, limit=1000)).items:
+            for start in range(0, len(keys), MOST_OPERATIONS):
+                chunk = keys[start : start + MOST_OPERATIONS]
+                self._context.txn(then=[{"op": "delete", "key": key} for key in chunk])
+
+    def _write(self, name: str, value: Any) -> msgspec.Raw | Split:
+        # A key that is too long for its name holds a digest in its place, and the envelope holds the name.
+        is_long = "^" in self._layout.written_name("", self._layout.record("", name))
+        return envelope.write(value, name if is_long else None)
+
+    def _put(
+        self,
+        texts: Mapping[str, msgspec.Raw | Split],
+        conditions: Mapping[str, int],
+        ttl: float | None,
+    ) -> int:
+        state = self._state()
+        generation = state.generation or self._new_generation()
+        present: dict[str, Entry | None] = {}
+        if any(conditions.get(name) for name in texts):
+            # A condition on what is there: it must be read first, to know the parts that it leaves behind.
+            state, generation, present = self._look(texts)
+        staged: dict[str, tuple[str, ...]] = {}
+        attempt, give_up = 0, time.monotonic() + _GIVE_UP
+        while True:
+            self._check(texts, conditions, present, generation)
+            for name, text in texts.items():
+                if isinstance(text, Split) and name not in staged:
+                    staged[name] = self._split.stage(text, self._layout.parts(generation))
+            then = self._head_writes(state, generation)
+            then += self._sets(texts, staged, generation, ttl)
+            left_behind = self._parts_of(present.values(), generation)
+            room = MOST_OPERATIONS - len(then) - 2 * len(texts)
+            then += [{"op": "delete", "key": key} for key in left_behind[:room]]
+            result = self._context.txn(
+                if_=self._compares(state, texts, present, generation),
+                then=then,
+                else_=self._reads(texts, generation),
+            )
+            if result.succeeded:
+                self._written(state, generation, result.revision, result.results)
+                self._drop(left_behind[room:])
+                return int(result.revision)
+            state, present = self._learn(result.results, texts)
+            if state.generation != generation:
+                # Never the generation that was meant before: if the collection was cleared meanwhile, then that
+                # one is being swept. What was staged lies under it, and the records of the present one are unread.
+                staged = {}
+                state, generation, present = self._look(texts)
+            attempt += 1
+            _pause(attempt, give_up, self._layout.base)
+
+    def _delete(self, names: Sequence[str], conditions: Mapping[str, int]) -> int:
+        attempt, give_up = 0, time.monotonic() + _GIVE_UP
+        while True:
+            state, generation, present = self._look(names)
+            self._check(names, conditions, present, generation)
+            there = [name for name in names if present.get(name) is not None]
+            if not there:
+                return 0
+            then = [
+                {"op": "delete", "key": self._layout.record(generation, name)} for name in there
+            ]
+            left_behind = self._parts_of(present.values(), generation)
+            room = MOST_OPERATIONS - len(then) - 2 * len(there)
+            then += [{"op": "delete", "key": key} for key in left_behind[:room]]
+            result = self._context.txn(
+                if_=self._compares(state, there, present, generation), then=then
+            )
+            if result.succeeded:
+                self._drop(left_behind[room:])
+                return len(there)
+            attempt += 1
+            _pause(attempt, give_up, self._layout.base)
+
+    def _state(self) -> HeadState:
+        return _NOTHING if self._layout.plain else self._head.present()
+
+    def _new_generation(self) -> str:
+        return "" if self._layout.plain else self._layout.new_generation()
+
+    def _look(
+        self, names: Sequence[str] | Mapping[str, Any]
+    ) -> tuple[HeadState, str, dict[str, Entry | None]]:
+        """Read the head and what the records' keys hold, of one moment."""
+        while True:
+            state = self._state()
+            keys = {name: self._layout.record(state.generation, name) for name in names}
+            if self._layout.plain:
+                entries = self._context.mget(keys.values())
+                break
+            entries = self._context.mget([self._layout.head, *keys.values()])
+            if self._head.learn(entries[self._layout.head]).generation == state.generation:
+                state = self._head.present()
+                break
+        present = {name: entries[key] for name, key in keys.items()}
+        return state, state.generation or self._new_generation(), present
+
+    def _learn(
+        self, results: Sequence[Mapping[str, Any]], names: Mapping[str, Any]
+    ) -> tuple[HeadState, dict[str, Entry | None]]:
+        """Take from a transaction whose compares failed what it found in place of what was assumed."""
+        found = [read_entry(each) for each in results]
+        state = _NOTHING if self._layout.plain else self._head.learn(found.pop(0))
+        return state, dict(zip(names, found, strict=True))
+
+    def _head_writes(self, state: HeadState, generation: str) -> list[dict[str, Any]]:
+        return [] if self._layout.plain else self._head.keep(state, generation)
+
+    def _compares(
+        self,
+        state: HeadState,
+        names: Sequence[str] | Mapping[str, Any],
+        present: Mapping[str, Entry | None],
+        generation: str,
+    ) -> list[dict[str, Any]]:
+        compares = [] if self._layout.plain else [self._head.compare(state)]
+        for name in names:
+            entry = present.get(name)
+            compares.append(
+                {
+                    "key": self._layout.record(generation, name),
+                    "revision": entry.revision if entry else 0,
+                }
+            )
+        return compares
+
+    def _reads(self, names: Mapping[str, Any], generation: str) -> list[dict[str, Any]]:
+        reads = [] if self._layout.plain else [self._head.read_again()]
+        keys = (self._layout.record(generation, name) for name in names)
+        return reads + [{"op": "get", "key": key} for key in keys]
+
+    def _sets(
+        self,
+        texts: Mapping[str, msgspec.Raw | Split],
+        staged: Mapping[str, tuple[str, ...]],
+        generation: str,
+        ttl: float | None,
+    ) -> list[dict[str, Any]]:
+        lives = self._head.record_ttl if ttl is None else ttl
+        operations: list[dict[str, Any]] = []
+        for name, text in texts.items():
+            value = text.pointer() if isinstance(text, Split) else text
+            key = self._layout.record(generation, name)
+            write: dict[str, Any] = {"op": "set", "key": key, "value": value}
+            if lives is not None:
+                write["ttl"] = lives
+            if not self._logged:
+                write["history"] = False
+            operations.append(write)
+            # Until this transaction the parts were about to expire.
+            operations += [
+                {"op": "touch", "key": key, "touch": lives} for key in staged.get(name, ())
+            ]
+        return operations
+
+    def _check(
+        self,
+        names: Sequence[str] | Mapping[str, Any],
+        conditions: Mapping[str, int],
+        present: Mapping[str, Entry | None],
+        generation: str,
+    ) -> None:
+        """Refuse a write whose record has another revision than its caller expects.
+
+        Raises:
+            ConflictError: One has.
+        """
+        for name in names:
+            entry = present.get(name)
+            wanted = conditions.get(name)
+            if wanted is None or wanted == (entry.revision if entry else 0):
+                continue
+            key = self._layout.record(generation, name)
+            raise ConflictError(
+                "conflict",
+                f"the record {name!r} has revision {entry.revision if entry else 0}, not {wanted}",
+                {"key": key, "entry": entry},
+            )
+
+    def _parts_of(self, entries: Any, generation: str) -> list[str]:
+        """List the keys of the parts that entries refer to."""
+        keys: list[str] = []
+        for entry in entries:
+            pointer = _pointer(entry)
+            if pointer is not None:
+                keys += pointer.keys(self._layout.parts(generation))
+        return keys
+
+    def _drop(self, keys: Sequence[str]) -> None:
+        # Those for which the transaction had no room: many large records that were replaced together.
+        for start in range(0, len(keys), MOST_OPERATIONS):
+            chunk = keys[start : start + MOST_OPERATIONS]
+            self._context.txn(then=[{"op": "delete", "key": key} for key in chunk])
+
+    def _written(
+        self,
+        state: HeadState,
+        generation: str,
+        revision: int,
+        results: Sequence[Mapping[str, Any]],
+    ) -> None:
+        if self._layout.plain:
+            return
+        if not state.generation:
+            # This transaction made the head, so its revision is known without asking. What a crash under this root
+            # left behind is finished by whoever makes a collection next.
+            self._head.known = HeadState(revision, generation, {})
+            self._head.sweep_notes(limit=1)
+        elif self._head.record_ttl is not None:
+            self._head.renew(results[0].get("expires_at"), state)
+
+
+def _pointer(entry: Entry | None) -> Pointer | None:
+    try:
+        return None if entry is None else envelope.read_pointer(entry.value)
+    except ValueError:
+        return None  # somebody else's value: it has no parts of ours
+
+
+def _chunks(
+    texts: Mapping[str, msgspec.Raw | Split],
+) -> Iterator[dict[str, msgspec.Raw | Split]]:
+    """Divide records into what one transaction takes: a few small ones, or a large one alone."""
+    chunk: dict[str, msgspec.Raw | Split] = {}
+    size = 0
+    for name, text in texts.items():
+        if isinstance(text, Split):
+            yield {name: text}
+            continue
+        length = len(bytes(text))
+        if chunk and (len(chunk) == _AT_ONCE or size + length > _BYTES_AT_ONCE):
+            yield chunk
+            chunk, size = {}, 0
+        chunk[name] = text
+        size += length
+    if chunk:
+        yield chunk
+
+
+def _pause(attempt: int, give_up: float, what: str) -> None:
+    """Wait a moment before the next attempt; the first repetition comes at once, since it knows what it lacked.
+
+    Raises:
+        MemxTimeout: Others were always faster.
+    """
+    if attempt == 1:
+        return
+    delay = CONTENTION.jitter(attempt - 1)
+    if time.monotonic() + delay > give_up:
+        raise MemxTimeout("timeout", f"{what!r} was contended for {_GIVE_UP:g} s; gave up")
+    sleep(delay)
