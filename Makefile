@@ -45,6 +45,9 @@ generate: environment ## Write the synchronous half of the SDK from the asynchro
 pin: environment ## Bring constraints.txt in line with the pyproject.toml files
 	@$(BIN)/python tools/pin.py $(PIN)
 
+project: ## Write what project.toml says (version, addresses) wherever it is repeated
+	@python3 tools/project.py
+
 fuzz: environment ## Search ten minutes for inputs that take longer than their length explains
 	@MEMX_FUZZ_SECONDS=100 MEMX_FUZZ_SEED=$$(date +%s) $(BIN)/pytest -n 0 tests/access/test_slowness.py
 

@@ -37,6 +37,7 @@ def main() -> None:
             given.question,
             mind,
             view.change,
+            tell=view.note,
             board=board,
             pace=given.pace,
         )

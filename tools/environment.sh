@@ -93,7 +93,7 @@ usable || create
 if holds test || holds "$content"; then
     exit
 fi
-pip_install pip hatchling editables
+pip_install pip hatchling hatch-fancy-pypi-readme editables
 case $content in
     demo) pip_install -e . -e server ;;
     test) pip_install --group dev -e '.[all]' -e 'server[mcp]' -e 'integrations/langchain[langgraph,agents]' \

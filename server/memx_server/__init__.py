@@ -1,3 +1,3 @@
 """The memX server."""
 
-__version__ = "0.2.0"
+from memx_sdk._version import __version__ as __version__

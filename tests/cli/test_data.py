@@ -93,7 +93,7 @@ def test_json_documents_of_writes_and_reads_fit_together(online: Memx, prefix: s
 
     assert written["revision"] == entry["revision"]
     assert again.code == 0
-    assert entry["writer"] == "local/cli"
+    assert entry["writer"] == "dev/cli"
     assert (newest["value"], oldest["value"], oldest["reason"]) == (2, 1, "because")
     assert past.out == "1\n"
     assert gone["deleted"] is True
@@ -179,8 +179,8 @@ def test_keys_that_open_nothing_exit_6(online: Memx) -> None:
 
 
 def test_whoami(online: Memx) -> None:
-    assert "local/cli" in online("whoami").out
-    assert online("whoami", "--json", "--agent", "me").document["writer"] == "local/me"
+    assert "dev/cli" in online("whoami").out
+    assert online("whoami", "--json", "--agent", "me").document["writer"] == "dev/me"
 
 
 def test_requests_that_the_server_refuses_exit_5(online: Memx) -> None:

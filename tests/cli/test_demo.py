@@ -28,7 +28,8 @@ def test_it_answers_and_ends_by_itself(memx: Memx) -> None:
     assert "Summary: " in shown.out
     assert "quorum" in shown.out
     assert "\x1b" not in shown.out
-    assert len(shown.out.splitlines()) <= 30
+    assert len(shown.out.splitlines()) <= 42
+    assert max(map(len, shown.out.splitlines())) <= 100
 
 
 def test_every_agent_is_seen_at_its_work(memx: Memx) -> None:
@@ -43,6 +44,62 @@ def test_every_agent_is_seen_at_its_work(memx: Memx) -> None:
     assert seen("demo/explorer-", "done, in one transaction")
     assert seen("demo/synthesizer", "draft, from 2 findings")
     assert seen("demo/synthesizer", "final, from")
+
+
+def test_it_shows_what_is_different(memx: Memx) -> None:
+    """A refused claim and who won, a refused value and its repair, an absence and what it did not cost."""
+    shown = memx("demo").out
+
+    taken = re.findall(r"demo/(\S+) +(lead:\S+) +taken", shown)
+    refused = re.findall(r"! demo/(\S+) +(lead:\S+) +refused: demo/(\S+) came first", shown)
+    assert sorted((winner, lead) for _, lead, winner in refused) == sorted(taken)
+    assert all(loser != winner for loser, _, winner in refused)
+
+    length, allowed = map(int, re.findall(r"refused: (\d+) characters, (\d+) allowed", shown)[0])
+    assert len(summary(Result(0, shown, ""))) <= allowed < length
+
+    told = re.search(r"demo/auditor +back: (\d+) changes, all, in order, once", shown)
+    assert told
+    # It has seen the question's transaction, which made two changes, and then went.
+    assert int(told[1]) == len(re.findall(r"^ +\S+s   demo/", shown, re.MULTILINE)) - 2
+
+
+def test_it_ends_with_what_to_do_next(memx: Memx) -> None:
+    after = memx("demo").out.rpartition("Go on with")[2]
+    commands = [re.split(r"\s{2,}", line)[1] for line in after.splitlines()[1:]]
+    assert [command.partition(" ")[2] for command in commands] == ["demo --open", "dev", "--help"]
+
+
+def test_its_server_can_be_kept(memx: Memx) -> None:
+    process = memx.start("demo", "--keep")
+    try:
+        assert process.stdout is not None
+        shown = "\n".join(iter_until(process.stdout, "watch 'demo:"))
+        environ = re.search(r"export MEMX_API_KEY=(\S+) MEMX_BASE_URL=(\S+)", shown)
+        assert environ
+        asked = memx("history", "demo:summary", MEMX_API_KEY=environ[1], MEMX_BASE_URL=environ[2])
+        assert "demo/synthesizer" in asked.out
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+    finally:
+        end(process)
+
+
+def test_its_page_is_opened_in_a_browser(memx: Memx) -> None:
+    opened = memx.folder / "opened"
+    browser = memx.folder / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" >{opened}\n')
+    browser.chmod(0o755)
+    process = memx.start("demo", "--open", "--pace", "0", BROWSER=f"{browser} %s")
+    try:
+        assert process.stdout is not None
+        shown = "\n".join(iter_until(process.stdout, "watch 'demo:"))
+        assert opened.read_text().strip() in shown
+        assert "local_dev_key" in shown
+    finally:
+        end(process)
 
 
 def test_another_question_gives_another_answer(memx: Memx) -> None:
@@ -156,8 +213,9 @@ def test_a_chat_model_that_cannot_be_made_is_a_line(memx: Memx, model: str) -> N
 
 
 def summary(shown: Result) -> str:
-    (line,) = [line for line in shown.out.splitlines() if line.startswith("Summary: ")]
-    return line.removeprefix("Summary: ")
+    text = re.search(r"^Summary: (.*?)^From: ", shown.out, re.MULTILINE | re.DOTALL)
+    assert text
+    return " ".join(text[1].split())
 
 
 def chat_model(folder: Path, body: str) -> None:

@@ -49,7 +49,7 @@ def test_it_shows_the_present_then_changes_as_they_happen(
         shown = lines(process.stdout, 3)
         assert process.wait(10) == 0
     assert f"{prefix}a = 1" in present
-    assert "local/writer" in shown[0]
+    assert "dev/writer" in shown[0]
     assert f'{prefix}b = {{"n":2}}  ("to be seen")' in shown[0]
     assert f"{prefix}a deleted" in shown[1]
     assert f'{prefix}c = "last"' in shown[2]
@@ -66,7 +66,7 @@ def test_json_lines_resume_from_their_cursor(
     rest = online("watch", f"{prefix}*", "--since", first["cursor"], "-n", "2", "--json").documents
 
     assert [change["value"] for change in (first, *rest)] == [0, 1, 2]
-    assert first["writer"] == "local/writer"
+    assert first["writer"] == "dev/writer"
 
 
 def test_schemas_can_be_watched(online: Memx, memory: memxContext, prefix: str) -> None:

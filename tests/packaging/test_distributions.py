@@ -12,10 +12,13 @@ import tarfile
 import tomllib
 import venv
 from pathlib import Path
+from typing import Any
 
+import memx_server
 import pytest
 from packaging.requirements import Requirement
 
+import memx_sdk
 from tests.packaging.conftest import FOLDERS, ROOT, Distribution
 
 pytestmark = pytest.mark.timeout(120)
@@ -71,7 +74,60 @@ def test_the_metadata_tells_a_reader_what_it_is(distribution: Distribution) -> N
     assert metadata["Summary"]
     assert metadata["Description-Content-Type"] == "text/markdown"
     assert "Typing :: Typed" in metadata.get_all("Classifier", [])
-    assert "# " in str(metadata.get_payload())
+    assert metadata["Author"] == "The memX maintainers"
+
+
+@pytest.fixture(scope="module")
+def project() -> Any:
+    return runpy.run_path(str(ROOT / "tools/project.py"))
+
+
+LOCAL_LINK = re.compile(r"\]\((?!https?://|mailto:|#)")
+
+
+def test_its_long_description_leads_nowhere_wrong(distribution: Distribution) -> None:
+    """A package index has no files beside it, so a link into the repository is absolute or plain words."""
+    text = str(distribution.metadata.get_payload())
+    assert f"# {'memX' if distribution.name == 'memx-sdk' else distribution.name}" in text
+    assert not LOCAL_LINK.search(text)
+    assert "<!--" not in re.sub(r"<!-- mcp-name: .*? -->", "", text)
+    assert "Nothing is released" not in text
+
+
+def test_what_project_toml_says_is_said_everywhere(project: Any) -> None:
+    """``make project`` writes it; the version, the exact requirements, the addresses, the Pythons."""
+    said = project["Project"].read()
+    for path, text in project["written"](said):
+        assert (ROOT / path).read_text(encoding="utf-8") == text, f"{path} is stale: make project"
+    assert memx_sdk.__version__ == memx_server.__version__ == said.version
+
+
+def test_an_address_reaches_every_distribution(project: Any, tmp_path: Path) -> None:
+    """With an address in place of the empty one, each gets its links, and its pictures and pages become absolute."""
+    made_up = project["Project"](
+        "9.9.9", "https://example.org/a/b", "https://example.org/docs", ["3.11"]
+    )
+    for name, folder in project["DISTRIBUTIONS"].items():
+        text = project["pyproject"]((ROOT / folder / "pyproject.toml").read_text(), folder, made_up)
+        document = tomllib.loads(text)
+        assert document["project"]["version"] == "9.9.9"
+        assert document["project"]["urls"]["Source"] == "https://example.org/a/b"
+        assert f"{name}==0.2.0" not in text
+        long = (ROOT / folder / "README.md").read_text(encoding="utf-8")
+        for rule in document["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"][
+            "substitutions"
+        ]:
+            long = re.sub(rule["pattern"], rule["replacement"], long)
+        assert not LOCAL_LINK.search(long)
+        where = "" if folder == "." else f"{folder}/"
+        if re.search(r"\]\(\.\./|\]\(docs/", (ROOT / folder / "README.md").read_text()):
+            assert f"https://example.org/a/b/blob/v9.9.9/{where}" in long
+
+
+def test_the_index_would_take_them(distributions: Built) -> None:
+    files = [str(path) for each in distributions.values() for path in (each.wheel, each.sdist)]
+    shown = run(sys.executable, "-m", "twine", "check", "--strict", *files, cwd=ROOT)
+    assert shown.count("PASSED") == len(files)
 
 
 def test_all_share_one_version_and_require_each_other_exactly(distributions: Built) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -113,10 +114,16 @@ def demo(
         typer.Option(min=0, help=f"Seconds for each step. Default: {_PACE} on a terminal, else 0."),
     ] = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds until it has failed.")] = 60.0,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave the server running afterwards, until Ctrl-C.")
+    ] = False,
+    open_page: Annotated[
+        bool, typer.Option("--open", help="Watch it in a browser too; implies --keep.")
+    ] = False,
 ) -> None:
     """Watch agents answer a question over shared keys, on a server of their own."""
     from memx_server.demo.minds import Librarian, NoChatModelError, chat_model
-    from memx_server.demo.run import run_demo
+    from memx_server.demo.run import Staying, run_demo
     from memx_server.demo.team import TeamFailedError
 
     console = Console(highlight=False)
@@ -124,7 +131,8 @@ def demo(
         pace = _PACE if console.is_terminal else 0.0
     try:
         mind = chat_model(model) if model else Librarian()
-        run_demo(console, question, mind=mind, pace=pace, deadline=timeout)
+        staying = Staying(keep, open_page, _own_name())
+        run_demo(console, question, mind=mind, pace=pace, deadline=timeout, staying=staying)
     except NoChatModelError as error:
         _fail(str(error))
     except TeamFailedError as error:
@@ -132,6 +140,15 @@ def demo(
         _exit_now(ExitCode.ERROR)
     except KeyboardInterrupt:
         _exit_now(ExitCode.INTERRUPTED)
+
+
+def _own_name() -> str:
+    """Return how a person types this command here: its name where PATH leads to it, else its path."""
+    own = Path(sys.argv[0])
+    found = shutil.which("memx")
+    if found and own.exists() and Path(found).samefile(own):
+        return "memx"
+    return os.path.relpath(own) if own.is_relative_to(Path.cwd()) else str(own)
 
 
 def _start(

@@ -15,7 +15,7 @@ from memx_server.auth.grants import digest_of, label_of
 from memx_server.auth.sample_keys import LOCAL_DEV_KEY
 from memx_server.settings import DEFAULT_ACL_FILE
 
-_LOCAL_GRANT = {"agent": "local", "read": ["*"], "write": ["*"]}
+_LOCAL_GRANT = {"agent": "dev", "read": ["*"], "write": ["*"]}
 
 
 @dataclass(frozen=True)

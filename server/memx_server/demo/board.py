@@ -10,6 +10,13 @@ from typing import Any
 
 from memx_sdk import Change, Reset
 
+LONGEST_SUMMARY = 350
+"""Characters that the schema of the summary allows."""
+SUMMARY_SCHEMA = {
+    "type": "object",
+    "required": ["state", "text", "sources"],
+    "properties": {"text": {"type": "string", "maxLength": LONGEST_SUMMARY}},
+}
 _NO_LETTER = re.compile(r"[\W_]+")
 _LONGEST_SLUG = 40
 
@@ -63,6 +70,23 @@ class Board:
     def is_final(self, change: Change) -> bool:
         """Tell whether ``change`` ends the run."""
         return change.key == self.summary and (change.value or {}).get("state") == "final"
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that an agent met and that is no change: a refused write, its own absence.
+
+    Attributes:
+        writer: The agent, as changes name it.
+        key: The key that it is about; empty for none.
+        text: A few words.
+        after: The revision of the change that explains it; 0 for none.
+    """
+
+    writer: str
+    key: str
+    text: str
+    after: int = 0
 
 
 @dataclass

@@ -47,6 +47,9 @@ class Mind(Protocol):
     async def summarise(self, question: str, findings: Sequence[Mapping[str, Any]]) -> str:
         """Answer ``question`` from ``findings`` alone."""
 
+    async def shorten(self, question: str, text: str, limit: int) -> str:
+        """Answer ``question`` as ``text`` does, in at most ``limit`` characters."""
+
 
 class Librarian:
     """Searches the built-in corpus, follows what passages have in common, and quotes."""
@@ -75,6 +78,15 @@ class Librarian:
         passages = [Passage(finding["title"], finding["text"]) for finding in findings]
         sentences = [sentence for passage in passages for sentence in passage.sentences]
         return " ".join(rank_sentences(question, sentences, SUMMARY_SENTENCES))
+
+    async def shorten(self, question: str, text: str, limit: int) -> str:
+        """Leave the sentences away that fit the question least."""
+        sentences = Passage("", text).sentences
+        for number in range(len(sentences) - 1, 0, -1):
+            shorter = " ".join(rank_sentences(question, sentences, number))
+            if len(shorter) <= limit:
+                return shorter
+        return text[: limit - 1] + "…"
 
     def _follow_ups(self, passages: Sequence[Passage]) -> list[str]:
         known = {passage.title for passage in passages}
@@ -112,6 +124,13 @@ class ChatModel:
             f"Answer the question in at most four sentences, from these notes alone.\n"
             f"Question: {question}\nNotes:\n{notes}"
         )
+
+    async def shorten(self, question: str, text: str, limit: int) -> str:
+        """Ask for a shorter text; one that is still too long is cut."""
+        shorter = await self._ask(
+            f"This answers {question!r}. Say it in at most {limit} characters, and nothing else: {text}"
+        )
+        return shorter if len(shorter) <= limit else shorter[: limit - 1] + "…"
 
     async def _aspects(self, question: str) -> list[str]:
         text = await self._ask(

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import threading
+import webbrowser
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
@@ -15,6 +18,7 @@ from rich.console import Console
 
 from memx_sdk import AsyncMemxContext
 from memx_server.app import create_app
+from memx_server.auth.sample_keys import LOCAL_DEV_KEY
 from memx_server.demo.board import Board
 from memx_server.demo.minds import Mind
 from memx_server.demo.team import Outcome, run_team
@@ -25,7 +29,24 @@ from memx_server.settings import Settings
 T = TypeVar("T")
 
 
-def run_demo(console: Console, question: str, *, mind: Mind, pace: float, deadline: float) -> None:
+@dataclass(frozen=True)
+class Staying:
+    """What happens with the server of a run beside the run.
+
+    Attributes:
+        keep: Whether it goes on after the run, until Ctrl-C.
+        open_page: Whether its live page is opened in a browser, before the run begins.
+        command: How the ``memx`` command is called here.
+    """
+
+    keep: bool = False
+    open_page: bool = False
+    command: str = "memx"
+
+
+def run_demo(
+    console: Console, question: str, *, mind: Mind, pace: float, deadline: float, staying: Staying
+) -> None:
     """Start a server, let the team answer ``question`` on it, and show how.
 
     Args:
@@ -34,17 +55,22 @@ def run_demo(console: Console, question: str, *, mind: Mind, pace: float, deadli
         mind: The source of the agents' ideas.
         pace: Seconds that an agent takes over each step.
         deadline: Seconds after which it has failed.
+        staying: What happens with the server beside.
 
     Raises:
         TeamFailedError: An agent failed, or the deadline passed.
+        KeyboardInterrupt: A server that was to be kept was ended.
     """
     board = Board(prefix="demo:")
     view = View(console, board)
+    # A server that stays takes the key that everybody knows, as `memx dev` does: it works on this machine alone.
+    api_key = LOCAL_DEV_KEY if staying.keep or staying.open_page else secrets.token_urlsafe(16)
     with TemporaryDirectory(prefix="memx-demo-", ignore_cleanup_errors=True) as folder:
-        api_key = secrets.token_urlsafe(16)
         app = create_app(_settings(Path(folder), api_key))
         with background_server(app) as url:
             view.opening(f"a server of its own at {url}", mind.name)
+            if staying.open_page:
+                _open_page(view, url, api_key)
             outcome = asyncio.run(
                 _abandoning_threads(
                     run_team(
@@ -53,12 +79,47 @@ def run_demo(console: Console, question: str, *, mind: Mind, pace: float, deadli
                         mind,
                         view.change,
                         board=board,
+                        tell=view.note,
                         pace=pace,
                         deadline=deadline,
                     )
                 )
             )
-    view.closing(outcome.summary, _facts(view, outcome))
+            view.closing(outcome.summary, _facts(view, outcome))
+            _go_on(view, staying, url, api_key)
+
+
+def _open_page(view: View, url: str, api_key: str) -> None:
+    """Open the live page, where a person still has to enter the API key: a page's address is no place for one."""
+    if webbrowser.open(url):
+        view.remark(f"The live page is open; its API key is {api_key}\n")
+    else:
+        view.remark(f"There is no browser here; open {url} yourself, its API key is {api_key}\n")
+
+
+def _go_on(view: View, staying: Staying, url: str, api_key: str) -> None:
+    """Say what to do next, and keep the server where that is wanted."""
+    memx = staying.command
+    if not (staying.keep or staying.open_page):
+        view.next_steps(
+            "Go on with",
+            [
+                (f"{memx} demo --open", "this again, watched in a browser; its server stays"),
+                (f"{memx} dev", "a server to keep, for agents of your own"),
+                (f"{memx} --help", "what a terminal can do with it: get, set, watch, history"),
+            ],
+        )
+        return
+    view.next_steps(
+        f"The server stays until Ctrl-C. Its live page: {url} (API key: {api_key})\nIn another terminal:",
+        [
+            (f"export MEMX_API_KEY={api_key} MEMX_BASE_URL={url}", ""),
+            (f"{memx} keys 'demo:*' --values", "what the agents know"),
+            (f"{memx} history demo:summary", "who wrote the summary, and when"),
+            (f"{memx} watch 'demo:*'", "whatever happens from now on"),
+        ],
+    )
+    threading.Event().wait()
 
 
 async def _abandoning_threads(work: Awaitable[T]) -> T:
@@ -76,12 +137,10 @@ class _Threads(ThreadPoolExecutor):
 
 
 def _facts(view: View, outcome: Outcome) -> list[str]:
-    fact = (
-        f"{view.changes} changes by {view.writers} writers in {outcome.seconds:.1f} s, all pushed"
-    )
-    if outcome.races_lost:
-        fact += f". Claims that came second, were refused and lost nothing: {outcome.races_lost}"
-    return [f"{fact}."]
+    refused = f"{outcome.races_lost} claims came second and were refused, none was lost"
+    return [
+        f"{view.changes} changes by {view.writers} writers in {outcome.seconds:.1f} s; {refused}."
+    ]
 
 
 def _settings(folder: Path, api_key: str) -> Settings:
@@ -89,4 +148,6 @@ def _settings(folder: Path, api_key: str) -> Settings:
     acl_file.write_text(
         json.dumps({api_key: {"agent": "demo", "read": ["*"], "write": ["*"]}}), encoding="utf-8"
     )
-    return Settings(store_url=f"sqlite:{folder / 'memx.db'}", acl_file=acl_file)
+    return Settings(
+        store_url=f"sqlite:{folder / 'memx.db'}", acl_file=acl_file, known_hosts_only=True
+    )

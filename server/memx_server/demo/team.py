@@ -10,8 +10,14 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from memx_sdk import AsyncMemxContext, Change
-from memx_server.demo.agents import ExplorerAgent, MonitorAgent, QueryAgent, SynthesizerAgent
-from memx_server.demo.board import Board
+from memx_server.demo.agents import (
+    AuditorAgent,
+    ExplorerAgent,
+    MonitorAgent,
+    QueryAgent,
+    SynthesizerAgent,
+)
+from memx_server.demo.board import Board, Note
 from memx_server.demo.minds import Mind
 
 T = TypeVar("T")
@@ -30,11 +36,13 @@ class Outcome:
     Attributes:
         summary: The final summary.
         races_lost: How often an explorer found that another had claimed a lead first.
+        caught_up: Whether the agent that was away was told every change that it missed, once and in order.
         seconds: The length of the run.
     """
 
     summary: Mapping[str, Any]
     races_lost: int
+    caught_up: bool
     seconds: float
 
 
@@ -45,6 +53,7 @@ async def run_team(
     show: Callable[[Change], None],
     *,
     board: Board,
+    tell: Callable[[Note], None] = lambda _: None,
     pace: float = 0.0,
     deadline: float = 30.0,
 ) -> Outcome:
@@ -56,6 +65,7 @@ async def run_team(
         mind: The source of ideas of explorers and the synthesizer.
         show: Called with every change.
         board: The keys to work on.
+        tell: Called with what agents meet beside changes: refusals, absences.
         pace: Seconds that an agent takes over each step, for an audience.
         deadline: Seconds after which the run has failed.
 
@@ -63,28 +73,57 @@ async def run_team(
         TeamFailedError: An agent failed, or the deadline passed.
     """
     started = time.monotonic()
+    seen: list[int] = []
+
+    def shown(change: Change) -> None:
+        seen.append(change.revision)
+        show(change)
+
     async with AsyncExitStack() as contexts:
 
         async def memory(agent: str) -> AsyncMemxContext:
             return await contexts.enter_async_context(open_memory(agent))
 
-        explorers = [
-            ExplorerAgent(await memory(f"explorer-{n}"), board, mind, pace=pace)
-            for n in range(1, EXPLORERS + 1)
-        ]
-        synthesizer = SynthesizerAgent(await memory("synthesizer"), board, mind, pace=pace)
-        monitor = MonitorAgent(await memory("monitor"), board, show)
-        query = QueryAgent(await memory("query"), board)
-        async with _bounded(deadline), asyncio.TaskGroup() as group:
-            group.create_task(_named("MonitorAgent", monitor.run()))
-            await monitor.is_watching.wait()
-            group.create_task(_named("SynthesizerAgent", synthesizer.run()))
-            for n, explorer in enumerate(explorers, start=1):
+        numbers = range(1, EXPLORERS + 1)
+        team = _Team(
+            QueryAgent(await memory("query"), board, tell),
+            [
+                ExplorerAgent(await memory(f"explorer-{n}"), board, mind, tell, pace=pace)
+                for n in numbers
+            ],
+            SynthesizerAgent(await memory("synthesizer"), board, mind, tell, pace=pace),
+            MonitorAgent(await memory("monitor"), board, shown),
+            AuditorAgent(await memory("auditor"), board, tell),
+        )
+        async with _bounded(deadline):
+            summary = await team.answer(question)
+            missed = await _named("AuditorAgent", team.auditor.catch_up())
+            caught_up = await team.auditor.report(missed, seen)
+    races_lost = sum(explorer.races_lost for explorer in team.explorers)
+    return Outcome(summary, races_lost, caught_up, time.monotonic() - started)
+
+
+@dataclass(frozen=True)
+class _Team:
+    query: QueryAgent
+    explorers: list[ExplorerAgent]
+    synthesizer: SynthesizerAgent
+    monitor: MonitorAgent
+    auditor: AuditorAgent
+
+    async def answer(self, question: str) -> Mapping[str, Any]:
+        """Let all work until the summary is final, and return it."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_named("MonitorAgent", self.monitor.run()))
+            group.create_task(_named("AuditorAgent", self.auditor.watch_the_beginning()))
+            for n, explorer in enumerate(self.explorers, start=1):
                 group.create_task(_named(f"ExplorerAgent {n}", explorer.run()))
-            asking = group.create_task(_named("QueryAgent", query.run(question)))
-    return Outcome(
-        asking.result(), sum(e.races_lost for e in explorers), time.monotonic() - started
-    )
+            group.create_task(_named("SynthesizerAgent", self.synthesizer.run()))
+            # Only then is the question asked: both explorers reach for each lead, and nobody misses a change.
+            for watcher in (self.monitor, self.auditor, *self.explorers):
+                await watcher.is_watching.wait()
+            asking = group.create_task(_named("QueryAgent", self.query.run(question)))
+        return asking.result()
 
 
 @asynccontextmanager
