@@ -120,8 +120,9 @@ class _Team:
                 group.create_task(_named(f"ExplorerAgent {n}", explorer.run()))
             group.create_task(_named("SynthesizerAgent", self.synthesizer.run()))
             # Only then is the question asked: both explorers reach for each lead, and nobody misses a change.
-            for watcher in (self.monitor, self.auditor, *self.explorers):
-                await watcher.is_watching.wait()
+            ready = [self.monitor.is_watching, self.auditor.is_watching]
+            for event in (*ready, *(explorer.is_watching for explorer in self.explorers)):
+                await event.wait()
             asking = group.create_task(_named("QueryAgent", self.query.run(question)))
         return asking.result()
 
