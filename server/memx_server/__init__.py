@@ -1,3 +1,3 @@
 """The memX server."""
 
-from memx_sdk._version import __version__ as __version__
+from memx_sdk import __version__ as __version__
