@@ -165,6 +165,7 @@ def json_version(text: str, project: Project) -> str:
 
 OTHERS: dict[str, Callable[[str, Project], str]] = {
     "memx_sdk/_version.py": version_module,
+    "server/memx_server/__init__.py": version_module,
     "integrations/mcp/server.json": json_version,
     "integrations/mcp/bundle/manifest.json": json_version,
 }

@@ -1,3 +1,3 @@
 """The memX server."""
 
-from memx_sdk import __version__ as __version__
+__version__ = "0.2.0"
