@@ -7,12 +7,13 @@ import secrets
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage, message_to_dict
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.history import RunnableWithMessageHistory
 from langchain_memx import MemxChatMessageHistory, MemxConnection
 
+from memx_sdk import InvalidRequestError
 from tests.langchain.scripted_model import say, scripted, texts
 
 
@@ -35,10 +36,44 @@ def test_what_is_no_message_disturbs_no_conversation(
     history = MemxChatMessageHistory(name, connection)
     history.add_messages([HumanMessage("hello")])
     strays: list[Any] = ["a text", None, 5, [], {"type": "human"}, {"type": "odd", "data": {}}]
-    for stray in [*strays, {"type": "human", "data": {"content": 5}}, {"type": 5, "data": 5}]:
-        connection.context.set(f"memx:chat:{name}:00000009", stray)
-        assert [message.text for message in history.messages] == ["hello"]
+    history.add_messages([HumanMessage("spoiled"), HumanMessage("there?")])
+    (key,) = connection.context.keys(f"memx:chat:{name}:*:0000000002")
+    strays += [{"type": "human", "data": {"content": 5}}, {"type": 5, "data": 5}]
+    for stray in [*strays, *({"items": [{"value": stray}]} for stray in strays)]:
+        connection.context.set(key, stray)
+        assert [message.text for message in history.messages] == ["hello", "there?"]
     assert caplog.text.count("holds no message") == 1
+
+
+def test_messages_of_any_size_are_added_all_or_none(
+    connection: MemxConnection,
+) -> None:
+    history = MemxChatMessageHistory("images", connection)
+    image = HumanMessage([{"type": "image", "base64": secrets.token_hex(1_500_000)}])
+    history.add_messages([HumanMessage("look"), image])
+    assert MemxChatMessageHistory("images", connection).messages == [HumanMessage("look"), image]
+    fails = [HumanMessage("a"), HumanMessage("b", additional_kwargs={"no JSON": object()})]
+    with pytest.raises(InvalidRequestError):
+        history.add_messages(fails)
+    assert len(history.messages) == 2
+
+
+def test_messages_of_earlier_versions_are_taken_over(connection: MemxConnection) -> None:
+    context, prefix = connection.context, "memx:chat:any%2Fsession"
+    earlier = [HumanMessage("one"), AIMessage("two")]
+    for action in ("read", "add"):
+        for number, message in enumerate(earlier, start=1):
+            context.set(f"{prefix}:{number:08d}", message_to_dict(message))
+        context.set(f"{prefix}:00000009", "none of ours")
+        context.set(f"{prefix}:count", 9)
+        history = MemxChatMessageHistory("any/session", connection)
+        if action == "add":
+            history.add_messages([HumanMessage("three")])
+            assert history.messages == [*earlier, HumanMessage("three")]
+        assert history.messages[:2] == earlier
+        assert context.keys(f"{prefix}:0*") == context.keys(f"{prefix}:count") == []
+        history.clear()
+        assert MemxChatMessageHistory("any/session", connection).messages == []
 
 
 async def test_no_message_is_lost_when_agents_add_at_once(connection: MemxConnection) -> None:

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from langchain_memx import (
     MemxByteStore,
+    MemxCache,
     MemxChatMessageHistory,
     MemxConnection,
     MemxSaver,
     MemxStore,
 )
+from langchain_tests.integration_tests import AsyncCacheTestSuite, SyncCacheTestSuite
 from langchain_tests.integration_tests.base_store import BaseStoreAsyncTests, BaseStoreSyncTests
 from langgraph.checkpoint.conformance import checkpointer_test, validate
 
@@ -34,6 +36,18 @@ class TestByteStore(_ByteStore, BaseStoreSyncTests[bytes]):
 
 class TestAsyncByteStore(_ByteStore, BaseStoreAsyncTests[bytes]):
     pass
+
+
+class TestCache(SyncCacheTestSuite):
+    @pytest.fixture
+    def cache(self, connection: MemxConnection) -> MemxCache:
+        return MemxCache(connection)
+
+
+class TestAsyncCache(AsyncCacheTestSuite):
+    @pytest.fixture
+    async def cache(self, connection: MemxConnection) -> MemxCache:
+        return MemxCache(connection)
 
 
 def test_what_are_no_bytes_counts_as_not_there(

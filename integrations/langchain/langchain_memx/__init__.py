@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from langchain_memx.byte_store import MemxByteStore
+from langchain_memx.cache import MemxCache
 from langchain_memx.chat_history import MemxChatMessageHistory
 from langchain_memx.connection import MemxConnection
+from langchain_memx.record_manager import MemxRecordManager
 from langchain_memx.tools import MemxTool, MemxToolkit
 from langchain_memx.trigger import MemxTrigger
 
@@ -31,10 +33,12 @@ _OPTIONAL = {
 
 __all__ = [
     "MemxByteStore",
+    "MemxCache",
     "MemxChatMessageHistory",
     "MemxConnection",
     "MemxItem",
     "MemxMiddleware",
+    "MemxRecordManager",
     "MemxSaver",
     "MemxStore",
     "MemxTool",
@@ -49,4 +53,14 @@ def __getattr__(name: str) -> Any:
 
     if name not in _OPTIONAL:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_OPTIONAL[name]), name)
+    try:
+        return getattr(import_module(_OPTIONAL[name]), name)
+    except ModuleNotFoundError as missing:
+        # Only what an extra installs: another missing module is a fault that its own message explains best.
+        package = (missing.name or "").partition(".")[0]
+        if package not in ("langgraph", "langchain"):
+            raise
+        extra = "agents" if name == "MemxMiddleware" else "langgraph"
+        raise ImportError(
+            f'{name} needs {package}: pip install "langchain-memx[{extra}]"'
+        ) from missing

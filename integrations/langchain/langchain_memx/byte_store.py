@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Any
 
 from langchain_core.stores import ByteStore
 
-from langchain_memx._async.byte_values import AsyncByteValues
-from langchain_memx._sync.byte_values import ByteValues
-from langchain_memx.connection import MemxConnection
+from langchain_memx.connection import Connected, Flows, MemxConnection
+from memx_sdk.collections import AsyncRecords, BytesForm, Record, Records
 
 
-class MemxByteStore(ByteStore):
-    """Bytes under any name, for caches such as ``CacheBackedEmbeddings``.
+class MemxByteStore(Connected, ByteStore):
+    """Bytes under any name and of any size, for caches such as ``CacheBackedEmbeddings``.
 
-    Values are kept as base64 text, so one holds up to about 780,000 bytes. Under the default prefix agents' tools do
-    not see them; what a cache returns is what its reader believes, so keep other API keys out, too.
+    Under the default prefix agents' tools do not see them; what a cache returns is what its reader believes, so keep
+    other API keys out, too.
 
     Args:
         connection: Where memX is; by default what the environment says.
@@ -30,47 +30,57 @@ class MemxByteStore(ByteStore):
         prefix: str = "memx:bytes",
         ttl: float | None = None,
     ) -> None:
-        self._connection = MemxConnection.of(connection)
-        self._prefix = f"{prefix}:"
+        super().__init__(connection)
         self._ttl = ttl
+        options: dict[str, Any] = {
+            "form": BytesForm(),
+            "plain": True,
+            "logged": False,
+            "noun": "bytes",
+        }
+        self._flows: Flows[Records[bytes], AsyncRecords[bytes]] = Flows(
+            self._connection,
+            lambda context: Records(context, prefix, **options),
+            lambda context: AsyncRecords(context, prefix, **options),
+        )
 
     def mget(self, keys: Sequence[str]) -> list[bytes | None]:
         """Read values; None for each name that is not there."""
-        return self._values.mget(keys)
+        return _in_order(keys, self._flows.here.get_many(keys))
 
     async def amget(self, keys: Sequence[str]) -> list[bytes | None]:
         """The same without blocking the event loop."""
-        return await self._async_values.mget(keys)
+        return _in_order(keys, await self._flows.of_loop.get_many(keys))
 
     def mset(self, key_value_pairs: Sequence[tuple[str, bytes]]) -> None:
         """Set values."""
-        self._values.mset(key_value_pairs)
+        self._flows.here.put_many(dict(key_value_pairs), ttl=self._ttl)
 
     async def amset(self, key_value_pairs: Sequence[tuple[str, bytes]]) -> None:
         """The same without blocking the event loop."""
-        await self._async_values.mset(key_value_pairs)
+        await self._flows.of_loop.put_many(dict(key_value_pairs), ttl=self._ttl)
 
     def mdelete(self, keys: Sequence[str]) -> None:
         """Delete names; missing ones are no error."""
-        self._values.mdelete(keys)
+        self._flows.here.delete_many(keys)
 
     async def amdelete(self, keys: Sequence[str]) -> None:
         """The same without blocking the event loop."""
-        await self._async_values.mdelete(keys)
+        await self._flows.of_loop.delete_many(keys)
 
     def yield_keys(self, *, prefix: str | None = None) -> Iterator[str]:
         """Iterate over the names that start with ``prefix``."""
-        yield from self._values.names(prefix)
+        yield from self._flows.here.names(prefix or "")
 
     async def ayield_keys(self, *, prefix: str | None = None) -> AsyncIterator[str]:
         """The same without blocking the event loop."""
-        for name in await self._async_values.names(prefix):
+        for name in await self._flows.of_loop.names(prefix or ""):
             yield name
 
-    @property
-    def _values(self) -> ByteValues:
-        return ByteValues(self._connection.context, self._prefix, self._ttl)
 
-    @property
-    def _async_values(self) -> AsyncByteValues:
-        return AsyncByteValues(self._connection.async_context, self._prefix, self._ttl)
+def _in_order(
+    names: Sequence[str], found: Mapping[str, Record[bytes] | None]
+) -> list[bytes | None]:
+    """The values of names, in their order; None for each that is not there."""
+    records = (found[name] for name in names)
+    return [None if record is None else record.value for record in records]

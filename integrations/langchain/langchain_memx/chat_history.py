@@ -9,22 +9,21 @@ from langchain_core.messages import BaseMessage
 
 from langchain_memx._async.messages import AsyncMessages
 from langchain_memx._sync.messages import Messages
-from langchain_memx.connection import MemxConnection
-from memx_sdk.collections import segment
+from langchain_memx.connection import Connected, Flows, MemxConnection
 
 
-class MemxChatMessageHistory(BaseChatMessageHistory):
+class MemxChatMessageHistory(Connected, BaseChatMessageHistory):
     """The messages of one session, in the order in which memX received them.
 
-    Each message is a key of its own, ``prefix:session:00000001`` and on, so a conversation may grow without limit
-    and no message is lost when several agents add at once. Under the default prefix agents' tools do not see them.
-    What is no message counts as not there.
+    A conversation may grow without limit, a message may be of any size, and none is lost when several agents add at
+    once: what is added together is there together. Under the default prefix agents' tools do not see them. What is no
+    message counts as not there.
 
     Args:
         session_id: Names the conversation; any text.
         connection: Where memX is; by default what the environment says.
         prefix: What the keys start with.
-        ttl: Seconds after which a message expires.
+        ttl: Seconds after the last message after which the conversation is gone.
     """
 
     def __init__(
@@ -35,9 +34,12 @@ class MemxChatMessageHistory(BaseChatMessageHistory):
         prefix: str = "memx:chat",
         ttl: float | None = None,
     ) -> None:
-        self._connection = MemxConnection.of(connection)
-        self._prefix = f"{prefix}:{segment(session_id)}:"
-        self._ttl = ttl
+        super().__init__(connection)
+        self._flows = Flows(
+            self._connection,
+            lambda context: Messages(context, prefix, session_id, ttl),
+            lambda context: AsyncMessages(context, prefix, session_id, ttl),
+        )
 
     @property
     def messages(self) -> list[BaseMessage]:  # type: ignore[override]  # the base has an attribute, its users a property
@@ -46,36 +48,28 @@ class MemxChatMessageHistory(BaseChatMessageHistory):
         Raises:
             MemxError: memX cannot be reached or does not permit it.
         """
-        return self._stored.read()
+        return self._flows.here.read()
 
     async def aget_messages(self) -> list[BaseMessage]:
         """The same without blocking the event loop."""
-        return await self._async_stored.read()
+        return await self._flows.of_loop.read()
 
     def add_messages(self, messages: Sequence[BaseMessage]) -> None:
-        """Add messages behind all that are there, together and in this order.
+        """Add messages behind all that are there: together, in this order, all or none.
 
         Raises:
             MemxError: memX refused them or cannot be reached.
         """
-        self._stored.add(messages)
+        self._flows.here.add(messages)
 
     async def aadd_messages(self, messages: Sequence[BaseMessage]) -> None:
         """The same without blocking the event loop."""
-        await self._async_stored.add(messages)
+        await self._flows.of_loop.add(messages)
 
     def clear(self) -> None:
         """Delete all messages."""
-        self._stored.clear()
+        self._flows.here.clear()
 
     async def aclear(self) -> None:
         """The same without blocking the event loop."""
-        await self._async_stored.clear()
-
-    @property
-    def _stored(self) -> Messages:
-        return Messages(self._connection.context, self._prefix, self._ttl)
-
-    @property
-    def _async_stored(self) -> AsyncMessages:
-        return AsyncMessages(self._connection.async_context, self._prefix, self._ttl)
+        await self._flows.of_loop.clear()

@@ -14,7 +14,6 @@ from memx_sdk.models import Entry, TxnResult
 MOST_OPERATIONS = 120
 """Of one transaction; memX's limit is 128."""
 
-_PAGE = 1000
 _KEPT_TWICE = 2
 """Records live twice as long as their head, so that renewing the head need not renew each of them every time."""
 
@@ -221,12 +220,8 @@ class AsyncHead:
         return result
 
     async def _sweep(self, pattern: str, note: str) -> None:
-        # A page at a time: nothing but this process waits for it, and whatever ends it, the note stays until the
-        # last key is gone.
-        while keys := (await self._context.key_page(pattern, limit=_PAGE)).items:
-            for start in range(0, len(keys), MOST_OPERATIONS):
-                chunk = keys[start : start + MOST_OPERATIONS]
-                await self._context.txn(then=[{"op": "delete", "key": key} for key in chunk])
+        # In bounded steps of the server's: whatever ends this process, the note stays until the last key is gone.
+        await self._context.delete_pattern(pattern)
         try:
             await self._context.delete(note)
         except ForbiddenError:  # then there is none either: see `delete`

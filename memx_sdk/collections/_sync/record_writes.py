@@ -80,11 +80,7 @@ class RecordWrites:
 
     def delete_all(self) -> None:
         """Delete whatever lies under the prefix, in steps."""
-        pattern = self._layout.everything("")
-        while keys := (self._context.key_page(pattern, limit=1000)).items:
-            for start in range(0, len(keys), MOST_OPERATIONS):
-                chunk = keys[start : start + MOST_OPERATIONS]
-                self._context.txn(then=[{"op": "delete", "key": key} for key in chunk])
+        self._context.delete_pattern(self._layout.everything(""))
 
     def _write(self, name: str, value: Any) -> msgspec.Raw | Split:
         # A key that is too long for its name holds a digest in its place, and the envelope holds the name.
