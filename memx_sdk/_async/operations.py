@@ -131,7 +131,16 @@ class AsyncOperations:
             key: The key.
             limit: How many changes at the most.
         """
-        return await self._caller.run(reads.history(key, limit=limit))
+        found: list[Change] = []
+        until: int | None = None
+        # A page holds fewer changes than were asked for where their values are long.
+        while True:
+            call = reads.history(key, limit=limit - len(found), until=until)
+            page = await self._caller.run(call)
+            found += page.changes
+            until = page.next
+            if until is None or len(found) >= limit:
+                return found
 
     async def changes(
         self,

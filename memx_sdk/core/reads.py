@@ -61,10 +61,22 @@ def entries(pattern: str, *, limit: int, after: str | None) -> Call[Page]:
     return Call(reading("keys", "/keys", fields), lambda body: _page(body, "entries", Entry))
 
 
-def history(key: str, *, limit: int) -> Call[list[Change]]:
+class HistoryPage(NamedTuple):
+    """A page of changes of one key; ``next`` asks for the older ones, None at the end."""
+
+    changes: list[Change]
+    next: int | None
+
+
+def history(key: str, *, limit: int, until: int | None) -> Call[HistoryPage]:
     """Read the changes of a key."""
-    request = reading("history", "/history", given(key=key, limit=limit))
-    return Call(request, lambda body: [Change(change) for change in _member(body, "changes")])
+    request = reading("history", "/history", given(key=key, limit=limit, until=until))
+
+    def page(body: bytes) -> HistoryPage:
+        changes = [Change(change) for change in _member(body, "changes")]
+        return HistoryPage(changes, decode_object(body).get("next"))
+
+    return Call(request, page)
 
 
 def changes(

@@ -214,6 +214,7 @@ def _services(settings: Settings, store: Store, authenticator: Authenticator) ->
     schemas = SchemaCache(store)
     evaluation = EvaluationPool(settings.validation_deadline)
     evaluator = Evaluator(evaluation, settings.limits)
+    sent = ByteBudget(settings.limits.responses_bytes, "responses_bytes", "large responses")
     presence = Presence(store.state, PresenceSettings(members=settings.limits.presence_members))
     return Services(
         settings=settings,
@@ -225,11 +226,12 @@ def _services(settings: Settings, store: Store, authenticator: Authenticator) ->
         durable=Durable(store.state, settings.limits.durable_names),
         tickets=Tickets(store.state, settings.limits.tickets),
         health=StoreHealth(store),
-        feed=Feed(store),
+        feed=Feed(store, sent=sent),
         sessions=OpenConnections(),
         presence=presence,
         presence_feed=PresenceFeed(presence),
-        bodies=ByteBudget(settings.limits.bodies_bytes),
+        bodies=ByteBudget(settings.limits.bodies_bytes, "bodies_bytes", "large requests"),
+        responses=sent,
         rates=RateLimiter(store.state, settings.rate_limit) if settings.rate_limit else None,
     )
 

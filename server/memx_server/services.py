@@ -44,6 +44,7 @@ class Services:
         presence: Notes who is active.
         presence_feed: Lists who is active, and sends changes of it to subscribers.
         bodies: Counts what large requests under way hold.
+        responses: Counts what large responses and snapshots hold until they are sent.
         rates: Refuses requests of an API key that come too often; None for no limit.
         requests: Counts them.
     """
@@ -62,5 +63,6 @@ class Services:
     presence: Presence
     presence_feed: PresenceFeed
     bodies: ByteBudget
+    responses: ByteBudget
     rates: RateLimiter | None = None
     requests: RequestCounters = field(default_factory=RequestCounters)

@@ -15,6 +15,9 @@ from memx_sdk.protocol.keys import MAX_KEY_BYTES
 
 DEFAULT_ACL_FILE = Path("config/acl.json")
 
+_BESIDE_VALUE = 4096
+"""What an entry holds beside its value, at the most: a key and a writer, escaped, and numbers."""
+
 _WHOLE = re.compile(r"[0-9]{1,15}")
 _FLAGS = {"": False, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
 _HOST = re.compile(r"[\w.-]+|[0-9a-f:.]+", re.I)
@@ -33,6 +36,10 @@ class Limits:
         schema_bytes: Length of a schema's JSON text.
         body_bytes: Length of a whole request, which may hold several values.
         bodies_bytes: What all large requests under way may hold in one process; a space may hold half of it.
+        response_bytes: Length of one response: a page of entries or changes ends before it would be longer, unless a
+            single one is; an ``mget`` or a transaction that reads more is refused.
+        responses_bytes: What all large responses and snapshots that are not sent yet may hold in one process; a space
+            may hold half of it.
         head_bytes: Length of a request's head: the request line and the headers.
         reason_bytes: Length of a write's reason in UTF-8.
         transaction_operations: Operations and compares of one transaction.
@@ -56,6 +63,8 @@ class Limits:
     schema_bytes: int = 64 * 1024
     body_bytes: int = 8 * 1024 * 1024
     bodies_bytes: int = 64 * 1024 * 1024
+    response_bytes: int = 8 * 1024 * 1024
+    responses_bytes: int = 128 * 1024 * 1024
     head_bytes: int = 32 * 1024
     reason_bytes: int = 1024
     transaction_operations: int = 128
@@ -69,6 +78,11 @@ class Limits:
     page_cursors: int = 1000
     tickets: int = 1000
     presence_members: int = 1000
+
+    def bound_for(self, entries: int) -> int | None:
+        """Return the most bytes that so many entries may hold together; None where they cannot hold more."""
+        few = self.response_bytes // (self.value_bytes + _BESIDE_VALUE)
+        return None if entries <= few else self.response_bytes
 
     def as_dict(self) -> dict[str, int]:
         """Return the limits by name, as ``whoami`` shows them."""

@@ -41,9 +41,11 @@ class Interfered(SqliteStore):
     commits = 0
     reads = 0
 
-    async def read(self, space: str, keys: Sequence[str]) -> Sequence[bytes | None]:
+    async def read(
+        self, space: str, keys: Sequence[str], *, most_bytes: int | None = None
+    ) -> Sequence[bytes | None]:
         self.reads += 1
-        return await super().read(space, keys)
+        return await super().read(space, keys, most_bytes=most_bytes)
 
     async def commit(
         self, space: str, transactions: Sequence[Transaction]

@@ -1,25 +1,32 @@
-"""The budget of bytes that requests under way may hold in a process, with a share for each space."""
+"""The budget of bytes that requests or responses under way may hold in a process, with a share for each space."""
 
 from __future__ import annotations
 
 from memx_sdk.protocol.errors import ProtocolError
 
 _RETRY_AFTER = 1.0
-"""Seconds; a body under way ends, or is given up, within the deadline of bodies."""
+"""Seconds; what is under way ends, or is given up, within the deadline of bodies or of responses."""
+
+LARGE_RESPONSE = 64 * 1024
+"""Responses up to this length are not counted; so much a connection may hold anyway."""
 
 
 class ByteBudget:
-    """Counts the bytes of large bodies from their arrival to the response.
+    """Counts the bytes of large bodies from their arrival to the response, or of large responses until they are sent.
 
-    Small bodies, which arrive at once, are not counted: they are gone as soon as they are decoded, and a caller whose
-    large bodies fill the budget must not hold them up.
+    Small ones, which come and go at once, are not counted, and a caller whose large ones fill the budget must not hold
+    them up.
 
     Args:
         limit: Bytes of all spaces together. One space may hold half of them, so that no space takes all.
+        name: What the limit is called.
+        counted: What is counted, for the sentence that refuses more.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, name: str, counted: str) -> None:
         self._limit = limit
+        self._name = name
+        self._counted = counted
         self._share = max(1, limit // 2)
         self._held = 0
         self._by_space: dict[str, int] = {}
@@ -33,16 +40,16 @@ class ByteBudget:
         """Count ``count`` more bytes, for ``give_back`` to return.
 
         Raises:
-            ProtocolError: ``unavailable``, with nothing counted; the ``limit`` is ``bodies_bytes``.
+            ProtocolError: ``unavailable``, with nothing counted; its ``limit`` is the budget's name.
         """
         # Both checks come before anything is counted: a refusal leaves nothing to give back.
         held = self._by_space.get(space, 0) + count
         if self._held + count > self._limit or held > self._share:
             raise ProtocolError(
                 "unavailable",
-                f"the large requests that are under way hold more than {self._limit} bytes, or those of one space more "
-                f"than {self._share}; send this one again in a moment, or in smaller parts",
-                limit="bodies_bytes",
+                f"the {self._counted} that are under way hold more than {self._limit} bytes, or those of one space "
+                f"more than {self._share}; send this request again in a moment, or in smaller parts",
+                limit=self._name,
                 retry_after=_RETRY_AFTER,
             )
         self._held += count

@@ -284,6 +284,13 @@ class HistoryRequest(Request, kw_only=True):
 
     key: Key
     limit: Count = 20
+    until: (
+        Annotated[
+            int,
+            Meta(ge=0, description="The newest revision wanted, such as the `next` of a page."),
+        ]
+        | None
+    ) = None
 
 
 class ChangesRequest(Request, kw_only=True):

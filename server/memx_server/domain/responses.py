@@ -9,7 +9,7 @@ import msgspec
 from memx_sdk.protocol.cursors import Position, encode_cursor
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.domain.caller import Caller
-from memx_server.storage.base import Change, Committed, Compacted, Diverged
+from memx_server.storage.base import Change, Committed, Compacted, Diverged, TooMuch
 from memx_server.storage.encoding import entry_text, quote
 
 NULL = b"null"
@@ -154,6 +154,22 @@ def entry_after(change: Change) -> bytes:
         left.writer,
         left.expires_at,
         bytes(left.value),
+    )
+
+
+def revision_of(change: Change) -> int:
+    """The revision of a value change."""
+    return _decode_change(change.data).revision
+
+
+def too_much(much: TooMuch, field: str, limit: int) -> ProtocolError:
+    """The error for entries that are read together and would make too long a response."""
+    return ProtocolError(
+        "too_large",
+        f"the entries hold more than {limit} bytes together; ask for fewer keys at once: the first {much.fits} fit",
+        field=field,
+        fits=much.fits,
+        limit="response_bytes",
     )
 
 

@@ -19,7 +19,14 @@ Headers = list[tuple[bytes, bytes]]
 _JSON = (b"content-type", b"application/json")
 
 
-async def send_json(send: Send, status: int, body: bytes, headers: Headers | None = None) -> None:
+async def send_json(
+    send: Send,
+    status: int,
+    body: bytes,
+    headers: Headers | None = None,
+    *,
+    piece: int | None = None,
+) -> None:
     """Send a whole JSON response over HTTP.
 
     Args:
@@ -27,6 +34,8 @@ async def send_json(send: Send, status: int, body: bytes, headers: Headers | Non
         status: The HTTP status.
         body: JSON text.
         headers: Further headers.
+        piece: Bytes of the body to send at once; None for all. Behind each piece but the last one a server waits
+            for a client that reads slowly.
     """
     await send(
         {
@@ -35,4 +44,9 @@ async def send_json(send: Send, status: int, body: bytes, headers: Headers | Non
             "headers": [_JSON, (b"content-length", b"%d" % len(body)), *(headers or ())],
         }
     )
+    if piece is not None:
+        for start in range(0, len(body), piece):
+            part, more = body[start : start + piece], start + piece < len(body)
+            await send({"type": "http.response.body", "body": part, "more_body": more})
+        return
     await send({"type": "http.response.body", "body": body})

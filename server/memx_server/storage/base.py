@@ -70,6 +70,7 @@ __all__ = [
     "StoreFull",
     "StoreUnavailable",
     "TailListener",
+    "TooMuch",
     "Touch",
     "Transaction",
     "Write",
@@ -114,6 +115,18 @@ class Compacted(Exception):  # noqa: N818 - names what happened, and the wire ca
 
 class Diverged(Exception):  # noqa: N818 - names what happened, and the wire calls it so
     """The position belongs to a history that was lost, or to another space."""
+
+
+class TooMuch(Exception):  # noqa: N818 - names what happened
+    """The entries hold more bytes than the caller allows.
+
+    Args:
+        fits: How many of them, from the first on, fit; 1 at the least.
+    """
+
+    def __init__(self, fits: int) -> None:
+        super().__init__(fits)
+        self.fits = max(1, fits)
 
 
 class GroupFull(Exception):  # noqa: N818 - names what happened
@@ -165,6 +178,7 @@ class HistoryPage:
     """Value changes of one key (none of a schema under the same name), newest first.
 
     Attributes:
+        more: Whether older ones may follow than those that were read.
         complete: True when surely nothing of this key has been dropped, whatever the limit left
             out. False wherever the store no longer knows: a key made after the log was first
             trimmed may have lived before.
@@ -172,6 +186,7 @@ class HistoryPage:
 
     changes: Sequence[Change]
     complete: bool
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,8 +316,20 @@ class Store(Protocol):
     async def advice(self) -> Sequence[str]:
         """Say, in sentences, what in the store's own setup could lose memory and should be changed."""
 
-    async def read(self, space: str, keys: Sequence[str]) -> Sequence[bytes | None]:
-        """Read entries (JSON texts) of one moment; None for each key that does not exist."""
+    async def read(
+        self, space: str, keys: Sequence[str], *, most_bytes: int | None = None
+    ) -> Sequence[bytes | None]:
+        """Read entries (JSON texts) of one moment; None for each key that does not exist.
+
+        Args:
+            space: Their space.
+            keys: Their keys.
+            most_bytes: The most that several of them may hold together; None for any number. A single one is read
+                whatever it holds.
+
+        Raises:
+            TooMuch: They hold more. No more of them than that has been in memory.
+        """
 
     async def list(
         self, space: str, *, prefix: str = "", after: str = "", limit: int = 1000
@@ -366,7 +393,10 @@ class Store(Protocol):
     async def history(
         self, space: str, key: str, limit: int, *, until: int | None = None
     ) -> HistoryPage:
-        """Read the changes of ``key``, newest first, from revision ``until`` (None: head) down."""
+        """Read the changes of ``key``, newest first, from revision ``until`` (None: head) down.
+
+        Fewer than asked for where they are big, but one at the least.
+        """
 
     async def schemas(self, space: str) -> SpaceSchemas:
         """Read all schemas of the space."""

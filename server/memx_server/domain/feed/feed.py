@@ -10,6 +10,7 @@ from functools import partial
 from memx_sdk.protocol.errors import ProtocolError
 from memx_sdk.protocol.keys import validate_pattern
 from memx_server.domain.access import EventName, Principal, kinds_of
+from memx_server.domain.byte_budget import ByteBudget
 from memx_server.domain.counters import FeedCounters
 from memx_server.domain.feed.hub import FeedSettings, Hub
 from memx_server.domain.feed.messages import Packet
@@ -27,15 +28,19 @@ class Feed:
     Args:
         store: Where the logs are.
         settings: How the feed behaves.
+        sent: Counts what the process holds to be sent; snapshots count until the last subscriber has sent them.
 
     Attributes:
         counters: What has happened in the feeds of all spaces.
     """
 
-    def __init__(self, store: Store, settings: FeedSettings | None = None) -> None:
+    def __init__(
+        self, store: Store, settings: FeedSettings | None = None, *, sent: ByteBudget | None = None
+    ) -> None:
         self.settings = settings or FeedSettings()
         self.counters = FeedCounters()
         self._store = store
+        self._sent = sent
         self._hubs: dict[str, asyncio.Task[Hub]] = {}
         self._lingering: dict[str, asyncio.TimerHandle] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -119,7 +124,9 @@ class Feed:
 
     async def _open(self, space: str) -> Hub:
         emptied = partial(self._linger, space)
-        hub = Hub(self._store, space, self.settings, self.counters, emptied=emptied)
+        hub = Hub(
+            self._store, space, self.settings, self.counters, emptied=emptied, sent=self._sent
+        )
         await hub.open()
         return hub
 

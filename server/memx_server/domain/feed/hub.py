@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from memx_sdk.protocol.cursors import Position
+from memx_server.domain.byte_budget import ByteBudget
 from memx_server.domain.counters import FeedCounters
 from memx_server.domain.feed import messages
 from memx_server.domain.feed.backoff import Backoff
@@ -59,6 +60,7 @@ class Hub:
         settings: How the feed behaves.
         counters: Counts what goes wrong.
         emptied: Called when the last listener has left.
+        sent: Counts what the process holds to be sent.
 
     Attributes:
         position: The position.
@@ -75,6 +77,7 @@ class Hub:
         settings: FeedSettings,
         counters: FeedCounters,
         emptied: Callable[[], None],
+        sent: ByteBudget | None = None,
     ) -> None:
         self.store = store
         self.space = space
@@ -84,6 +87,7 @@ class Hub:
         self.log = LogReader(store, space)
         self.counters = counters
         self._settings = settings
+        self._sent = sent
         self._open = False
         # Whether the log may hold more than ``position`` shows: set by notices, cleared by a read.
         self._behind = False
@@ -240,7 +244,7 @@ class Hub:
         task = self._snapshots.get(name)
         if task is None:
             builder = SnapshotBuilder(
-                self.store, self.space, pattern, kinds, self._settings.snapshot_bytes
+                self.store, self.space, pattern, kinds, self._settings.snapshot_bytes, self._sent
             )
             task = self._snapshots[name] = asyncio.create_task(builder.build())
             task.add_done_callback(lambda done: self._forget_snapshot(name, done))

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from weakref import finalize
 
 import msgspec
 
 from memx_sdk.protocol.cursors import Position
 from memx_sdk.protocol.errors import ProtocolError
 from memx_sdk.protocol.keys import compile_pattern, is_pattern, literal_prefix
+from memx_server.domain.byte_budget import ByteBudget
 from memx_server.domain.feed.log_reader import patiently
 from memx_server.domain.feed.messages import Event
 from memx_server.domain.log_pages import up_to_head
-from memx_server.storage.base import Change, Store
+from memx_server.storage.base import Change, Store, TooMuch
 from memx_server.storage.encoding import quote
 
 _ROUNDS = 50
 """How often values that the log does not keep are read again before the builder gives up."""
 
 _LOG_PAGE = 256
+
+_COUNTED_AT_ONCE = 64 * 1024
 
 
 class _Stamp(msgspec.Struct):
@@ -29,9 +33,12 @@ class _Stamp(msgspec.Struct):
 _decode_stamp = msgspec.json.Decoder(_Stamp).decode
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Snapshot:
-    """The entries and schemas under a pattern at ``position``, as events without a cursor."""
+    """The entries and schemas under a pattern at ``position``, as events without a cursor.
+
+    Whoever needs it no longer lets go of it: its bytes count in the budget of the process as long as it lives.
+    """
 
     events: Sequence[Event]
     position: Position
@@ -68,6 +75,7 @@ class SnapshotBuilder:
 
     Attributes:
         byte_limit: The most bytes of events that it may hold.
+        budget: Counts them, with those of other snapshots and large responses; None where nobody does.
     """
 
     store: Store
@@ -75,7 +83,9 @@ class SnapshotBuilder:
     pattern: str
     kinds: frozenset[str]
     byte_limit: int
+    budget: ByteBudget | None = None
     _size: int = 0
+    _counted: int = 0
     _values: dict[str, bytes] = field(default_factory=dict)
     _schemas: dict[str, bytes] = field(default_factory=dict)
     # Keys whose last change in the log lacks the value, and all keys that ever were such.
@@ -92,9 +102,21 @@ class SnapshotBuilder:
         Raises:
             Compacted: The log was trimmed faster than it could be followed.
             Diverged: Writes were lost while it was read.
-            ProtocolError: ``too_large`` where it outgrows the limit, ``unavailable`` where values
-                that the log does not keep change faster than they can be read.
+            ProtocolError: ``too_large`` where it outgrows the limit, ``unavailable`` where the process holds
+                too many others, or where values that the log does not keep change faster than they can be read.
         """
+        try:
+            snapshot = await self._build()
+        except BaseException:
+            if self.budget is not None:
+                self.budget.give_back(self.space, self._counted)
+            raise
+        if self.budget is not None:
+            # It is shared: the last one to let go of it gives its bytes back.
+            finalize(snapshot, self.budget.give_back, self.space, self._counted)
+        return snapshot
+
+    async def _build(self) -> Snapshot:
         # The start. Whatever is committed from here on is in the log after it, so that an entry may
         # be read before or after it is changed.
         position = await patiently(lambda: self.store.head(self.space))
@@ -204,7 +226,12 @@ class SnapshotBuilder:
         return max(position.revision, *(self._revision(key) for key in keys))
 
     async def _read_keys(self, keys: Sequence[str]) -> None:
-        entries = await patiently(lambda: self.store.read(self.space, keys))
+        try:
+            entries = await patiently(
+                lambda: self.store.read(self.space, keys, most_bytes=self.byte_limit)
+            )
+        except TooMuch:
+            raise self._too_large() from None
         for key, entry in zip(keys, entries, strict=True):
             if entry is None:
                 self._drop(key)
@@ -217,13 +244,21 @@ class SnapshotBuilder:
     def _keep(self, key: str, data: bytes) -> None:
         self._size += len(data) - len(self._values.get(key, b""))
         if self._size > self.byte_limit:
-            raise ProtocolError(
-                "too_large",
-                f"a snapshot of {self.pattern!r} is over the limit of {self.byte_limit} bytes; "
-                "narrow the pattern, or read it page by page with GET /keys",
-                limit=self.byte_limit,
-            )
+            raise self._too_large()
+        # In steps, so that a small snapshot costs a comparison for each entry.
+        if self.budget is not None and self._size > self._counted:
+            step = max(_COUNTED_AT_ONCE, self._size - self._counted)
+            self.budget.take(self.space, step)
+            self._counted += step
         self._values[key] = data
+
+    def _too_large(self) -> ProtocolError:
+        return ProtocolError(
+            "too_large",
+            f"a snapshot of {self.pattern!r} is over the limit of {self.byte_limit} bytes; "
+            "narrow the pattern, or read it page by page with GET /keys",
+            limit=self.byte_limit,
+        )
 
     def _events(self) -> list[Event]:
         schemas = [Event("schema", data, key=key) for key, data in sorted(self._schemas.items())]

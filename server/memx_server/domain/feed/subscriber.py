@@ -212,6 +212,12 @@ class Subscriber:
 
     async def _from_snapshot(self) -> None:
         """Send the state of one moment, then the log after it."""
+        position = await self._put_snapshot()
+        self._covered = position.revision
+        await self._from_log(position)
+
+    async def _put_snapshot(self) -> Position:
+        """Send the state of one moment, hold it no longer than that, and return its position."""
         snapshot = await self._hub.snapshot(self._subscription.pattern, self._subscription.kinds)
         position = snapshot.position
         for event in snapshot.events:
@@ -219,8 +225,7 @@ class Subscriber:
             if self._audience.sees(event.kind, event.key):
                 await self._lane.queue.drain()
                 self._lane.put(Packet([event], position, position))
-        self._covered = position.revision
-        await self._from_log(position)
+        return position
 
     async def _from_log(self, position: Position | None, *, announce: bool = True) -> None:
         """Send the log after ``position`` (None: all of it), and go live where it ends.

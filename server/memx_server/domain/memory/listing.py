@@ -44,11 +44,18 @@ class KeyListing:
         self._limits = limits
 
     async def entries(
-        self, principal: Principal, pattern: str, after: str, limit: int
+        self, principal: Principal, pattern: str, after: str, limit: int, room: int | None
     ) -> tuple[list[tuple[str, bytes]], str | None]:
         """Find up to ``limit`` readable entries, and the key to go on after (None: the end).
 
         That key may be one that the caller may not read: the store's page ended there.
+
+        Args:
+            principal: The caller.
+            pattern: Which keys.
+            after: The key behind which they begin.
+            limit: How many at the most.
+            room: Bytes that they may hold together, unless it is a single one; None where only the keys are wanted.
         """
         size = max(limit, _PAGE)
 
@@ -57,7 +64,8 @@ class KeyListing:
             return page.entries, page.after
 
         keys = principal.scopes.read
-        return await _some(_pages(principal, pattern, after, keys, fetch), limit)
+        pages = _pages(principal, pattern, after, keys, fetch)
+        return await _some(pages, limit, len if room is None else _Room(room).fitting)
 
     async def revisions(
         self, principal: Principal, pattern: str, after: str, limit: int, keys: KeySet
@@ -140,15 +148,41 @@ async def _pages(
         yield found, after if prefixes else None
 
 
+class _Room:
+    """Counts entries until they fill a response; a thousand of them may be a gigabyte.
+
+    Args:
+        size: Bytes that they may hold together, unless it is a single one.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+        self._is_empty = True
+
+    def fitting(self, page: Sequence[tuple[str, bytes]]) -> int:
+        """Count the first ones of a page that fit behind all that has been counted before."""
+        for count, (_, entry) in enumerate(page):
+            self._left -= len(entry)
+            if self._left < 0 and not self._is_empty:
+                return count
+            self._is_empty = False
+        return len(page)
+
+
 async def _some(
-    pages: AsyncIterator[tuple[list[tuple[str, T]], str | None]], limit: int
+    pages: AsyncIterator[tuple[list[tuple[str, T]], str | None]],
+    limit: int,
+    fitting: Callable[[list[tuple[str, T]]], int] = len,
 ) -> tuple[list[tuple[str, T]], str | None]:
-    """Collect up to ``limit`` of what the pages hold, and the key to go on after."""
+    """Collect up to ``limit`` of what the pages hold, as far as it is ``fitting``, and the key to go on after."""
     found: list[tuple[str, T]] = []
     left = _PAGES_PER_ANSWER
     async for page, behind in pages:
-        found += page[: limit - len(found)]
-        if len(found) == limit:
+        wanted = page[: limit - len(found)]
+        count = fitting(wanted)
+        found += wanted[:count]
+        # The first one always fits, so there is one to go on after.
+        if len(found) == limit or count < len(wanted):
             return found, found[-1][0]
         left -= 1
         if not left:

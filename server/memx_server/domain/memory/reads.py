@@ -29,6 +29,7 @@ from memx_server.storage.base import (
     LogPage,
     Store,
     StoreUnavailable,
+    TooMuch,
 )
 from memx_server.storage.encoding import decode_entry, quote
 
@@ -88,15 +89,21 @@ class EntryReads:
         return responses.NULL if entry is None else entry
 
     async def get_each(self, caller: Caller, keys: Sequence[str]) -> list[bytes | ProtocolError]:
-        """Read entries of one moment.
+        """Read entries of one moment, as many of them as one response may hold.
 
         Returns:
-            For each key its entry (JSON text) or ``null``, or the error that refuses this key.
+            For each key its entry (JSON text) or ``null``, or the error that refuses this key. Fewer than ``keys``
+            where their entries are big, but one at the least; those of the others are to be asked for anew.
         """
         # By key and not by place: a key that comes twice is read once.
         refusals = {key: _refusal(caller, key) for key in keys}
         readable = [key for key, refusal in refusals.items() if refusal is None]
-        entries = await self._store.read(caller.space, readable)
+        try:
+            entries = await self._store.read(
+                caller.space, readable, most_bytes=self._limits.bound_for(len(readable))
+            )
+        except TooMuch as much:
+            return await self.get_each(caller, keys[: keys.index(readable[much.fits])])
         found = {
             key: responses.NULL if entry is None else entry
             for key, entry in zip(readable, entries, strict=True)
@@ -112,9 +119,14 @@ class EntryReads:
         # Both questions leave in one turn of the loop, the head first. A change that is committed
         # between the two is in the entries and again after the cursor; the other way round it would
         # be in neither.
-        head, entries = await asyncio.gather(
-            self._store.head(caller.space), self._store.read(caller.space, keys)
-        )
+        bound = self._limits.bound_for(len(keys))
+        try:
+            head, entries = await asyncio.gather(
+                self._store.head(caller.space),
+                self._store.read(caller.space, keys, most_bytes=bound),
+            )
+        except TooMuch as much:
+            raise responses.too_much(much, "keys", self._limits.response_bytes) from None
         members = b",".join(
             b"%b:%b" % (quote(key), responses.NULL if entry is None else entry)
             for key, entry in zip(keys, entries, strict=True)
@@ -128,7 +140,10 @@ class EntryReads:
         principal.require_any_read(pattern)
         self._check_count(request.limit, self._limits.page, "limit")
         after = await self._listing.start(caller, request.cursor)
-        found, after_last = await self._listing.entries(principal, pattern, after, request.limit)
+        room = self._limits.response_bytes if request.values else None
+        found, after_last = await self._listing.entries(
+            principal, pattern, after, request.limit, room
+        )
         items = (entry if request.values else quote(key) for key, entry in found)
         return b'{"%b":%b,"next":%b}' % (
             b"entries" if request.values else b"keys",
@@ -139,15 +154,17 @@ class EntryReads:
         )
 
     async def history(self, caller: Caller, request: HistoryRequest) -> bytes:
-        """Read the changes of one key, newest first."""
+        """Read the changes of one key, newest first, a page at a time."""
         key = validate_key(request.key)
         caller.principal.require("read", key)
         self._check_count(request.limit, self._limits.page, "limit")
-        page = await self._store.history(caller.space, key, request.limit)
-        return b'{"key":%b,"changes":%b,"complete":%b}' % (
+        page = await self._store.history(caller.space, key, request.limit, until=request.until)
+        further = page.more and page.changes
+        return b'{"key":%b,"changes":%b,"complete":%b,"next":%b}' % (
             quote(key),
             responses.array(change.data for change in page.changes),
-            b"true" if page.complete else b"false",
+            responses.boolean(page.complete),
+            b"%d" % (responses.revision_of(page.changes[-1]) - 1) if further else responses.NULL,
         )
 
     async def changes(self, caller: Caller, request: ChangesRequest) -> ChangesPage:
@@ -164,15 +181,20 @@ class EntryReads:
         readable = caller.principal.scopes.read
         visibility = Visibility(pattern, kinds_of(request.event), readable)
         found: list[bytes] = []
-        left = _RECORDS_PER_ANSWER
+        left, room = _RECORDS_PER_ANSWER, self._limits.response_bytes
         # Many records may pass unseen before one that the caller may see. So several pages of the log
         # are read for one answer, but no more than a bound; the cursor moves past all of them.
         while True:
             page = await self._log(caller.space, since, min(left, _LOG_PAGE))
-            position, seen = await _collect(page, visibility, request.limit - len(found))
+            first = since if found else None
+            position, seen = await _collect(
+                page, first, visibility, request.limit - len(found), room
+            )
             found += seen
+            room -= sum(map(len, seen))
             left -= len(page.records)
-            if len(found) >= request.limit or position.revision >= page.head or not left:
+            is_full = len(found) >= request.limit or position != page.position
+            if is_full or position.revision >= page.head or not left:
                 break
             since = position
         return ChangesPage(found, encode_cursor(position), position.revision < page.head)
@@ -232,18 +254,34 @@ def _refusal(caller: Caller, key: str) -> ProtocolError | None:
 
 
 async def _collect(
-    page: LogPage, visibility: Visibility, limit: int
+    page: LogPage, before: Position | None, visibility: Visibility, limit: int, room: int
 ) -> tuple[Position, list[bytes]]:
-    """Collect the visible changes of whole transactions, until there are ``limit`` of them.
+    """Collect the visible changes of whole transactions, until there are ``limit`` of them or they fill ``room``.
 
     A transaction is never cut, since the cursor can only stand between two; so it may be a few more.
+
+    Args:
+        page: Where they are.
+        before: The position before the page; None where a first change is to be collected however large it is.
+        visibility: Which are visible.
+        limit: How many.
+        room: Bytes.
+
+    Returns:
+        The position behind them, and their texts.
     """
     found: list[bytes] = []
     for record in page.records:
         if match_cost(visibility.pattern):
             # Such a pattern takes microseconds for each of a page's thousands of changes.
             await asyncio.sleep(0)
-        found += [change.data for change in record.changes or () if visibility.sees_change(change)]
+        seen = [change.data for change in record.changes or () if visibility.sees_change(change)]
+        room -= sum(map(len, seen))
+        if room < 0 and seen and before is not None:
+            return before, found
+        found += seen
         if len(found) >= limit:
             return record.position, found
+        if found:
+            before = record.position
     return page.position, found

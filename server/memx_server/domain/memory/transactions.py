@@ -45,6 +45,7 @@ from memx_server.storage.base import (
     Put,
     Store,
     StoreUnavailable,
+    TooMuch,
     Touch,
     Write,
     WriteOutcome,
@@ -122,10 +123,7 @@ class Transactions:
         # Read, decide, commit with a compare of all that was read; where that fails, once more from
         # the start. Somebody else's commit has gone through then, so the space as a whole moves on.
         while time.monotonic() < give_up:
-            texts = await self._store.read(caller.space, keys) if keys else ()
-            committed = await self._run(
-                caller, request, dict(zip(keys, texts, strict=True)), idempotency
-            )
+            committed = await self._run(caller, request, keys, idempotency)
             if committed is not None:
                 return committed
         raise StoreUnavailable("lost every race for contended keys")
@@ -134,10 +132,10 @@ class Transactions:
         self,
         caller: Caller,
         request: TxnRequest,
-        present: Present,
+        keys: Sequence[str],
         idempotency: Idempotency | None,
     ) -> bytes | None:
-        """Commit what follows from the entries that are ``present``.
+        """Read the entries of ``keys``, and commit what follows from them.
 
         The branch and the computed values are decided here and not in the store. That is safe, since
         the commit compares the revision of every key that was read: it happens only if all of them
@@ -148,6 +146,7 @@ class Transactions:
         """
         note = _Note("then", [])
         try:
+            present = await self._read(caller.space, keys)
             check_work(request, present, self._limits)
             plan = await self._plan(caller.space, request, present)
             note = plan.note
@@ -166,6 +165,16 @@ class Transactions:
             # It is a repetition: the branch that ran then may be another one than today's.
             note = _decode_note(outcome.replayed_note)
         return _answer(caller, request, note, outcome)
+
+    async def _read(self, space: str, keys: Sequence[str]) -> Present:
+        if not keys:
+            return {}
+        bound = self._limits.bound_for(len(keys))
+        try:
+            texts = await self._store.read(space, keys, most_bytes=bound)
+        except TooMuch as much:
+            raise responses.too_much(much, "then", self._limits.response_bytes) from None
+        return dict(zip(keys, texts, strict=True))
 
     async def _plan(self, space: str, request: TxnRequest, present: Present) -> _Plan:
         branch: Literal["then", "else"] = "then"

@@ -155,6 +155,13 @@ class HistoryResponse(ResponseSchema, kw_only=True):
     key: str
     changes: list[ChangeResponse]
     complete: Annotated[bool, Meta(description="Whether nothing older has been dropped.")]
+    next: Annotated[
+        int | None,
+        Meta(
+            description="Pass it as `until` for older changes; null where there are none. Where values are long, "
+            "a page holds fewer changes than its limit."
+        ),
+    ]
 
 
 class ChangesResponse(ResponseSchema, kw_only=True):

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from memx_sdk.protocol.errors import ProtocolError
+from memx_server.domain.byte_budget import LARGE_RESPONSE
 from memx_server.routes.api.credentials import RequestCredentials, read_headers
 from memx_server.routes.api.decoding import decode_body, decode_query
 from memx_server.routes.api.errors import error_body, error_headers, method_not_allowed
@@ -15,6 +16,9 @@ from memx_server.routes.api.gateway import Gateway
 from memx_server.routes.api.operation import Call, Operation
 from memx_server.routes.asgi import Message, Receive, Scope, Send, send_json
 from memx_server.routes.http.protocol import DEADLINES
+
+_PIECE = 256 * 1024
+"""Bytes of a large response that are sent at once; the next piece waits until the client has taken most of them."""
 
 
 class ClientGone(BaseException):  # no Exception: it is no error that anybody is to be answered
@@ -58,8 +62,23 @@ class HttpOperations:
             return
         if isinstance(result, ProtocolError):
             await send_json(send, result.status, error_body(result), error_headers(result))
-        else:
+        elif len(result) <= LARGE_RESPONSE:
             await send_json(send, 200, result)
+        else:
+            await self._send_large(request.space, result, send)
+
+    async def _send_large(self, space: str, result: bytes, send: Send) -> None:
+        """Send a response that counts as long as its client has not taken it."""
+        responses = self._gateway.services.responses
+        try:
+            responses.take(space, len(result))
+        except ProtocolError as error:
+            await send_json(send, error.status, error_body(error), error_headers(error))
+            return
+        try:
+            await send_json(send, 200, result, piece=_PIECE)
+        finally:
+            responses.give_back(space, len(result))
 
     async def _answer_other_method(self, method: str, send: Send) -> None:
         if method != "OPTIONS":
@@ -74,7 +93,9 @@ class HttpOperations:
 class _HttpRequest:
     """One request on its way through the gateway."""
 
-    __slots__ = ("_gateway", "_held", "_operation", "_presented", "_receive", "_scope")
+    __slots__ = ("_gateway", "_held", "_operation", "_presented", "_receive", "_scope", "space")
+
+    space: str
 
     _presented: RequestCredentials
 
@@ -98,6 +119,7 @@ class _HttpRequest:
         The body is read only now: the server holds nothing but the head of a request that it refuses before.
         """
         operation = self._operation
+        self.space = call.space
         try:
             if operation.method == "GET":
                 parameters = decode_query(operation, self._scope["query_string"])

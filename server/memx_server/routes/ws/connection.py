@@ -102,6 +102,13 @@ class WebSocketConnection:
             if self._close_frame is not None:
                 await self._send_close(*self._close_frame)
 
+    async def sent(self) -> None:
+        """Return when the peer has taken so much of what was queued that more may be."""
+        await self.send_queue.drain()
+        # What has left the queue may still lie in the transport.
+        if self._wire is not None:
+            await self._wire.writable.wait()
+
     async def frames(self) -> AsyncIterator[str | bytes]:
         """Yield what the peer sends, until it is gone."""
         while True:

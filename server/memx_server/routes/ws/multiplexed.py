@@ -13,6 +13,7 @@ import msgspec
 from memx_sdk.protocol.cursors import Position
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server import __version__
+from memx_server.domain.byte_budget import LARGE_RESPONSE
 from memx_server.domain.feed.messages import Event, Packet
 from memx_server.domain.feed.send_queue import Lane
 from memx_server.domain.requests import ChangesRequest
@@ -222,7 +223,22 @@ class MultiplexedSocket:
             await self._respond([read], _run_alone)
 
     async def _read_together(self, reads: Sequence[SocketRequest]) -> None:
-        await self._respond(reads, _run_reads)
+        await self._respond(reads, self._run_reads)
+
+    async def _run_reads(
+        self, reads: Sequence[SocketRequest]
+    ) -> Sequence[bytes | ProtocolError | None]:
+        """Run the reads of a batch; what would make too long a response together is sent as it is read."""
+        call = reads[0].call
+        sent: list[ProtocolError | None] = []
+        while True:
+            rest = reads[len(sent) :]
+            found = await call.memory.get_each(call, [each.request.key for each in rest])
+            if len(found) == len(rest):
+                return [*sent, *found]
+            texts = [_text_of(each, result) for each, result in zip(rest, found, strict=False)]
+            refusal = await self._send_large(texts)
+            sent += [refusal] * len(found)
 
     async def _write(self, writes: Sequence[SocketRequest]) -> bool:
         """Run the writes of a batch and answer them; return whether the store answered."""
@@ -233,13 +249,15 @@ class MultiplexedSocket:
     async def _respond(
         self,
         requests: Sequence[SocketRequest],
-        work: Callable[[Sequence[SocketRequest]], Awaitable[Sequence[bytes | ProtocolError]]],
+        work: Callable[
+            [Sequence[SocketRequest]], Awaitable[Sequence[bytes | ProtocolError | None]]
+        ],
         turn: asyncio.Lock | None = None,
     ) -> set[str]:
         """Run requests by ``work`` and queue their responses; return the codes of the errors among them."""
         names = [each.operation.name for each in requests]
 
-        async def run_admitted(_: Call, count: int) -> Sequence[bytes | ProtocolError]:
+        async def run_admitted(_: Call, count: int) -> Sequence[bytes | ProtocolError | None]:
             return await work(requests[:count])
 
         try:
@@ -248,16 +266,35 @@ class MultiplexedSocket:
             # Also for a read that is cancelled: the places of its requests are free again.
             for _ in requests:
                 self._in_flight.release()
-        errors: set[str] = set()
-        texts = []
-        for request, result in zip(requests, results, strict=True):
-            if isinstance(result, ProtocolError):
-                errors.add(result.code)
-                texts.append(frames.error_response(request.id, result))
-            else:
-                texts.append(frames.response(request.id, request.operation, result))
-        self._send(texts)
+        errors = {result.code for result in results if isinstance(result, ProtocolError)}
+        # None stands for what is sent already.
+        left = [
+            (request, result)
+            for request, result in zip(requests, results, strict=True)
+            if result is not None
+        ]
+        texts = [_text_of(request, result) for request, result in left]
+        # A write is answered in any case, for it has happened.
+        if sum(map(len, texts)) <= LARGE_RESPONSE or requests[0].operation.writes:
+            self._send(texts)
+        elif (refusal := await self._send_large(texts)) is not None:
+            self._send([frames.error_response(request.id, refusal) for request, _ in left])
         return errors
+
+    async def _send_large(self, texts: Sequence[bytes]) -> ProtocolError | None:
+        """Send responses that count as long as the peer has not taken them; return what forbids it, if anything."""
+        budget, space = self._gateway.services.responses, self._call.space
+        size = sum(map(len, texts))
+        try:
+            budget.take(space, size)
+        except ProtocolError as refusal:
+            return refusal
+        try:
+            self._send(texts)
+            await self._connection.sent()
+        finally:
+            budget.give_back(space, size)
+        return None
 
     async def _identify(self) -> Call:
         """The caller of every frame is that of the handshake; one whose API key is revoked loses the socket."""
@@ -362,9 +399,10 @@ async def _run_alone(requests: Sequence[SocketRequest]) -> Sequence[bytes]:
     return [await request.operation.run(request.call, request.request)]
 
 
-async def _run_reads(reads: Sequence[SocketRequest]) -> Sequence[bytes | ProtocolError]:
-    call = reads[0].call
-    return await call.memory.get_each(call, [each.request.key for each in reads])
+def _text_of(request: SocketRequest, result: bytes | ProtocolError) -> bytes:
+    if isinstance(result, ProtocolError):
+        return frames.error_response(request.id, result)
+    return frames.response(request.id, request.operation, result)
 
 
 async def _run_writes(writes: Sequence[SocketRequest]) -> Sequence[bytes | ProtocolError]:

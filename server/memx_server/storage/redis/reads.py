@@ -18,6 +18,7 @@ from memx_server.storage.base import (
     Record,
     RevisionPage,
     SpaceSchemas,
+    TooMuch,
 )
 from memx_server.storage.encoding import revision_in
 from memx_server.storage.redis.keyspace import Keyspace
@@ -69,18 +70,28 @@ class RedisReads:
 
     def __init__(self, topology: Topology) -> None:
         self._topology = topology
+        self._entries = Script("entries")
         self._history = Script("history")
         self._page = Script("keys")
 
-    async def entries(self, space: Keyspace, keys: Sequence[str]) -> Sequence[bytes | None]:
-        """Read entries of one moment."""
+    async def entries(
+        self, space: Keyspace, keys: Sequence[str], most_bytes: int | None
+    ) -> Sequence[bytes | None]:
+        """Read entries of one moment, or raise ``TooMuch``."""
         if not keys:
             return []
         if len(keys) == 1:
             return [await self._topology.call(space.slot, b"GET", space.entry(keys[0]))]
         names = [space.entry(key) for key in keys]
-        found: list[bytes | None] = await self._topology.call(space.slot, b"MGET", *names)
-        return found
+        if most_bytes is None:
+            found: list[bytes | None] = await self._topology.call(space.slot, b"MGET", *names)
+            return found
+        # MGET would answer with all of them, and there may be a gigabyte.
+        fits, texts = await self._entries.run(self._topology, space.slot, names, [most_bytes])
+        if fits < len(keys):
+            raise TooMuch(fits)
+        entries: list[bytes | None] = texts
+        return entries
 
     async def head(self, space: Keyspace) -> Position:
         """The newest position."""
@@ -147,7 +158,8 @@ class RedisReads:
         """Read the changes of a key, newest first."""
         changes: list[Change] = []
         begin, steps_left, complete = b"", HISTORY_KEPT, True
-        while steps_left > 0 and len(changes) < limit:
+        size = 0
+        while steps_left > 0 and len(changes) < limit and size < _PAGE_BYTES:
             begin, steps, untrimmed, *texts = await self._history.run(
                 self._topology,
                 space.slot,
@@ -158,11 +170,12 @@ class RedisReads:
                 ],
             )
             changes += [change_of(text) for text in texts]
+            size += sum(map(len, texts))
             steps_left -= steps
             complete = complete and bool(untrimmed)
             if not begin:
                 break
-        return HistoryPage(changes, complete)
+        return HistoryPage(changes, complete, more=bool(begin) and steps_left > 0)
 
     async def schemas(self, space: Keyspace) -> SpaceSchemas:
         """Read all schemas."""

@@ -139,9 +139,15 @@ class RedisStore:
             advice += advice_on_sentinels(*self._topology.reach, facts)
         return advice
 
-    async def read(self, space: str, keys: Sequence[str]) -> Sequence[bytes | None]:
-        """Read entries of one moment; None for each key that does not exist."""
-        return await self._reads.entries(self._keyspaces.space(space), keys)
+    async def read(
+        self, space: str, keys: Sequence[str], *, most_bytes: int | None = None
+    ) -> Sequence[bytes | None]:
+        """Read entries of one moment; None for each key that does not exist.
+
+        Raises:
+            TooMuch: Several of them hold more than ``most_bytes``.
+        """
+        return await self._reads.entries(self._keyspaces.space(space), keys, most_bytes)
 
     async def list(
         self, space: str, *, prefix: str = "", after: str = "", limit: int = 1000

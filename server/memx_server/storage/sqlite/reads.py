@@ -28,6 +28,7 @@ from memx_server.storage.base import (
     Record,
     RevisionPage,
     SpaceSchemas,
+    TooMuch,
 )
 from memx_server.storage.sqlite.rows import SELECT_ENTRIES, text_of
 from memx_server.storage.sqlite.spaces import BEGINNING, Space, find_space
@@ -57,8 +58,10 @@ class SqliteReads:
         # looked up each time, since the writing side may make it at any moment.
         self._ids: dict[str, int] = {}
 
-    def entries(self, space: str, keys: Sequence[str]) -> list[bytes | None]:
-        """Entries by key, all of one moment."""
+    def entries(
+        self, space: str, keys: Sequence[str], most_bytes: int | None
+    ) -> list[bytes | None]:
+        """Entries by key, all of one moment; raises TooMuch."""
         space_id = self._id(space)
         if space_id is None:
             return [None] * len(keys)
@@ -69,8 +72,24 @@ class SqliteReads:
             SELECT_ENTRIES + _LIVE + _AMONG,
             (space_id, self._now_ms(), json.dumps(list(keys))),
         )
-        found = {row[0]: text_of(row) for row in rows}
+        found: dict[str, bytes] = {}
+        size = 0
+        # Rows are read one by one: what is too much is not in memory.
+        for row in rows:
+            text = found[row[0]] = text_of(row)
+            size += len(text)
+            if most_bytes is not None and size > most_bytes:
+                rows.close()
+                raise TooMuch(self._fitting(space_id, keys, most_bytes))
         return [found.get(key) for key in keys]
+
+    def _fitting(self, space_id: int, keys: Sequence[str], most_bytes: int) -> int:
+        """Count the entries, from the first key on, that hold so much together."""
+        for count, key in enumerate(keys):
+            most_bytes -= len(self._entry(space_id, key) or b"")
+            if most_bytes < 0:
+                return count
+        return len(keys)
 
     def page(self, space: str, prefix: str, after: str, limit: int) -> KeyPage:
         """Live entries whose keys start with ``prefix`` and sort behind ``after``."""
@@ -142,7 +161,16 @@ class SqliteReads:
             )
             # The history is complete where its oldest change is surely the key's first one.
             complete = bool(is_first) and len(kept) == len(newest_first)
-            return HistoryPage([Change(*row) for row in rows], complete)
+            changes: list[Change] = []
+            size = 0
+            for row in rows:
+                changes.append(Change(*row))
+                size += len(changes[-1].data)
+                if size >= PAGE_BYTES:
+                    break
+            rows.close()
+            more = len(changes) == limit or size >= PAGE_BYTES
+            return HistoryPage(changes, complete, more=more)
 
     def schemas(self, space: str) -> SpaceSchemas:
         """All schemas of a space."""

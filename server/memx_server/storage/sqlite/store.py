@@ -125,10 +125,16 @@ class SqliteStore(Store):
         """Nothing: every acknowledged commit is on the disk."""
         return ()
 
-    async def read(self, space: str, keys: Sequence[str]) -> Sequence[bytes | None]:
-        """Read entries (JSON texts) of one moment; None for each key that does not exist."""
+    async def read(
+        self, space: str, keys: Sequence[str], *, most_bytes: int | None = None
+    ) -> Sequence[bytes | None]:
+        """Read entries (JSON texts) of one moment; None for each key that does not exist.
+
+        Raises:
+            TooMuch: Several of them hold more than ``most_bytes``.
+        """
         with faults_as_unavailable():
-            return self._database().reads.entries(space, keys)
+            return self._database().reads.entries(space, keys, most_bytes)
 
     async def list(
         self, space: str, *, prefix: str = "", after: str = "", limit: int = 1000
