@@ -15,8 +15,8 @@ from memx_server.settings import Limits, Settings
 from memx_server.storage.base import Store
 from memx_server.storage.redis import RedisStore
 from memx_server.storage.sqlite import SqliteStore
-from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as connect_socket
+from websockets.sync.connection import Connection
 
 from memx_sdk import AsyncMemxContext
 from tests.access.crossing import client
@@ -195,7 +195,7 @@ def test_snapshots_count_until_they_are_sent(served: Served, key: str) -> None:
 
 
 @contextmanager
-def _socket(served: Served, key: str) -> Iterator[ClientConnection]:
+def _socket(served: Served, key: str) -> Iterator[Connection]:
     address = served.url.replace("http", "ws", 1)
     with connect_socket(
         f"{address}/ws", additional_headers={"x-api-key": key}, max_size=None, compression=None
