@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 
 
@@ -15,10 +16,13 @@ def main() -> None:
     try:
         try:
             from memx_sdk.cli.app import build, run
+            from memx_sdk.cli.completion import BASH, join_colons
         except ModuleNotFoundError as error:
             if error.name not in ("typer", "rich"):
                 raise
             sys.exit("the memx command needs two more packages: pip install 'memx-sdk[cli]'")
+        if os.environ.get("_MEMX_COMPLETE") == BASH:
+            join_colons(os.environ)
         run(build())
     except KeyboardInterrupt:
         sys.exit(130)

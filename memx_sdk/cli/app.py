@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from importlib.metadata import EntryPoint, entry_points, version
+from itertools import takewhile
 from typing import Annotated, Any
 
 import typer
 
-from memx_sdk.cli import data, doctor, keys, schema, watch
+from memx_sdk.cli import dashboard, data, doctor, schema, updates, waiting, watch
 from memx_sdk.cli.exits import ExitCode
 from memx_sdk.cli.values import NEGATIVE_NUMBERS
 from memx_sdk.display import escaped
@@ -44,8 +45,10 @@ def build() -> typer.Typer:
 
 def run(app: typer.Typer) -> None:
     """Run the command line; where it asks for JSON, what is wrong with it is JSON too."""
-    # Looked up by hand, since a command line that cannot be parsed is what this is about.
-    if "--json" not in sys.argv[1:]:
+    # Looked up by hand, since a command line that cannot be parsed is what this is about. What stands
+    # behind `--` belongs to another command.
+    own = takewhile(lambda argument: argument != "--", sys.argv[1:])
+    if "--json" not in own:
         app()
         return
     try:
@@ -76,10 +79,15 @@ def _add_data_commands(app: typer.Typer) -> None:
     # A value may begin with a minus.
     app.command("set", rich_help_panel=panel, context_settings=NEGATIVE_NUMBERS)(data.set_)
     app.command(rich_help_panel=panel)(data.delete)
-    app.add_typer(keys.app, name="keys", rich_help_panel=panel)
+    updates.add_to(app)
+    app.command(rich_help_panel=panel)(data.keys)
     app.command(rich_help_panel=panel)(watch.watch)
+    app.command(rich_help_panel=panel)(data.changes)
     app.command(rich_help_panel=panel)(data.history)
+    waiting.add_to(app)
     app.add_typer(schema.app, name="schema", rich_help_panel=panel)
+    app.command(rich_help_panel=panel)(data.presence)
+    app.command("open", rich_help_panel="Setup")(dashboard.open_)
     app.command(rich_help_panel="Setup")(data.whoami)
     app.command(rich_help_panel="Setup")(doctor.doctor)
 

@@ -1,12 +1,13 @@
-"""``memx get|set|delete|keys|history|whoami``."""
+"""``memx get|set|delete|keys|history|changes|presence|whoami``."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 import typer
 
+from memx_sdk.cli.completion import complete_key
 from memx_sdk.cli.exits import ExitCode
 from memx_sdk.cli.session import Session, connected
 from memx_sdk.cli.values import printable, read_value
@@ -14,7 +15,9 @@ from memx_sdk.display import name as shown_name
 from memx_sdk.display import quoted
 from memx_sdk.protocol.keys import is_pattern
 
-KeyArgument = Annotated[str, typer.Argument(help="The key.", show_default=False)]
+KeyArgument = Annotated[
+    str, typer.Argument(help="The key.", show_default=False, autocompletion=complete_key)
+]
 IfRevisionOption = Annotated[
     int | None,
     typer.Option(
@@ -23,18 +26,26 @@ IfRevisionOption = Annotated[
 ]
 ReasonOption = Annotated[str | None, typer.Option(help="Why; kept in the history.")]
 
+_SHORT_REVISION = 12
+"""Digits up to which a number is taken for the end of a revision."""
+_HISTORY_SEARCHED = 100
+
 
 @connected
 async def get(
     session: Session,
     key: KeyArgument,
-    at: Annotated[int | None, typer.Option(min=1, help="As it was at this revision.")] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="REVISION", help="As it was then; the last digits are enough."),
+    ] = None,
 ) -> None:
     """Print the value of a key. Exit code 3 where there is none."""
+    revision = None if at is None else await _revision(session, key, at)
     # As raw text, so that the value is printed byte for byte as it is stored.
-    entry = await session.memory.get(key, at=at, model=msgspec.Raw)
+    entry = await session.memory.get(key, at=revision, model=msgspec.Raw)
     if entry is None:
-        raise _missing(session, key)
+        raise _missing(session, key, revision)
     session.output.entry(entry)
 
 
@@ -118,7 +129,7 @@ async def keys(
     values: Annotated[bool, typer.Option("--values", help="With their values.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
 ) -> None:
-    """List the keys that match a pattern, in order."""
+    """List the keys that match a pattern, in order. For API keys: `memx api-keys`."""
     if values:
         session.output.entries(await session.memory.entries(pattern, limit=limit))
         return
@@ -143,6 +154,43 @@ async def history(
 
 
 @connected
+async def changes(
+    session: Session,
+    pattern: Annotated[str, typer.Argument(help="A key or a pattern with * ? [...].")] = "*",
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="CURSOR", help="What came after it. Default: all that is kept."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many changes.")] = 100,
+    event: Annotated[
+        Literal["value", "schema", "all"], typer.Option(help="What to list.")
+    ] = "value",
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait for one where there is none yet.")
+    ] = 0.0,
+) -> None:
+    """List what has changed, oldest first, and the cursor to go on from. `memx watch` follows."""
+    page = await session.memory.changes(pattern, since=since, limit=limit, event=event, wait=wait)
+    if session.output.as_json:
+        session.output.document(page)
+        return
+    for change in page.changes:
+        session.output.change(change)
+    more = ", and there is more" if page.more else ""
+    session.output.note(f"go on with --since {page.cursor}{more}")
+
+
+@connected
+async def presence(session: Session) -> None:
+    """Show who is subscribed, or was active lately."""
+    found = await session.memory.presence()
+    if session.output.as_json:
+        session.output.document(found)
+    else:
+        session.output.presence(found["present"])
+
+
+@connected
 async def whoami(session: Session) -> None:
     """Show who the API key is and what it may do."""
     me = await session.memory.whoami()
@@ -157,10 +205,39 @@ async def whoami(session: Session) -> None:
     session.output.line(f"server  memX {me['server']['version']}")
 
 
-def _missing(session: Session, key: str) -> typer.Exit:
+async def _revision(session: Session, key: str, at: str) -> int:
+    """Read a revision; its last digits, which a narrow table shows, stand for the whole.
+
+    Raises:
+        typer.BadParameter: It is none, or none of the key's.
+    """
+    digits = at.removeprefix("…")
+    # A revision is below 2^53. The characters that only look like digits are none here.
+    if not (digits.isascii() and digits.isdigit() and 0 < int(digits) < 2**53):
+        raise typer.BadParameter(
+            f"--at takes a revision, a whole number that `memx history` shows; not {at!r}"
+        )
+    # Revisions begin at the Unix time in microseconds, so that a short number is never a whole one.
+    if at == digits and len(digits) > _SHORT_REVISION:
+        return int(digits)
+    changes = await session.memory.history(key, _HISTORY_SEARCHED)
+    found = {each.revision for each in changes if str(each.revision).endswith(digits)}
+    if len(found) == 1:
+        return found.pop()
+    count = "several revisions" if found else "no revision"
+    raise typer.BadParameter(
+        f"{count} of {quoted(key)} in its history ends with {digits}; "
+        "`memx history KEY --json` shows them whole"
+    )
+
+
+def _missing(session: Session, key: str, at: int | None = None) -> typer.Exit:
+    then = "" if at is None else f" at revision {at}"
     if session.output.as_json:
         # The standard error, so that a pipe gets values alone.
-        session.output.notes.file.write('{"error":"not_found","detail":"there is no such key"}\n')
+        detail = f"there {'was' if then else 'is'} no such key{then}"
+        session.output.notes.file.write(f'{{"error":"not_found","detail":"{detail}"}}\n')
     else:
-        session.output.note(f"there is no key {quoted(key)}", style="red")
+        verb = "was" if then else "is"
+        session.output.note(f"there {verb} no key {quoted(key)}{then}", style="red")
     return typer.Exit(ExitCode.NOT_FOUND)

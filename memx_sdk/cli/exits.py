@@ -28,6 +28,7 @@ class ExitCode(IntEnum):
     REFUSED = 5
     FORBIDDEN = 6
     UNREACHABLE = 7
+    TIMED_OUT = 8
     INTERRUPTED = 130
 
 

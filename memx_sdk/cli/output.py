@@ -184,6 +184,19 @@ class Output:
             table.add_row(*cells[:-1], what, cells[-1])
         self._print_table(table)
 
+    def presence(self, members: Iterable[Mapping[str, Any]]) -> None:
+        """Print who is present."""
+        table = _table("writer", "watching", "last seen", "since")
+        for each in members:
+            watching = " ".join(map(shown_name, each["watching"]))
+            seen, since = ago(each["last_seen"]), ago(each["since"])
+            if self.is_terminal:
+                table.add_row(*_cells(shown_name(each["writer"]), watching, seen, since))
+            else:
+                self.line("\t".join((shown_name(each["writer"]), escaped(watching), seen, since)))
+        if self.is_terminal:
+            self._print_table(table)
+
     def reset(self, reset: Reset) -> None:
         """Say that changes were missed for good, and that the present state follows."""
         if self.as_json:
@@ -253,7 +266,7 @@ def _table(*columns: str) -> Table:
     table = Table(box=None, header_style="dim", pad_edge=False, expand=True)
     for column in columns:
         # What may be long takes what the others leave.
-        ratio = {"value": 3, "reason": 2}.get(column)
+        ratio = {"value": 3, "reason": 2, "watching": 1}.get(column)
         table.add_column(
             column, no_wrap=True, overflow="ellipsis", ratio=ratio, max_width=_WIDEST.get(column)
         )

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from memx_sdk.cli.completion import complete_schema
 from memx_sdk.cli.exits import ExitCode
 from memx_sdk.cli.session import Session, connected
 from memx_sdk.cli.values import NEGATIVE_NUMBERS, compact, printable, read_value
@@ -13,7 +14,12 @@ from memx_sdk.cli.values import NEGATIVE_NUMBERS, compact, printable, read_value
 app = typer.Typer(no_args_is_help=True, help="JSON Schemas that values must fit.")
 
 PatternArgument = Annotated[
-    str, typer.Argument(metavar="KEY", help="A key, or a pattern of the keys it governs.")
+    str,
+    typer.Argument(
+        metavar="KEY",
+        help="A key, or a pattern of the keys it governs.",
+        autocompletion=complete_schema,
+    ),
 ]
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
+import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Literal
 
 import typer
 
-from memx_sdk import Reset
+from memx_sdk import AsyncSubscription, Reset
+from memx_sdk.cli.output import Output
 from memx_sdk.cli.session import Session, connected
 from memx_sdk.cli.values import printable
 
@@ -38,21 +43,62 @@ async def watch(
     subscription = session.memory.subscribe(
         pattern, event=event, since=since, snapshot=snapshot, conflate=conflate
     )
-    seen = 0
     async with subscription as changes:
         # A server that is away now is a mistake to tell; one that goes away later comes back.
         with first_attempt():
             await changes.ready(session.connection.timeout)
         if session.output.is_terminal:
             session.output.note(f"watching {printable(pattern)}; Ctrl-C ends it")
-        async for change in changes:
-            if isinstance(change, Reset):
-                session.output.reset(change)
-                continue
-            session.output.change(change)
-            seen += 1
-            if seen == count:
-                return
+        with until_unread():
+            await _show(session.output, changes, count)
+
+
+async def _show(output: Output, changes: AsyncSubscription, count: int | None) -> None:
+    seen = 0
+    async for change in changes:
+        if isinstance(change, Reset):
+            output.reset(change)
+            continue
+        output.change(change)
+        seen += 1
+        if seen == count:
+            return
+
+
+@contextmanager
+def until_unread() -> Iterator[None]:
+    """Leave the block when the program at the other end of a pipe has ended, as with ``memx watch | head -1``.
+
+    The next line would fail, but on a quiet feed it may never come.
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    try:
+        number = sys.stdout.fileno()
+        is_pipe = stat.S_ISFIFO(os.fstat(number).st_mode)
+    except (OSError, ValueError):  # a standard output that is closed, or that is no file
+        is_pipe = False
+    # Only event loops on selectors can wait for it, so that on Windows the next line ends the command.
+    if not is_pipe or task is None or sys.platform == "win32":
+        yield
+        return
+    unread = False
+
+    def leave() -> None:
+        nonlocal unread
+        unread = True
+        loop.remove_reader(number)
+        task.cancel()
+
+    # Nothing ever comes to the writing end of a pipe, so that it becomes readable by the end of its reader alone.
+    loop.add_reader(number, leave)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not unread:
+            raise
+        task.uncancel()
+    finally:
+        loop.remove_reader(number)
 
 
 @contextmanager

@@ -3,9 +3,9 @@
 -- table that the first memX made. It keeps all rows. The tests run it on PostgreSQL (tests/access/test_supabase_sql.py).
 
 create table if not exists public.api_keys (
-    -- Names a row where its key must not appear: `memx keys revoke` selects the row by it in a URL.
+    -- Names a row where its key must not appear: `memx api-keys revoke` selects the row by it in a URL.
     id         uuid not null default gen_random_uuid(),
-    -- 'sha256:' and the SHA-256 of the API key in hexadecimal. `memx keys create --supabase` writes this form and shows
+    -- 'sha256:' and the SHA-256 of the API key in hexadecimal. `memx api-keys create --supabase` writes this form and shows
     -- the key itself once. Rows that hold the key in plain text are read only where MEMX_SUPABASE_PLAIN_KEYS=1.
     key        text primary key check (length(key) between 8 and 512),
     active     boolean not null default true,

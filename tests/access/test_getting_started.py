@@ -87,7 +87,7 @@ def test_on_an_address_of_the_network_it_warns(
     (line,) = [line for line in log.read_text().splitlines() if "sample API keys" in line]
     assert "0.0.0.0" in line
     assert "holds 2 sample API keys" in line
-    assert "memx keys create" in line
+    assert "memx api-keys create" in line
     assert "local_dev_key" not in line
 
 

@@ -133,7 +133,7 @@ def test_every_header_of_a_proxy_counts(at_home: str, headers: dict[str, str]) -
 def test_the_refusal_says_what_to_do(at_home: str, headers: dict[str, str]) -> None:
     answer = httpx.get(f"{at_home}/whoami", headers={"x-api-key": SAMPLE, **headers})
     assert answer.json()["error"] == "forbidden"
-    assert "memx keys create" in answer.json()["detail"]
+    assert "memx api-keys create" in answer.json()["detail"]
 
 
 def test_a_page_that_rebinds_reads_nothing(at_home: str) -> None:

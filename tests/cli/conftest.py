@@ -7,13 +7,16 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
+from typer.testing import CliRunner
+
+from memx_sdk.cli.app import build
 
 MEMX = Path(sys.executable).with_name("memx")
 TIMEOUT = 30.0
@@ -35,6 +38,9 @@ class Result:
     @property
     def documents(self) -> list[Any]:
         return [json.loads(line) for line in self.out.splitlines()]
+
+
+Run = Callable[..., Result]
 
 
 @dataclass(frozen=True)
@@ -142,6 +148,19 @@ def online(memx: Memx, shared_server: DevServer) -> Memx:
     """The command, set up for a running server."""
     settings = {"MEMX_BASE_URL": shared_server.url, "MEMX_API_KEY": "local_dev_key"}
     return Memx({**memx.environ, **settings}, memx.folder)
+
+
+@pytest.fixture
+def here(shared_server: DevServer) -> Run:
+    """The command in the test's own process, which takes a tenth of the time of one of its own."""
+    app = build()
+    environ = {"MEMX_BASE_URL": shared_server.url, "MEMX_API_KEY": "local_dev_key"}
+
+    def run(*arguments: str, stdin: str = "") -> Result:
+        ended = CliRunner().invoke(app, arguments, input=stdin, env=environ)
+        return Result(ended.exit_code, ended.stdout, ended.stderr)
+
+    return run
 
 
 @pytest.fixture

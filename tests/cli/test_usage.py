@@ -14,6 +14,8 @@ import pytest
 from tests.cli.conftest import Memx, end
 
 COMMANDS = ("get", "set", "delete", "keys", "watch", "history", "schema", "whoami", "doctor")
+COMMANDS += ("merge", "patch", "increment", "append", "touch", "txn", "wait", "lock", "changes")
+COMMANDS += ("presence", "open")
 SERVER_COMMANDS = ("dev", "serve", "demo")
 
 

@@ -139,7 +139,7 @@ def test_every_make_target_in_the_text_exists(path: Path) -> None:
 
 @pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_memx_command_in_the_text_exists(path: Path, known_commands: set[str]) -> None:
-    named = set(re.findall(r"`memx ([a-z]+)", path.read_text(encoding="utf-8")))
+    named = set(re.findall(r"`memx ([a-z-]+)", path.read_text(encoding="utf-8")))
     assert named <= known_commands
 
 
@@ -152,7 +152,7 @@ def known_commands() -> set[str]:
         text=True,
         check=True,
     ).stdout
-    return set(re.findall(r"^[│|\s]*([a-z]+)\s{2,}", shown, re.MULTILINE))
+    return set(re.findall(r"^[│|\s]*([a-z-]+)\s{2,}", shown, re.MULTILINE))
 
 
 @pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))

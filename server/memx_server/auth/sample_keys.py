@@ -14,7 +14,7 @@ _SAMPLES = (LOCAL_DEV_KEY, "agent_key_1", "agent_key_2", "agent_key_3", "guest_k
 SAMPLE_CREDENTIALS = frozenset(hashlib.sha256(key.encode()).hexdigest() for key in _SAMPLES)
 """The digests of the sample keys, as in ``Principal.credential``: an ACL file may hold either form of a key."""
 
-MAKE_A_KEY = "memx keys create --agent NAME --read '*' --write '*'"
+MAKE_A_KEY = "memx api-keys create --agent NAME --read '*' --write '*'"
 """The command that makes an API key which nobody else knows."""
 
 

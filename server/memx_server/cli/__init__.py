@@ -1,1 +1,1 @@
-"""The server's commands: ``memx dev``, ``memx serve``, ``memx demo`` and ``memx keys``."""
+"""The server's commands: ``memx dev``, ``memx serve``, ``memx demo`` and ``memx api-keys``."""

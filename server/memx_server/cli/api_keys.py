@@ -1,4 +1,4 @@
-"""``memx keys create|list|revoke``: the API keys of a server."""
+"""``memx api-keys create|list|revoke``: the API keys of a server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from memx_server.auth.key_store import (
 )
 from memx_server.domain.access import DEFAULT_SPACE
 
-_PANEL = "API keys"
+_PANEL = "Server"
 
 AclOption = Annotated[
     Path | None,
@@ -52,10 +52,12 @@ PatternOption = Annotated[
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add the commands to the group ``keys``."""
-    app.command("create", rich_help_panel=_PANEL)(create)
-    app.command("list", rich_help_panel=_PANEL)(list_)
-    app.command("revoke", rich_help_panel=_PANEL)(revoke)
+    """Add the group ``api-keys`` to the application."""
+    group = typer.Typer(no_args_is_help=True, help="The API keys of a server.")
+    group.command("create")(create)
+    group.command("list")(list_)
+    group.command("revoke")(revoke)
+    app.add_typer(group, name="api-keys", rich_help_panel=_PANEL)
 
 
 def create(

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from memx_sdk.cli import doctor, keys, schema
+from memx_sdk.cli import doctor, schema
 from memx_sdk.cli.checks import Finding
 from memx_sdk.cli.exits import ExitCode
 from memx_sdk.cli.values import printable
@@ -41,7 +41,7 @@ def commands(app: typer.Typer) -> None:
     """Add the server's commands to the ``memx`` command."""
     for command in (dev, serve, demo):
         app.command(rich_help_panel=_PANEL)(command)
-    api_keys.add_to(keys.app)
+    api_keys.add_to(app)
     stored_schemas.add_to(schema.app)
     doctor.LOCAL_CHECKS.append(_check_acl_file)
 

@@ -1,4 +1,4 @@
-"""``memx keys create|list|revoke``, for the file and for Supabase."""
+"""``memx api-keys create|list|revoke``, for the file and for Supabase."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ def acl(tmp_path: Path) -> Path:
 def memx(acl: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("MEMX_ACL_FILE", str(acl))
     app = build()
-    return lambda *arguments, **options: CliRunner().invoke(app, ["keys", *arguments], **options)
+    return lambda *arguments, **options: CliRunner().invoke(
+        app, ["api-keys", *arguments], **options
+    )
 
 
 @pytest.fixture
@@ -179,7 +181,7 @@ app, runner = build(), CliRunner()
 print("ready", flush=True)
 sys.stdin.readline()
 for _ in range(count):
-    result = runner.invoke(app, ["keys", "create", "--agent", agent, "--read", "*"])
+    result = runner.invoke(app, ["api-keys", "create", "--agent", agent, "--read", "*"])
     assert result.exit_code == 0, result.output
     print(result.stdout.strip(), flush=True)
 """
