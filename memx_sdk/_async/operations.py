@@ -113,7 +113,12 @@ class AsyncOperations:
         return await self._caller.run(reads.keys(pattern, limit=limit, after=after))
 
     async def entry_page(
-        self, pattern: str = "*", *, limit: int = 100, after: str | None = None
+        self,
+        pattern: str = "*",
+        *,
+        limit: int = 100,
+        after: str | None = None,
+        model: Any = None,
     ) -> reads.Page:
         """Read one page of the entries whose keys match a pattern, sorted by key.
 
@@ -121,8 +126,9 @@ class AsyncOperations:
             pattern: As for `keys`.
             limit: How many at the most.
             after: What the page before gave as ``next``; None for the first page.
+            model: As for `get`.
         """
-        return await self._caller.run(reads.entries(pattern, limit=limit, after=after))
+        return await self._caller.run(reads.entries(pattern, limit=limit, after=after, model=model))
 
     async def history(self, key: str, limit: int = 20) -> list[Change]:
         """Read what happened to a key, newest first.
@@ -150,6 +156,7 @@ class AsyncOperations:
         wait: float = 0,
         limit: int = 100,
         event: str = "value",
+        model: Any = None,
     ) -> ChangePage:
         """Read a piece of the change log.
 
@@ -159,13 +166,14 @@ class AsyncOperations:
             wait: Seconds to wait for a change where there is none yet.
             limit: How many changes at the most.
             event: ``value``, ``schema`` or ``all``.
+            model: As for `get`; for the values that the log keeps.
 
         Raises:
             CompactedError: The log no longer reaches back to ``since``; go on from ``.cursor``.
             DivergedError: ``since`` is from a history that was lost; go on from ``.cursor``.
         """
         return await self._caller.run(
-            reads.changes(pattern, since=since, wait=wait, limit=limit, event=event)
+            reads.changes(pattern, since=since, wait=wait, limit=limit, event=event, model=model)
         )
 
     async def cursor(self) -> str:

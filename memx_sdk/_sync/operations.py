@@ -114,7 +114,12 @@ class Operations:
         return self._caller.run(reads.keys(pattern, limit=limit, after=after))
 
     def entry_page(
-        self, pattern: str = "*", *, limit: int = 100, after: str | None = None
+        self,
+        pattern: str = "*",
+        *,
+        limit: int = 100,
+        after: str | None = None,
+        model: Any = None,
     ) -> reads.Page:
         """Read one page of the entries whose keys match a pattern, sorted by key.
 
@@ -122,8 +127,11 @@ class Operations:
             pattern: As for `keys`.
             limit: How many at the most.
             after: What the page before gave as ``next``; None for the first page.
+            model: As for `get`.
         """
-        return self._caller.run(reads.entries(pattern, limit=limit, after=after))
+        return self._caller.run(
+            reads.entries(pattern, limit=limit, after=after, model=model)
+        )
 
     def history(self, key: str, limit: int = 20) -> list[Change]:
         """Read what happened to a key, newest first.
@@ -151,6 +159,7 @@ class Operations:
         wait: float = 0,
         limit: int = 100,
         event: str = "value",
+        model: Any = None,
     ) -> ChangePage:
         """Read a piece of the change log.
 
@@ -160,13 +169,16 @@ class Operations:
             wait: Seconds to wait for a change where there is none yet.
             limit: How many changes at the most.
             event: ``value``, ``schema`` or ``all``.
+            model: As for `get`; for the values that the log keeps.
 
         Raises:
             CompactedError: The log no longer reaches back to ``since``; go on from ``.cursor``.
             DivergedError: ``since`` is from a history that was lost; go on from ``.cursor``.
         """
         return self._caller.run(
-            reads.changes(pattern, since=since, wait=wait, limit=limit, event=event)
+            reads.changes(
+                pattern, since=since, wait=wait, limit=limit, event=event, model=model
+            )
         )
 
     def cursor(self) -> str:

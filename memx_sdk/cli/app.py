@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from memx_sdk.cli import dashboard, data, doctor, schema, updates, waiting, watch
+from memx_sdk.cli import dashboard, data, doctor, schema, transfer, updates, waiting, watch
 from memx_sdk.cli.exits import ExitCode
 from memx_sdk.cli.values import NEGATIVE_NUMBERS
 from memx_sdk.display import escaped
@@ -87,6 +87,7 @@ def _add_data_commands(app: typer.Typer) -> None:
     waiting.add_to(app)
     app.add_typer(schema.app, name="schema", rich_help_panel=panel)
     app.command(rich_help_panel=panel)(data.presence)
+    transfer.add_to(app)
     app.command("open", rich_help_panel="Setup")(dashboard.open_)
     app.command(rich_help_panel="Setup")(data.whoami)
     app.command(rich_help_panel="Setup")(doctor.doctor)

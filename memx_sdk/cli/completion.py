@@ -16,7 +16,7 @@ BASH = "complete_bash"
 
 _NOT_PLAIN = frozenset(" \t'\"`$&|;<>(){}!#~\\")
 """Characters that mean something to a shell."""
-_PATIENCE = 2.0
+_PATIENCE = 3.0
 """Seconds that whoever pressed the tab key waits at the most."""
 
 
@@ -66,6 +66,7 @@ def _asked(incomplete: str, find: Callable[[AsyncMemxContext], Awaitable[list[st
         # The environment alone says which server, and as whom: options that stand on the line already
         # are the shell's to parse.
         async with AsyncMemxContext(timeout=_PATIENCE, max_retries=0) as memory:
+            # The time of importing the client does not count.
             async with asyncio.timeout(_PATIENCE):
                 return await find(memory)
 

@@ -29,6 +29,18 @@ class _RawEntry(msgspec.Struct):
     value: msgspec.Raw
 
 
+class _RawChange(msgspec.Struct):
+    value: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class _RawChanges(msgspec.Struct):
+    changes: list[_RawChange]
+
+
+class _RawEntries(msgspec.Struct):
+    entries: list[msgspec.Raw]
+
+
 def get(key: str, *, at: int | None, model: Any) -> Call[Entry | None]:
     """Read one entry."""
     request = reading("get", "/get", given(key=key, at=at))
@@ -55,10 +67,10 @@ def keys(pattern: str, *, limit: int, after: str | None) -> Call[Page]:
     return Call(request, lambda body: _page(body, "keys", str))
 
 
-def entries(pattern: str, *, limit: int, after: str | None) -> Call[Page]:
+def entries(pattern: str, *, limit: int, after: str | None, model: Any = None) -> Call[Page]:
     """Read one page of entries."""
     fields = given(pattern=pattern, limit=limit, cursor=after, values=True)
-    return Call(reading("keys", "/keys", fields), lambda body: _page(body, "entries", Entry))
+    return Call(reading("keys", "/keys", fields), lambda body: _entry_page(body, model))
 
 
 class HistoryPage(NamedTuple):
@@ -80,7 +92,13 @@ def history(key: str, *, limit: int, until: int | None) -> Call[HistoryPage]:
 
 
 def changes(
-    pattern: str, *, since: str | None, wait: float, limit: int, event: str
+    pattern: str,
+    *,
+    since: str | None,
+    wait: float,
+    limit: int,
+    event: str,
+    model: Any = None,
 ) -> Call[ChangePage]:
     """Read the log."""
     # A wait of 0 is left out, since that is what the server takes it for; the patience lets the
@@ -88,7 +106,7 @@ def changes(
     # top.
     fields = given(pattern=pattern, since=since, limit=limit, event=event, wait=wait or None)
     request = reading("changes", "/changes", fields, patience=wait)
-    return Call(request, lambda body: ChangePage(decode_object(body)))
+    return Call(request, lambda body: _change_page(body, model))
 
 
 def validate(key: str, value: Any) -> Call[Validation]:
@@ -146,6 +164,28 @@ def _entries_by_key(body: bytes, model: Any) -> dict[str, Entry | None]:
 def _page(body: bytes, name: str, make: Callable[[Any], Any]) -> Page:
     answer = decode_object(body)
     return Page([make(item) for item in answer.get(name, ())], answer.get("next"))
+
+
+def _change_page(body: bytes, model: Any) -> ChangePage:
+    page = ChangePage(decode_object(body))
+    if model is not None:
+        texts = msgspec.json.decode(body, type=_RawChanges).changes
+        for change, text in zip(page["changes"], texts, strict=True):
+            if text.value is not msgspec.UNSET:
+                change["value"] = values.parse(bytes(text.value), model, key=change["key"])
+    return page
+
+
+def _entry_page(body: bytes, model: Any) -> Page:
+    page = _page(body, "entries", Entry)
+    if model is None:
+        return page
+    # As in ``_entries_by_key``: a model is made from the text of each entry.
+    texts = msgspec.json.decode(body, type=_RawEntries).entries
+    made = [
+        _entry(bytes(text), model, entry.key) for text, entry in zip(texts, page.items, strict=True)
+    ]
+    return Page(made, page.next)
 
 
 def _member(body: bytes, name: str) -> Any:

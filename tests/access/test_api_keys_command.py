@@ -222,13 +222,6 @@ def test_nonsense_is_refused_and_changes_nothing(memx: Run, acl: Path) -> None:
     assert acl.read_text() == '{"my-secret": 5}'
 
 
-def test_listing_the_memorys_keys_goes_as_before(memx: Run) -> None:
-    away = ("--url", "http://127.0.0.1:9", "--api-key", "k", "--timeout", "1")
-    for arguments in ([], ["plan:*"], ["--values"], ["show", "create"]):
-        assert memx(*arguments, *away).exit_code == 7, arguments  # it tried to reach the server
-    assert "show" in memx("--help").output
-
-
 async def test_supabase(memx: Run, project: Project) -> None:
     expires = (datetime.now(UTC) + timedelta(days=30)).isoformat()
     options = ("--agent", "ann", "--space", USER, "--read", "plan:*", "--expires", expires)

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from tests.cli.conftest import Memx, Run
+from memx_sdk.cli import completion
+from tests.cli.conftest import DevServer, Memx, Run
 
 
 def test_updates_print_what_they_made_to_the_last_digit(here: Run, prefix: str) -> None:
@@ -120,15 +121,26 @@ def test_memory_keys_and_api_keys_have_commands_of_their_own(here: Run, memx: Me
     assert "memx api-keys" in here("keys", "--help").out
 
 
-def test_bash_completes_keys_with_colons(online: Memx, prefix: str) -> None:
-    online("set", f"{prefix}goal", "1")
-    online("set", f"{prefix}go", "1")
+def test_bash_completes_keys_with_colons(
+    here: Run, shared_server: DevServer, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here("set", f"{prefix}goal", "1")
+    here("set", f"{prefix}go", "1")
     # Bash hands a key on in pieces, and replaces what stands behind the last colon.
-    words = f"memx get {prefix[:-1]} : go"
-    done = online(_MEMX_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD="4")
-    assert done.out.split() == ["go", "goal"]
-    commands = online(_MEMX_COMPLETE="complete_bash", COMP_WORDS="memx incr", COMP_CWORD="1")
-    assert commands.out.split() == ["increment"]
+    environ = {"COMP_WORDS": f"memx get {prefix[:-1]} : go --at", "COMP_CWORD": "4"}
+    completion.join_colons(environ)
+    assert environ == {"COMP_WORDS": f"memx get {prefix}go --at", "COMP_CWORD": "2"}
+    monkeypatch.setenv("MEMX_BASE_URL", shared_server.url)
+    monkeypatch.setenv("MEMX_API_KEY", "local_dev_key")
+    assert completion.complete_key(f"{prefix}go") == [f"{prefix}go", f"{prefix}goal"]
+    monkeypatch.setenv("_MEMX_COMPLETE", "complete_bash")
+    assert completion.complete_key(f"{prefix}go") == ["go", "goal"]
+    assert completion.complete_key(f"{prefix}*") == []
+
+
+def test_a_shell_completes_commands(memx: Memx) -> None:
+    done = memx(_MEMX_COMPLETE="complete_bash", COMP_WORDS="memx incr", COMP_CWORD="1")
+    assert done.out.split() == ["increment"]
 
 
 def test_completion_is_silent_without_a_server(memx: Memx) -> None:

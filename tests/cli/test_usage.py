@@ -13,9 +13,11 @@ import pytest
 
 from tests.cli.conftest import Memx, end
 
-COMMANDS = ("get", "set", "delete", "keys", "watch", "history", "schema", "whoami", "doctor")
-COMMANDS += ("merge", "patch", "increment", "append", "touch", "txn", "wait", "lock", "changes")
-COMMANDS += ("presence", "open")
+COMMANDS: tuple[str, ...] = (
+    *("get", "set", "delete", "keys", "watch", "history", "schema", "whoami", "doctor"),
+    *("merge", "patch", "increment", "append", "touch", "txn", "wait", "lock", "changes"),
+    *("presence", "open", "export", "import"),
+)
 SERVER_COMMANDS = ("dev", "serve", "demo")
 
 
