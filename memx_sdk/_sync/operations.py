@@ -129,9 +129,7 @@ class Operations:
             after: What the page before gave as ``next``; None for the first page.
             model: As for `get`.
         """
-        return self._caller.run(
-            reads.entries(pattern, limit=limit, after=after, model=model)
-        )
+        return self._caller.run(reads.entries(pattern, limit=limit, after=after, model=model))
 
     def history(self, key: str, limit: int = 20) -> list[Change]:
         """Read what happened to a key, newest first.
@@ -176,9 +174,7 @@ class Operations:
             DivergedError: ``since`` is from a history that was lost; go on from ``.cursor``.
         """
         return self._caller.run(
-            reads.changes(
-                pattern, since=since, wait=wait, limit=limit, event=event, model=model
-            )
+            reads.changes(pattern, since=since, wait=wait, limit=limit, event=event, model=model)
         )
 
     def cursor(self) -> str:
