@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
+from memx_sdk.protocol.mcp_headers import EXPOSED_HEADERS, REQUEST_HEADERS
 from memx_server import __version__, lifespan, mcp_endpoint
 from memx_server.auth.acl_file import AclFile
 from memx_server.auth.base import Authenticator
@@ -70,7 +71,9 @@ class MemxApp(FastAPI):
         self.store = store
         self.state.services = services
         self.garbage = SocketGarbage()
-        self.mcp = mcp_endpoint.mcp_endpoint(self, services.settings)
+        self.mcp = mcp_endpoint.mcp_endpoint(
+            self, services.settings, keeps_sessions=_keeps_mcp_sessions(services.settings, store)
+        )
         gateway = Gateway(services)
         self._endpoints = self._http_endpoints(gateway)
         self._sockets = WebSockets(gateway)
@@ -91,7 +94,7 @@ class MemxApp(FastAPI):
         # GET /changes as an event stream and as a plain operation have one path.
         endpoints[events.PATH] = EventsEndpoint(gateway, operations[events.PATH])
         if self.mcp is not None:
-            endpoints[mcp_endpoint.PATH] = self.mcp
+            endpoints |= dict.fromkeys(mcp_endpoint.PATHS, self.mcp)
         return endpoints
 
     def _guarded(self, entry: Endpoint) -> Endpoint:
@@ -102,8 +105,14 @@ class MemxApp(FastAPI):
                 entry,
                 allow_origins=list(settings.allowed_origins),
                 allow_methods=["GET", "POST", "DELETE"],
-                allow_headers=["x-api-key", "authorization", "x-memx-agent", "idempotency-key"],
-                expose_headers=["Retry-After"],
+                allow_headers=[
+                    "x-api-key",
+                    "authorization",
+                    "x-memx-agent",
+                    "idempotency-key",
+                    *REQUEST_HEADERS,
+                ],
+                expose_headers=["Retry-After", *EXPOSED_HEADERS],
             )
         if settings.known_hosts_only:
             entry = HostGuard(entry, settings.allowed_hosts)
@@ -207,6 +216,17 @@ def space_quotas(limits: Limits) -> SpaceQuotas:
         result_bytes=limits.space_result_bytes,
         schema_bytes=limits.space_schema_bytes,
     )
+
+
+def _keeps_mcp_sessions(settings: Settings, store: Store) -> bool:
+    """Whether ``/mcp`` keeps sessions: on SQLite, which has one process, and on Redis where the operator says so.
+
+    A session lives in one process. On Redis there may be other servers behind the same address, and a restart would
+    end it, which clients of 2025-11-25 do not recover from.
+    """
+    if settings.mcp_sessions is not None:
+        return settings.mcp_sessions
+    return settings.workers == 1 and isinstance(store, SqliteStore)
 
 
 def _services(settings: Settings, store: Store, authenticator: Authenticator) -> Services:

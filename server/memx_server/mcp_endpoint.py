@@ -18,7 +18,7 @@ from memx_server.settings import Settings
 from memx_server.transports.in_process import Application
 from memx_server.transports.local import LocalTransport
 
-PATH = "/mcp"
+PATHS = ("/mcp", "/mcp/")
 
 
 class McpEndpoint(Protocol):
@@ -43,18 +43,21 @@ class McpCredentials(Protocol):
         """What the caller calls itself."""
 
 
-def mcp_endpoint(app: Application, settings: Settings) -> McpEndpoint | None:
+def mcp_endpoint(
+    app: Application, settings: Settings, *, keeps_sessions: bool
+) -> McpEndpoint | None:
     """Build the endpoint; None where memx-mcp is not installed.
 
     Each caller works through a context with their own API key, so that MCP opens nothing that HTTP does not.
 
     Args:
         app: The application whose memory it shows.
-        settings: Which hosts and origins are answered, and whether there are several workers.
+        settings: Which hosts and origins are answered.
+        keeps_sessions: Whether this process answers all requests of a session, for as long as it lasts.
     """
     if find_spec("memx_mcp") is None:
         return None
-    from memx_mcp import create_app  # an optional part, which need not be installed
+    from memx_mcp import Names, create_app  # an optional part, which need not be installed
 
     def open_context(credentials: McpCredentials) -> AsyncMemxContext:
         options = TransportOptions("local:", credentials.api_key, credentials.agent)
@@ -64,16 +67,13 @@ def mcp_endpoint(app: Application, settings: Settings) -> McpEndpoint | None:
 
     named = [f"[{host}]" if ":" in host else host for host in settings.allowed_hosts]
     own_pages = [f"{scheme}://{host}" for scheme in ("http", "https") for host in named]
-    endpoint: McpEndpoint = create_app(
-        open_context,
-        keeps_sessions=settings.workers == 1,
-        allowed_hosts=[*named, *(f"{host}:*" for host in named)],
-        allowed_origins=[
-            *own_pages,
-            *(f"{page}:*" for page in own_pages),
-            *settings.allowed_origins,
-        ],
+    names = Names(
+        [*named, *(f"{host}:*" for host in named)],
+        [*own_pages, *(f"{page}:*" for page in own_pages), *settings.allowed_origins],
+        "MEMX_ALLOWED_HOSTS",
+        "MEMX_ALLOWED_ORIGINS",
     )
+    endpoint: McpEndpoint = create_app(open_context, keeps_sessions=keeps_sessions, names=names)
     return _SampleKeyGuard(endpoint, settings)
 
 

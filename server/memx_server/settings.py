@@ -184,6 +184,7 @@ class Settings:
         published_on_loopback: Whether the port is published on a loopback address of the host alone, as Compose does
             it. A connection then counts as made to a loopback address, although it arrives from the container's
             network.
+        mcp_sessions: Whether ``/mcp`` keeps sessions; None where the store decides: on SQLite it does, on Redis not.
         owns_process: Whether the process runs nothing but the server, so that its garbage collector may be tuned.
     """
 
@@ -203,6 +204,7 @@ class Settings:
     durability: Durability = "memory"
     known_hosts_only: bool = False
     published_on_loopback: bool = False
+    mcp_sessions: bool | None = None
     owns_process: bool = False
 
     @classmethod
@@ -242,8 +244,22 @@ class Settings:
             durability=_durability(environ),
             known_hosts_only=_flag(environ, "MEMX_KNOWN_HOSTS_ONLY"),
             published_on_loopback=_published_on_loopback(environ),
+            mcp_sessions=_mcp_sessions(environ),
             owns_process=True,
         )
+
+
+def _mcp_sessions(environ: Mapping[str, str]) -> bool | None:
+    """Read ``MEMX_MCP_SESSIONS``; None where it is not set."""
+    if not environ.get("MEMX_MCP_SESSIONS"):
+        return None
+    keeps = _flag(environ, "MEMX_MCP_SESSIONS")
+    if keeps and _whole(environ, "MEMX_WORKERS", 1) > 1:
+        raise ValueError(
+            "MEMX_MCP_SESSIONS must be 0 with several workers: a session lives in one process, and its requests "
+            "reach any of them"
+        )
+    return keeps
 
 
 def _published_on_loopback(environ: Mapping[str, str]) -> bool:

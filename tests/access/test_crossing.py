@@ -57,11 +57,11 @@ def test_nothing_is_missing_from_the_table(served: Served) -> None:
     assert {row.operation for row in ROWS} == {each.name for each in OPERATIONS}
     assert set(frames.CONTROLS) == {"subscribe", "unsubscribe", "ping"}
     paths = {each.path for each in OPERATIONS}
-    assert set(app._endpoints) == paths | {mcp_endpoint.PATH}
+    assert set(app._endpoints) == paths | set(mcp_endpoint.PATHS)
     assert events.PATH in app._endpoints
     assert app._sockets.paths == {"/ws", "/subscribe/"}
     assert set(_paths(app.routes)) == PUBLIC
-    assert mcp_endpoint.PATH == "/mcp"
+    assert mcp_endpoint.PATHS[0] == "/mcp"
     assert set(TOOLS) == set(CATALOGUE)
 
 

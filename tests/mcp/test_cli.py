@@ -36,12 +36,25 @@ def test_an_address_that_is_none_is_said_at_the_start(capsys: pytest.CaptureFixt
     assert "base_url must be like http://" in capsys.readouterr().err
 
 
+def test_a_tool_that_there_is_not_is_said_at_the_start(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--tools", "memx_get,memx_gett"])
+    assert "no tools memx_gett; there are: memx_get" in capsys.readouterr().err
+
+
 @pytest.fixture
 def alone(served: Served, tmp_path: Path) -> Iterator[str]:
     """The address of a ``memx-mcp --http``."""
     port = free_port()
     address = f"http://127.0.0.1:{port}/mcp"
     options = ["--http", "--port", str(port), "--base-url", served.url, "--allow-host", "team.test"]
+    options += [
+        "--allow-origin",
+        "https://page.test",
+        "--tools",
+        "memx_get,memx_set",
+        "--read-only",
+    ]
     process = subprocess.Popen([sys.executable, "-m", "memx_mcp", *options], cwd=tmp_path)
     try:
         deadline = time.monotonic() + 20
@@ -65,6 +78,18 @@ def test_stands_alone_under_the_names_it_is_told(served: Served, alone: str) -> 
     for host, status in (("team.test:80", 200), ("team.test", 200), ("evil.test", 421)):
         answer = httpx.post(alone, json=INITIALIZE, headers={**mine, "Host": host})
         assert answer.status_code == status, host
+    assert "--allow-host" in answer.json()["detail"]
+    # A page of the origin that was named reads what it needs; another one is refused.
+    answer = httpx.post(alone, json=INITIALIZE, headers={**mine, "Origin": "https://page.test"})
+    assert answer.headers["access-control-allow-origin"] == "https://page.test"
+    session = {"mcp-session-id": answer.headers["mcp-session-id"]}
+    other = httpx.post(alone, json=INITIALIZE, headers={**mine, "Origin": "https://evil.test"})
+    assert other.status_code == 403
+    assert "--allow-origin" in other.json()["detail"]
+    listing = {"jsonrpc": "2.0", "id": 2, "method": "tools/list"}
+    listed = httpx.post(alone, json=listing, headers={**mine, **session}).text
+    assert "memx_get" in listed
+    assert "memx_set" not in listed
 
 
 def test_the_ready_configurations_start_it_as_they_are_written() -> None:

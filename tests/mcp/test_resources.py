@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,6 +13,7 @@ import mcp_types as types
 import pytest
 from mcp.client import Client
 from mcp.shared.exceptions import MCPError
+from memx_mcp import watcher
 from memx_mcp.callers import Callers
 from memx_mcp.server import create_server
 from memx_mcp.uris import key_of, uri_of
@@ -105,12 +107,49 @@ async def test_a_client_is_notified_when_another_writes(
         assert ("updated", uri_of("other")) not in list(seen._queue)  # type: ignore[attr-defined]  # a look without taking
 
 
+@pytest.mark.parametrize("mode", ["legacy"], indirect=True)
+async def test_many_new_keys_make_few_notifications(
+    connect: Connect, memx: AsyncMemxContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher, "LIST_GATHERING", 0.2)
+    told: list[str] = []
+    arrived, first_told = asyncio.Event(), asyncio.Event()
+
+    async def note(message: Any) -> None:
+        if isinstance(message, types.ResourceListChangedNotification):
+            told.append("list")
+            first_told.set()
+        elif isinstance(message, types.ResourceUpdatedNotification):
+            arrived.set()
+
+    async with connect(message_handler=note) as client, asyncio.timeout(30):
+        await client.subscribe_resource(uri_of("done"))
+
+        async def write_many() -> None:
+            arrived.clear()
+            # Longer than the time in which news is gathered: what comes after it would make another one.
+            end = time.monotonic() + 2 * watcher.LIST_GATHERING
+            while time.monotonic() < end:
+                await memx.set(f"key:{time.monotonic_ns()}", 1)
+            await memx.set("done", 1)
+            await arrived.wait()
+
+        await write_many()
+        assert told == []  # the session has read no list
+        await client.list_resources()
+        await write_many()
+        await first_told.wait()
+        # Once: until it reads the list again it knows.
+        assert told == ["list"]
+
+
 @contextlib.asynccontextmanager
 async def _listening(
     client: Client, mode: str, seen: asyncio.Queue[tuple[str, str | None]]
 ) -> AsyncIterator[None]:
     """Subscribe to ``plan`` and to the list of resources, as the era does."""
     if mode == "legacy":
+        await client.list_resources()  # whoever has no list is not told that it is out of date
         await client.subscribe_resource(uri_of("plan"))
         yield
         await client.unsubscribe_resource(uri_of("plan"))

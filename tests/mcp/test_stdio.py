@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -36,6 +37,32 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """One store is enough here: the others see both."""
     with serve_store(SqliteStore(tmp_path_factory.mktemp("memx") / "memx.db")) as server:
         yield server
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="ends by signal")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_ends_it_while_the_host_is_silent(tmp_path: Path, number: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "memx_mcp", "--embedded", str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        # An answer shows that the process reads its stdin, which is what kept it from ending.
+        process.stdin.write('{"jsonrpc": "2.0", "id": 1, "method": "ping"}\n')
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["id"] == 1
+        process.send_signal(number)
+        _, said = process.communicate(timeout=10)
+        assert process.returncode == 128 + number
+        assert "Traceback" not in said
+    finally:
+        process.kill()
+        process.wait(10)
 
 
 def test_nothing_but_protocol_on_stdout_also_when_memx_is_away(tmp_path: Path) -> None:

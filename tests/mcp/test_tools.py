@@ -11,9 +11,10 @@ import pytest
 from jsonschema import Draft202012Validator
 from mcp.client import Client
 from mcp.shared.exceptions import MCPError
+from memx_mcp import tools
 from memx_mcp.callers import Callers
 from memx_mcp.server import create_server
-from memx_mcp.tools import Tools
+from memx_mcp.tools import ToolChoice, Tools
 
 from memx_sdk import AsyncMemxContext
 from memx_sdk.tools import TOOLS
@@ -65,21 +66,21 @@ async def test_an_agent_works_with_shared_keys(connect: Connect, memx: AsyncMemx
 
 async def test_tools_are_described_for_hosts_and_models(connect: Connect) -> None:
     async with connect() as client:
-        tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-        assert len(tools) == 14
-        for tool in tools.values():
+        offered = {tool.name: tool for tool in (await client.list_tools()).tools}
+        assert len(offered) == 14
+        for tool in offered.values():
             assert tool.name.startswith("memx_")
             assert tool.title
             assert tool.description
             Draft202012Validator.check_schema(tool.input_schema)
             Draft202012Validator.check_schema(tool.output_schema or False)
-        hints = {name: tool.annotations for name, tool in tools.items() if tool.annotations}
-        assert set(hints) == set(tools)
+        hints = {name: tool.annotations for name, tool in offered.items() if tool.annotations}
+        assert set(hints) == set(offered)
         assert hints["memx_get"].read_only_hint
         assert hints["memx_set"].destructive_hint
         assert not hints["memx_update"].idempotent_hint
         result = await client.call_tool("memx_get", {"key": "plan"})
-        Draft202012Validator(tools["memx_get"].output_schema or False).validate(
+        Draft202012Validator(offered["memx_get"].output_schema or False).validate(
             result.structured_content
         )
 
@@ -145,6 +146,37 @@ async def test_only_tools_that_the_api_key_can_use_are_listed(
         assert "forbidden" in _text(refused)
 
 
+async def test_a_server_offers_only_what_its_operator_chose(
+    served: Served, api_key: str, mode: str
+) -> None:
+    callers = Callers(lambda _: AsyncMemxContext(api_key, served.url))
+    chosen = ToolChoice(frozenset({"memx_get", "memx_set"}), read_only=True)
+    async with Client(create_server(callers, choice=chosen), mode=mode) as client:
+        assert [tool.name for tool in (await client.list_tools()).tools] == ["memx_get"]
+        with pytest.raises(MCPError, match="no tool 'memx_set'"):
+            await client.call_tool("memx_set", {"key": "a", "value": 1})
+    with pytest.raises(ValueError, match="no tools memx_gett; there are: memx_get"):
+        ToolChoice(frozenset({"memx_gett"}))
+
+
+@pytest.mark.parametrize("transport", ["http"], indirect=True)
+async def test_a_wait_answers_before_a_host_gives_it_up(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tools, "_PATIENCE_OF_HOSTS", 0.2)
+
+    async def note(progress: float, total: float | None, message: str | None) -> None: ...
+
+    async with connect() as client, asyncio.timeout(20):
+        given = {"pattern": "never", "timeout": 1.0}
+        waited = await client.call_tool("memx_wait", given)
+        assert "longest that one call waits here" in _text(waited)
+        # One that hears of progress goes on waiting.
+        waited = await client.call_tool("memx_wait", given, progress_callback=note)
+        assert waited.structured_content["timed_out"]
+        assert "longest" not in _text(waited)
+
+
 async def test_a_waiting_call_reports_progress_and_can_be_cancelled(connect: Connect) -> None:
     reported = asyncio.Event()
 
@@ -205,6 +237,6 @@ async def test_a_call_does_not_list_the_tools(
 
 
 def test_the_schema_that_a_call_is_held_to_is_the_one_that_is_listed() -> None:
-    tools = Tools(Callers(lambda _: AsyncMemxContext("key", "http://127.0.0.1:1")))
-    assert tools.input_schema("memx_get") == TOOLS["memx_get"].arguments.model_json_schema()
-    assert tools.input_schema("memx_gett") is None
+    listing = Tools(Callers(lambda _: AsyncMemxContext("key", "http://127.0.0.1:1")))
+    assert listing.input_schema("memx_get") == TOOLS["memx_get"].arguments.model_json_schema()
+    assert listing.input_schema("memx_gett") is None

@@ -122,7 +122,8 @@ def test_the_roads_are_all_that_there_are(served: Served) -> None:
     assert served.app._sockets.paths == {"/ws", "/subscribe/"}
     # The calls of /mcp come in through the operations, in process.
     endpoints = dict(served.app._endpoints)
-    del endpoints[mcp_endpoint.PATH]
+    for path in mcp_endpoint.PATHS:
+        del endpoints[path]
     assert {type(each) for each in endpoints.values()} == {HttpOperations, EventsEndpoint}
     assert set(CONTROLS) == {"subscribe", "unsubscribe", "ping"}
     assert set(BY_NAME) >= {road.operation for road in ROADS} - {*CONTROLS, HANDSHAKE, "unknown"}

@@ -11,7 +11,8 @@ from typing import Any
 
 from mcp.server.context import ServerRequestContext
 
-from memx_mcp.watcher import Watcher
+from memx_mcp.admission import SUBJECT
+from memx_mcp.watcher import OutageLog, Watcher
 from memx_sdk import AsyncMemxContext
 from memx_sdk.tools import AsyncAgentKeys, AsyncToolRunner
 
@@ -22,10 +23,17 @@ _CHECK_HOLDS = 3.0
 
 @dataclass(frozen=True)
 class Credentials:
-    """The API key and agent name that a request carries; all None on stdio."""
+    """The API key and agent name that a request carries; all None on stdio.
+
+    Attributes:
+        api_key: The credential.
+        agent: What the caller calls itself.
+        subject: Whom a verified token names, in place of an API key: ``oauth:<sub>``.
+    """
 
     api_key: str | None = field(default=None, repr=False)
     agent: str | None = None
+    subject: str | None = None
 
 
 OpenContext = Callable[[Credentials], AsyncMemxContext]
@@ -35,11 +43,11 @@ OpenContext = Callable[[Credentials], AsyncMemxContext]
 class Caller:
     """A caller's context, and what is derived from it."""
 
-    def __init__(self, context: AsyncMemxContext, *, reserved: bool) -> None:
+    def __init__(self, context: AsyncMemxContext, outage: OutageLog, *, reserved: bool) -> None:
         self.context = context
         self.tools = AsyncToolRunner(context, reserved=reserved)
         self.keys = AsyncAgentKeys(context, reserved=reserved)
-        self.watcher = Watcher(context, self.keys.sees)
+        self.watcher = Watcher(context, self.keys.sees, outage)
         self._checked_until = 0.0
 
     async def check(self) -> None:
@@ -73,6 +81,7 @@ class Callers:
         self._reserved = reserved
         self._by_credentials: OrderedDict[Credentials, Caller] = OrderedDict()
         self._closing: set[asyncio.Task[None]] = set()
+        self._outage = OutageLog()
 
     def of(self, request: ServerRequestContext[Any, Any]) -> Caller:
         """Find the caller of an MCP request.
@@ -86,7 +95,7 @@ class Callers:
         """Find or open the caller with these credentials."""
         caller = self._by_credentials.get(credentials)
         if caller is None:
-            caller = Caller(self._open_context(credentials), reserved=self._reserved)
+            caller = Caller(self._open_context(credentials), self._outage, reserved=self._reserved)
             self._by_credentials[credentials] = caller
             self._close_the_longest_idle()
         self._by_credentials.move_to_end(credentials)
@@ -118,6 +127,8 @@ def credentials_of(request: Any) -> Credentials:
     headers = getattr(request, "headers", None)
     if headers is None:
         return Credentials()
+    if subject := request.scope.get(SUBJECT):
+        return Credentials(None, headers.get("x-memx-agent"), subject)
     api_key = headers.get("x-api-key")
     if not api_key:
         kind, _, token = headers.get("authorization", "").partition(" ")

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import mcp_types as types
+from mcp.server.connection import Connection
 from mcp.server.context import ServerRequestContext
 from mcp.server.session import ServerSession
 from mcp.server.subscriptions import (
@@ -54,6 +55,9 @@ class Resources:
     ) -> types.ListResourcesResult:
         """List readable keys, a page at a time; the MCP cursor is memX's page cursor."""
         cursor = params.cursor if params else None
+        # Before the list is read: a key that comes meanwhile is then told of.
+        if pusher := self._pushers.get(id(_connection(ctx))):
+            pusher.knows_list = True
         try:
             caller = self._callers.of(ctx)
             page = await caller.context.key_page(limit=_PAGE, after=cursor)
@@ -171,7 +175,7 @@ class Resources:
                 "this server keeps no sessions, so it cannot notify a client of this protocol version; "
                 "use subscriptions/listen (2026-07-28), or the memx_wait tool",
             )
-        connection = ctx.session._connection  # noqa: SLF001 - the SDK has no public way to a session's end
+        connection = _connection(ctx)
         # One pusher for each session, found by its connection; the exit stack of the connection ends the pusher
         # and forgets it, before the id can be given to another connection.
         pusher = self._pushers.get(id(connection))
@@ -183,8 +187,15 @@ class Resources:
         return pusher
 
 
+def _connection(ctx: ServerRequestContext[Any, Any]) -> Connection:
+    return ctx.session._connection  # noqa: SLF001 - the SDK has no public way to a session's end
+
+
 class _SessionPusher:
     """Notifies one session of the older protocol; ends with it.
+
+    It tells of keys that come and go once for each list that the session has read: whoever has read none, or knows
+    that theirs is out of date, has nothing to learn from it.
 
     The watcher delivers on its own task and must not wait for a slow client. So events are noted here, the same
     event once, and a task of the session sends them at the client's pace: what a client has not taken yet is
@@ -193,6 +204,7 @@ class _SessionPusher:
 
     def __init__(self, watcher: Watcher, session: ServerSession) -> None:
         self.uris: set[str] = set()
+        self.knows_list = False
         self._session = session
         self._pending: dict[ServerEvent, None] = {}
         self._arrived = asyncio.Event()
@@ -206,6 +218,10 @@ class _SessionPusher:
     def _deliver(self, event: ServerEvent) -> None:
         if isinstance(event, ResourceUpdated) and event.uri not in self.uris:
             return
+        if isinstance(event, ResourcesListChanged):
+            if not self.knows_list:
+                return
+            self.knows_list = False
         self._pending[event] = None
         self._arrived.set()
 

@@ -14,7 +14,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from memx_mcp.callers import Callers
 from memx_mcp.prompts import Prompts
 from memx_mcp.resources import Resources
-from memx_mcp.tools import Tools
+from memx_mcp.tools import ToolChoice, Tools
 
 _INSTRUCTIONS = (
     "memX is memory that a team of agents shares: named keys with JSON values, which agents of any framework "
@@ -41,15 +41,18 @@ class MemxMcpServer(Server[Any]):
         return capabilities
 
 
-def create_server(callers: Callers, *, keeps_sessions: bool = True) -> Server[Any]:
+def create_server(
+    callers: Callers, *, keeps_sessions: bool = True, choice: ToolChoice | None = None
+) -> Server[Any]:
     """Build an MCP server whose callers each work through a memX context of their own.
 
     Args:
         callers: Finds the context of each caller; the server closes them when it ends.
         keeps_sessions: Whether requests of one session reach this same process. Without it, clients
             of protocol versions before 2026-07-28 cannot subscribe: the server answers that they cannot.
+        choice: Which tools are offered; all where left out.
     """
-    tools = Tools(callers)
+    tools = Tools(callers, choice)
     resources = Resources(callers, keeps_sessions=keeps_sessions)
     prompts = Prompts(callers)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
 
@@ -21,11 +22,49 @@ _PROGRESS_EVERY = 2.0
 """Seconds between progress notifications of a call that waits."""
 
 
-class Tools:
-    """Answers ``tools/list`` and ``tools/call``."""
+_PATIENCE_OF_HOSTS = 50.0
+"""Seconds after which a waiting call answers a host that hears of no progress: many give a call up after 60."""
 
-    def __init__(self, callers: Callers) -> None:
+
+@dataclass(frozen=True)
+class ToolChoice:
+    """The tools that a server offers.
+
+    Attributes:
+        names: Only these; None for all.
+        read_only: Only those that change nothing.
+
+    Raises:
+        ValueError: There is no tool of such a name.
+    """
+
+    names: frozenset[str] | None = None
+    read_only: bool = False
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.names or ()) - set(TOOLS):
+            raise ValueError(
+                f"there are no tools {', '.join(sorted(unknown))}; there are: {', '.join(TOOLS)}"
+            )
+
+    def offers(self, name: str) -> bool:
+        """Whether a tool is offered."""
+        if name not in TOOLS or (self.read_only and not TOOLS[name].read_only):
+            return False
+        return self.names is None or name in self.names
+
+
+class Tools:
+    """Answers ``tools/list`` and ``tools/call``.
+
+    Args:
+        callers: Who calls.
+        choice: Which tools are offered; all where left out.
+    """
+
+    def __init__(self, callers: Callers, choice: ToolChoice | None = None) -> None:
         self._callers = callers
+        self._choice = choice or ToolChoice()
 
     async def list(
         self, ctx: ServerRequestContext[Any, Any], params: types.PaginatedRequestParams | None
@@ -35,23 +74,30 @@ class Tools:
             permitted = await self._callers.of(ctx).tools.permitted()
         except MemxError:
             permitted = list(TOOLS.values())
-        return types.ListToolsResult(tools=[_tool(spec) for spec in permitted])
+        offered = [spec for spec in permitted if self._choice.offers(spec.name)]
+        return types.ListToolsResult(tools=[_tool(spec) for spec in offered])
 
     def input_schema(self, name: str) -> dict[str, Any] | None:
         """Return the schema of a tool's arguments; None where there is no such tool."""
-        return _tool(TOOLS[name]).input_schema if name in TOOLS else None
+        return _tool(TOOLS[name]).input_schema if self._choice.offers(name) else None
 
     async def call(
         self, ctx: ServerRequestContext[Any, Any], params: types.CallToolRequestParams
     ) -> types.CallToolResult:
         """Call a tool; what the model can mend comes back as a tool error."""
-        if params.name not in TOOLS:
+        if not self._choice.offers(params.name):
             raise MCPError(types.INVALID_PARAMS, f"there is no tool {params.name!r}")
         try:
             runner = self._callers.of(ctx).tools
         except MemxError as error:
             return _result(ToolOutcome(explain_error(error), error=error))
-        running = runner.run(params.name, params.arguments or {})
+        # A host that hears of progress goes on waiting; to another one the call answers in time, with a cursor.
+        hears = bool(ctx.meta and ctx.meta.get("progress_token") is not None)
+        running = runner.run(
+            params.name,
+            params.arguments or {},
+            longest_wait=None if hears else _PATIENCE_OF_HOSTS,
+        )
         return _result(await _with_progress(ctx, params.name, running))
 
 

@@ -16,7 +16,7 @@ from mcp.server.subscriptions import (
 )
 
 from memx_mcp.uris import uri_of
-from memx_sdk import AsyncMemxContext, MemxError, Reset
+from memx_sdk import AsyncMemxContext, MemxError, RequestError, Reset
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,26 @@ TRY_AGAIN = 15.0
 _GATHERING = 0.02
 """Seconds in which further changes of the same resource join one event."""
 
+LIST_GATHERING = 1.0
+"""Seconds in which further keys that come and go join one event: a client reads the whole list for each."""
+
+
+class OutageLog:
+    """Says once that memX is away, however many watchers find it so, and how often they try."""
+
+    def __init__(self) -> None:
+        self._away = False
+
+    def note(self, error: MemxError) -> None:
+        """Log an outage that was not logged yet."""
+        if not self._away:
+            log.warning("resources cannot be watched until memX is back: %s", error)
+        self._away = True
+
+    def over(self) -> None:
+        """Take note that memX was reached."""
+        self._away = False
+
 
 class Watcher:
     """A ``SubscriptionBus`` fed by one memX subscription, which lives as long as somebody listens.
@@ -37,15 +57,20 @@ class Watcher:
     """
 
     def __init__(
-        self, context: AsyncMemxContext, sees: Callable[[str], bool] = lambda key: True
+        self,
+        context: AsyncMemxContext,
+        sees: Callable[[str], bool] = lambda key: True,
+        outage: OutageLog | None = None,
     ) -> None:
         self._context = context
         self._sees = sees
+        self._outage = outage or OutageLog()
         self._bus = InMemorySubscriptionBus()
         self._listeners = 0
         self._task: asyncio.Task[None] | None = None
         self._pending: dict[ServerEvent, None] = {}
         self._arrived = asyncio.Event()
+        self._list_changed = asyncio.Event()
         self._live = asyncio.Event()
 
     @property
@@ -96,23 +121,29 @@ class Watcher:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._collect())
             tasks.create_task(self._flush())
+            tasks.create_task(self._flush_list())
 
     async def _collect(self) -> None:
         cursor: str | None = None
-        logged = ""
+        refused = False
         while True:
             changes = self._context.subscribe("*", since=cursor)
             try:
                 async with changes:
                     await changes.ready()
                     self._live.set()
+                    self._outage.over()
+                    refused = False
                     async for change in changes:
                         if isinstance(change, Reset) or self._sees(change.key):
                             self._note(change)
-            except MemxError as error:
-                if logged != str(error):  # once for each outage, not once for each attempt
+            except RequestError as error:
+                # This API key is refused, which is no outage: said once until it is taken again.
+                if not refused:
                     log.warning("resources cannot be watched: %s", error)
-                logged = str(error)
+                refused = True
+            except MemxError as error:
+                self._outage.note(error)
             # The subscription has ended, or was refused. The next one continues from its cursor, so that listeners
             # hear of what was written in between.
             self._live.clear()
@@ -122,12 +153,12 @@ class Watcher:
     def _note(self, change: Any) -> None:
         # A reset means that changes were missed: which keys they touched is unknown, so the list counts as changed.
         if isinstance(change, Reset):
-            self._pending[ResourcesListChanged()] = None
-        else:
-            appeared = change.get("action") == "set" and change.version == 1
-            if appeared or change.get("action") in ("delete", "expire"):
-                self._pending[ResourcesListChanged()] = None
-            self._pending[ResourceUpdated(uri_of(change.key))] = None
+            self._list_changed.set()
+            return
+        appeared = change.get("action") == "set" and change.version == 1
+        if appeared or change.get("action") in ("delete", "expire"):
+            self._list_changed.set()
+        self._pending[ResourceUpdated(uri_of(change.key))] = None
         self._arrived.set()
 
     async def _flush(self) -> None:
@@ -140,3 +171,11 @@ class Watcher:
             pending, self._pending = self._pending, {}
             for event in pending:
                 await self._bus.publish(event)
+
+    async def _flush_list(self) -> None:
+        while True:
+            await self._list_changed.wait()
+            await asyncio.sleep(LIST_GATHERING)
+            # Cleared before the event goes out: a key that comes from now on makes another one.
+            self._list_changed.clear()
+            await self._bus.publish(ResourcesListChanged())
