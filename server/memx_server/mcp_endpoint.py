@@ -57,7 +57,7 @@ def mcp_endpoint(
     """
     if find_spec("memx_mcp") is None:
         return None
-    from memx_mcp import Names, create_app  # an optional part, which need not be installed
+    from memx_mcp import create_app  # an optional part, which need not be installed
 
     def open_context(credentials: McpCredentials) -> AsyncMemxContext:
         options = TransportOptions("local:", credentials.api_key, credentials.agent)
@@ -67,13 +67,17 @@ def mcp_endpoint(
 
     named = [f"[{host}]" if ":" in host else host for host in settings.allowed_hosts]
     own_pages = [f"{scheme}://{host}" for scheme in ("http", "https") for host in named]
-    names = Names(
-        [*named, *(f"{host}:*" for host in named)],
-        [*own_pages, *(f"{page}:*" for page in own_pages), *settings.allowed_origins],
-        "MEMX_ALLOWED_HOSTS",
-        "MEMX_ALLOWED_ORIGINS",
+    endpoint: McpEndpoint = create_app(
+        open_context,
+        keeps_sessions=keeps_sessions,
+        allowed_hosts=[*named, *(f"{host}:*" for host in named)],
+        allowed_origins=[
+            *own_pages,
+            *(f"{page}:*" for page in own_pages),
+            *settings.allowed_origins,
+        ],
+        settings=("MEMX_ALLOWED_HOSTS", "MEMX_ALLOWED_ORIGINS"),
     )
-    endpoint: McpEndpoint = create_app(open_context, keeps_sessions=keeps_sessions, names=names)
     return _SampleKeyGuard(endpoint, settings)
 
 

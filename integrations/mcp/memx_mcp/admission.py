@@ -32,10 +32,10 @@ class Names:
         origins_setting: The same for an origin.
     """
 
-    hosts: Sequence[str] = LOOPBACK_HOSTS
-    origins: Sequence[str] = LOOPBACK_ORIGINS
-    hosts_setting: str = "--allow-host"
-    origins_setting: str = "--allow-origin"
+    hosts: Sequence[str]
+    origins: Sequence[str]
+    hosts_setting: str
+    origins_setting: str
 
     def refusal(self, scope: Scope) -> Response | None:
         """Return the answer to a request by a foreign name or page; None where both are known."""
@@ -59,17 +59,16 @@ class Names:
         return None
 
 
-@dataclass(frozen=True)
-class VerifiedToken:
-    """What a token says that an issuer has signed.
+class VerifiedToken(Protocol):
+    """What a token says that an issuer has signed."""
 
-    Attributes:
-        subject: Whom it names, as an entry of the ACL: ``oauth:<sub>``.
-        expires_at: Unix seconds.
-    """
+    @property
+    def subject(self) -> str:
+        """Whom it names, as an entry of the ACL: ``oauth:<sub>``."""
 
-    subject: str
-    expires_at: float
+    @property
+    def expires_at(self) -> float:
+        """Unix seconds."""
 
 
 class TokenVerifier(Protocol):

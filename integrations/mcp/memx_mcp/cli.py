@@ -18,7 +18,7 @@ from mcp.server.stdio import stdio_server
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from memx_mcp.admission import LOOPBACK_HOSTS, LOOPBACK_ORIGINS, Names
+from memx_mcp.admission import LOOPBACK_HOSTS, LOOPBACK_ORIGINS
 from memx_mcp.callers import Callers, Credentials, OpenContext
 from memx_mcp.http import create_app
 from memx_mcp.server import create_server
@@ -60,11 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _http_app(
     open_context: OpenContext, choice: ToolChoice, options: argparse.Namespace
 ) -> ASGIApp:
-    names = Names(
-        [*LOOPBACK_HOSTS, *_with_any_port(options.allow_host)],
-        [*LOOPBACK_ORIGINS, *_pages_of(options.allow_host), *options.allow_origin],
+    app = create_app(
+        open_context,
+        reserved=options.reserved,
+        choice=choice,
+        allowed_hosts=[*LOOPBACK_HOSTS, *_with_any_port(options.allow_host)],
+        allowed_origins=[*LOOPBACK_ORIGINS, *_pages_of(options.allow_host), *options.allow_origin],
     )
-    app = create_app(open_context, reserved=options.reserved, choice=choice, names=names)
     if not options.allow_origin:
         return app
     return CORSMiddleware(

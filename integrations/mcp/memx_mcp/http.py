@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,6 +19,8 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from memx_mcp.admission import (
+    LOOPBACK_HOSTS,
+    LOOPBACK_ORIGINS,
     SUBJECT,
     Names,
     TokenVerifier,
@@ -164,7 +166,9 @@ def create_app(
     keeps_sessions: bool = True,
     reserved: bool = False,
     choice: ToolChoice | None = None,
-    names: Names | None = None,
+    allowed_hosts: Sequence[str] = LOOPBACK_HOSTS,
+    allowed_origins: Sequence[str] = LOOPBACK_ORIGINS,
+    settings: tuple[str, str] = ("--allow-host", "--allow-origin"),
     tokens: TokenVerifier | None = None,
 ) -> McpApp:
     """Build the MCP endpoint.
@@ -176,9 +180,13 @@ def create_app(
             protocol version 2026-07-28 can subscribe.
         reserved: Whether callers reach programs' own records too, the keys that start with ``memx:``.
         choice: Which tools are offered; all where left out.
-        names: Under which names, and from which pages, the server is called; those of this machine where left out.
+        allowed_hosts: ``Host`` headers that are answered (against DNS rebinding); ``:*`` stands for any port, a
+            lone ``*`` for all.
+        allowed_origins: ``Origin`` headers that are answered, in the same way; requests without one always are.
+        settings: What an operator sets to add a host and an origin; refusals name it.
         tokens: Checks tokens that callers send in place of an API key; none are taken where left out.
     """
+    names = Names(allowed_hosts, allowed_origins, *settings)
     callers = Callers(open_context, reserved=reserved)
     server = create_server(callers, keeps_sessions=keeps_sessions, choice=choice)
     manager = StreamableHTTPSessionManager(
@@ -187,7 +195,7 @@ def create_app(
         # `Names` asks the same before, and says what an operator can do about it.
         security_settings=TransportSecuritySettings(enable_dns_rebinding_protection=False),
     )
-    return McpApp(server, callers, manager, names or Names(), tokens)
+    return McpApp(server, callers, manager, names, tokens)
 
 
 def _identity(credentials: Credentials) -> str:
