@@ -6,13 +6,11 @@ import copy
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from functools import partial
 from typing import Any, TypeVar, overload
 
 from memx_sdk._async._concurrency import call, sleep
-from memx_sdk._async.caller import AsyncCaller
+from memx_sdk._async.lists import AsyncLists
 from memx_sdk.core import durable, reads, writes
-from memx_sdk.core.calls import Call
 from memx_sdk.core.retry import CONTENTION
 from memx_sdk.core.writes import WriteOptions
 from memx_sdk.errors import ConflictError, MemxTimeout
@@ -21,7 +19,7 @@ from memx_sdk.models import Change, ChangePage, Entry, TxnResult, Validation, Wr
 M = TypeVar("M")
 
 
-class AsyncOperations:
+class AsyncOperations(AsyncLists):
     """The operations of the API: each method is one request, or one for each page of a list.
 
     What the writes have in common:
@@ -34,9 +32,6 @@ class AsyncOperations:
     Args:
         caller: Sends the requests.
     """
-
-    def __init__(self, caller: AsyncCaller) -> None:
-        self._caller = caller
 
     @overload
     async def get(self, key: str, *, at: int | None = None) -> Entry | None: ...
@@ -81,54 +76,6 @@ class AsyncOperations:
             By key the entry, or None where there is none.
         """
         return await self._caller.run(reads.mget(keys, model=model))
-
-    async def keys(self, pattern: str = "*", *, limit: int | None = None) -> list[str]:
-        """List the keys that match a pattern and that the API key may read, sorted.
-
-        Args:
-            pattern: A glob over whole keys: ``*`` any run, ``?`` one character, ``[...]`` a set.
-            limit: How many at the most; None for all.
-        """
-        return await self._walk(partial(reads.keys, pattern), reads.KEYS_PER_PAGE, limit)
-
-    async def entries(self, pattern: str = "*", *, limit: int | None = None) -> list[Entry]:
-        """Read the entries whose keys match a pattern, sorted by key.
-
-        Args:
-            pattern: As for `keys`.
-            limit: How many at the most; None for all.
-        """
-        return await self._walk(partial(reads.entries, pattern), reads.ENTRIES_PER_PAGE, limit)
-
-    async def key_page(
-        self, pattern: str = "*", *, limit: int = 1000, after: str | None = None
-    ) -> reads.Page:
-        """List one page of the keys that match a pattern, sorted.
-
-        Args:
-            pattern: As for `keys`.
-            limit: How many at the most.
-            after: What the page before gave as ``next``; None for the first page.
-        """
-        return await self._caller.run(reads.keys(pattern, limit=limit, after=after))
-
-    async def entry_page(
-        self,
-        pattern: str = "*",
-        *,
-        limit: int = 100,
-        after: str | None = None,
-        model: Any = None,
-    ) -> reads.Page:
-        """Read one page of the entries whose keys match a pattern, sorted by key.
-
-        Args:
-            pattern: As for `keys`.
-            limit: How many at the most.
-            after: What the page before gave as ``next``; None for the first page.
-            model: As for `get`.
-        """
-        return await self._caller.run(reads.entries(pattern, limit=limit, after=after, model=model))
 
     async def history(self, key: str, limit: int = 20) -> list[Change]:
         """Read what happened to a key, newest first.
@@ -238,55 +185,6 @@ class AsyncOperations:
     ) -> WriteResult:
         """Remove a key; ``.deleted`` tells whether there was one."""
         return await self._caller.run(writes.delete(key, WriteOptions(if_revision, reason=reason)))
-
-    async def delete_pattern(self, pattern: str, *, reason: str | None = None) -> int:
-        """Remove every key that matches a pattern and that the API key may both read and write.
-
-        The server does it in steps of up to 250 keys, one request each; a step happens whole or not at all.
-        Keys that others create meanwhile may stay. Stopped in between, it has removed the first of the keys in
-        their order, and called again it removes the rest.
-
-        Args:
-            pattern: As for `keys`.
-            reason: Why, for the log, which gets one change for each key.
-
-        Returns:
-            How many keys were removed.
-
-        Raises:
-            ForbiddenError: The API key may read nothing of it, or write nothing.
-        """
-        deleted = 0
-        after: str | None = None
-        while True:
-            page = await self.delete_page(pattern, after=after, reason=reason)
-            deleted += page.deleted
-            after = page.next
-            if after is None:
-                return deleted
-
-    async def delete_page(
-        self,
-        pattern: str,
-        *,
-        limit: int | None = None,
-        after: str | None = None,
-        reason: str | None = None,
-    ) -> writes.DeletedPage:
-        """Remove some of the keys that match a pattern: one step of `delete_pattern`.
-
-        Args:
-            pattern: As for `keys`.
-            limit: How many keys at the most, up to 250, which is the default.
-            after: What the step before gave as ``next``; None for the first step.
-            reason: Why, for the log.
-
-        Returns:
-            ``deleted``, how many are gone, and ``next``, which asks for the next step; None at the end.
-        """
-        return await self._caller.run(
-            writes.delete_pattern(pattern, limit=limit, after=after, reason=reason)
-        )
 
     async def merge(
         self,
@@ -464,25 +362,3 @@ class AsyncOperations:
         """
         answer = await self._caller.run(durable.forget(name))
         return bool(answer.get("forgotten"))
-
-    async def _walk(
-        self, page_of: Callable[..., Call[reads.Page]], page_size: int, limit: int | None
-    ) -> list[Any]:
-        """Read page by page until ``limit`` items are found or all are."""
-        found: list[Any] = []
-        after: str | None = None
-        while limit is None or len(found) < limit:
-            # The last page asks for no more than is missing, so that a small limit costs a small
-            # page.
-            wanted = page_size if limit is None else min(page_size, limit - len(found))
-            # Each page is a read of its own moment. Keys that are written between two pages may be
-            # in the list or not; those that stay are in it exactly once, since pages go on behind a
-            # key and not at a number.
-            page = await self._caller.run(page_of(limit=wanted, after=after))
-            found += page.items
-            after = page.next
-            # The server says when there is no more. The page is not measured, so that a server may
-            # give less than was asked for.
-            if after is None:
-                break
-        return found

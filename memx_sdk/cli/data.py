@@ -11,6 +11,7 @@ from memx_sdk.cli.completion import complete_key
 from memx_sdk.cli.exits import ExitCode
 from memx_sdk.cli.session import Session, connected
 from memx_sdk.cli.values import printable, read_value
+from memx_sdk.core.reads import Filter, Order
 from memx_sdk.display import name as shown_name
 from memx_sdk.display import quoted
 from memx_sdk.protocol.keys import is_pattern
@@ -128,12 +129,22 @@ async def keys(
     pattern: Annotated[str, typer.Argument(help="A key or a pattern with * ? [...].")] = "*",
     values: Annotated[bool, typer.Option("--values", help="With their values.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
+    newest: Annotated[
+        bool, typer.Option("--newest", help="Those that were written last first.")
+    ] = False,
+    filter: Annotated[
+        str | None,
+        typer.Option(help='Only values with such members: \'{"score": {"$gte": 1}}\'.'),
+    ] = None,
 ) -> None:
     """List the keys that match a pattern, in order. For API keys: `memx api-keys`."""
+    wanted = _read_filter(filter)
+    order: Order = "newest" if newest else "key"
     if values:
-        session.output.entries(await session.memory.entries(pattern, limit=limit))
+        entries = await session.memory.entries(pattern, limit=limit, order=order, filter=wanted)
+        session.output.entries(entries)
         return
-    for key in await session.memory.keys(pattern, limit=limit):
+    for key in await session.memory.keys(pattern, limit=limit, order=order, filter=wanted):
         if session.output.as_json:
             session.output.document(key)
         else:
@@ -229,6 +240,19 @@ async def _revision(session: Session, key: str, at: str) -> int:
         f"{count} of {quoted(key)} in its history ends with {digits}; "
         "`memx history KEY --json` shows them whole"
     )
+
+
+def _read_filter(text: str | None) -> Filter | None:
+    if text is None:
+        return None
+    try:
+        # Checked here for its form alone: each part goes to the server as it was typed.
+        return msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    except msgspec.MsgspecError:
+        raise typer.BadParameter(
+            'a filter is a JSON object like {"status": "open", "score": {"$gte": 1}}',
+            param_hint="--filter",
+        ) from None
 
 
 def _missing(session: Session, key: str, at: int | None = None) -> typer.Exit:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -16,6 +16,12 @@ from memx_sdk.models import Change, ChangePage, Entry, Validation
 KEYS_PER_PAGE: Final = 1000
 ENTRIES_PER_PAGE: Final = 100
 """Entries of one page: fewer than keys, since they may be large."""
+
+
+Order = Literal["key", "newest"]
+"""How a list is sorted: by key, or those that were written last first."""
+Filter = Mapping[str, Any]
+"""Conditions on the members of values, such as ``{"status": "open", "score": {"$gte": 0.5}}``."""
 
 
 class Page(NamedTuple):
@@ -61,15 +67,25 @@ def cursor() -> Call[str]:
     return Call(request, lambda body: str(_member(body, "cursor")))
 
 
-def keys(pattern: str, *, limit: int, after: str | None) -> Call[Page]:
+def keys(
+    pattern: str, *, limit: int, after: str | None, order: Order, filter: Filter | None
+) -> Call[Page]:
     """Read one page of keys."""
-    request = reading("keys", "/keys", given(pattern=pattern, limit=limit, cursor=after))
-    return Call(request, lambda body: _page(body, "keys", str))
+    fields = _listing(pattern, limit, after, order, filter)
+    return Call(reading("keys", "/keys", fields), lambda body: _page(body, "keys", str))
 
 
-def entries(pattern: str, *, limit: int, after: str | None, model: Any = None) -> Call[Page]:
+def entries(
+    pattern: str,
+    *,
+    limit: int,
+    after: str | None,
+    order: Order,
+    filter: Filter | None,
+    model: Any = None,
+) -> Call[Page]:
     """Read one page of entries."""
-    fields = given(pattern=pattern, limit=limit, cursor=after, values=True)
+    fields = {**_listing(pattern, limit, after, order, filter), **given(values=True)}
     return Call(reading("keys", "/keys", fields), lambda body: _entry_page(body, model))
 
 
@@ -135,6 +151,20 @@ def whoami() -> Call[dict[str, Any]]:
 def presence() -> Call[dict[str, Any]]:
     """Ask who is active."""
     return Call(reading("presence", "/presence", {}), decode_object)
+
+
+def _listing(
+    pattern: str, limit: int, after: str | None, order: Order, filter: Filter | None
+) -> dict[str, bytes]:
+    """The fields of a list; those that are as usual are left out, so that an older server takes it too."""
+    usual = order == "key"
+    return given(
+        pattern=pattern,
+        limit=limit,
+        cursor=after,
+        order=None if usual else order,
+        filter=filter or None,
+    )
 
 
 def _entry(body: bytes, model: Any, key: str) -> Entry | None:

@@ -111,6 +111,18 @@ def test_a_pattern_is_deleted_only_where_it_is_said(online: Memx, prefix: str) -
     assert online("delete", f"{prefix}*", "--all").code == 3
 
 
+def test_keys_lists_the_newest_and_filters(online: Memx, prefix: str) -> None:
+    for name, number in (("b", "1.50"), ("a", "2")):
+        online("set", f"{prefix}{name}", '{"n": ' + number + "}")
+
+    assert online("keys", f"{prefix}*", "--newest").out == f"{prefix}a\n{prefix}b\n"
+    found = online("keys", f"{prefix}*", "--filter", '{"n": {"$lt": 1.6}}', "--values")
+    assert found.out == f'{prefix}b\t{{"n":1.50}}\n'
+    refused = online("keys", f"{prefix}*", "--filter", '{"n": {"$like": 1}}')
+    assert (refused.code != 0, "$gte" in refused.err) == (True, True)
+    assert online("keys", "--filter", "n=1").code == 2
+
+
 def test_keys_lists_what_a_pattern_matches(online: Memx, prefix: str) -> None:
     for name in ("b", "a", "other"):
         online("set", f"{prefix}{name}", f'"{name}"')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -66,6 +67,36 @@ async def test_listing(ctx: Any, prefix: str) -> None:
     assert [entry.key for entry in await ctx.entries(f"{prefix}:*", limit=120)] == names[:120]
     assert await ctx.keys(f"{prefix}:none*") == []
     assert await ctx.keys(f"{prefix}:?4[29]") == [names[42], names[49], names[142], names[149]]
+
+
+async def test_lists_are_sorted_and_filtered_by_the_server(ctx: Any, prefix: str) -> None:
+    for number in (3, 1, 2):
+        value = {"n": number, "day": date(2026, 11, number)}
+        await ctx.set(f"{prefix}:{number}", value)
+    newest = [f"{prefix}:{number}" for number in (2, 1, 3)]
+    pattern = f"{prefix}:*"
+
+    assert await ctx.keys(pattern, order="newest") == newest
+    assert await ctx.keys(pattern, order="newest", limit=1) == newest[:1]
+    assert [each.key for each in await ctx.entries(pattern, order="newest")] == newest
+    found = await ctx.entries(pattern, filter={"n": {"$gt": Decimal("1.5")}})
+    assert [each.value["n"] for each in found] == [2, 3]
+    assert await ctx.keys(pattern, filter={"day": {"$lt": date(2026, 11, 2)}}) == [f"{prefix}:1"]
+    page = await ctx.key_page(pattern, limit=2, order="newest", filter={"n": {"$ne": 1}})
+    assert page.items == [newest[0], newest[2]]
+    page = await ctx.entry_page(pattern, limit=2, order="newest")
+    rest = await ctx.entry_page(pattern, after=page.next, order="newest")
+    assert [each.key for each in (*page.items, *rest.items)] == newest
+    assert await ctx.keys(pattern, filter={}) == sorted(newest)
+
+    with pytest.raises(InvalidRequestError, match=r"\$regex.*\$gte"):
+        await ctx.keys(pattern, filter={"n": {"$regex": "1"}})
+    with pytest.raises(InvalidRequestError, match="double"):
+        await ctx.entries(pattern, filter={"n": {"$gt": 10**400}})
+    with pytest.raises(InvalidRequestError):
+        await ctx.keys(pattern, filter={"n": float("nan")})
+    with pytest.raises(InvalidRequestError, match="newest"):
+        await ctx.keys(pattern, order="oldest")
 
 
 async def test_many_keys_of_one_moment(ctx: Any, prefix: str) -> None:

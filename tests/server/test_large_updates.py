@@ -48,6 +48,7 @@ class Elsewhere:
 
     read: Any = check
     violations: Any = check
+    matching: Any = check
 
 
 def _append(items: bytes) -> AppendOperation:

@@ -7,9 +7,11 @@ the spaces in turns and are killed when they take too long.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Protocol
 
 from memx_sdk.protocol.errors import ProtocolError
+from memx_server.domain.filters import Filter
 from memx_server.domain.memory.computing import compute, work_of
 from memx_server.domain.requests import Computed
 from memx_server.domain.schema.schema import (
@@ -30,6 +32,9 @@ from memx_server.settings import Limits
 
 _QUICK_WORK = 10_000
 """Up to this much work (see ``work_of``) a few milliseconds do."""
+
+_QUICKLY_FILTERED_BYTES = 32 * 1024
+"""Entries of this length together are filtered within a millisecond; to ask a process takes as long."""
 
 
 class EvaluationTimeout(Exception):  # noqa: N818 - it names what happened
@@ -62,6 +67,9 @@ class EvaluationProcesses(Protocol):
 
     async def same(self, space: str, one: bytes, other: bytes) -> bool:
         """Do as ``same_json``."""
+
+    async def matching(self, space: str, filter: Filter, entries: Sequence[bytes]) -> list[int]:
+        """Return the places of those entries (JSON texts) that ``filter`` matches."""
 
 
 class Evaluator:
@@ -175,6 +183,24 @@ class Evaluator:
             return await self._processes.same(space, one, other)
         except EvaluationTimeout:
             raise _too_much(key) from None
+
+    async def matching(self, space: str, filter: Filter, entries: Sequence[bytes]) -> list[int]:
+        """Return the places of those entries (JSON texts) that ``filter`` matches.
+
+        Raises:
+            ProtocolError: ``too_large`` where that takes too long.
+        """
+        if sum(map(len, entries)) <= _QUICKLY_FILTERED_BYTES:
+            return [at for at, entry in enumerate(entries) if filter.matches_entry(entry)]
+        try:
+            return await self._processes.matching(space, filter, entries)
+        except EvaluationTimeout:
+            raise ProtocolError(
+                "too_large",
+                "the filter takes too long on these entries; give it fewer conditions, or narrow the pattern",
+                field="filter",
+                limit="filter_deadline",
+            ) from None
 
 
 def _too_much(key: str) -> ProtocolError:

@@ -111,12 +111,27 @@ class MgetRequest(Request, kw_only=True):
 
 
 class KeysRequest(Request, kw_only=True):
-    """List the keys that match a pattern, page by page."""
+    """List the keys that match a pattern, page by page: by key, or those written last first."""
 
     pattern: Pattern = "*"
     limit: Count = 100
     cursor: Annotated[str, Meta(description="`next` of the page before.")] | None = None
     values: Annotated[bool, Meta(description="Answer whole entries.")] = False
+    order: Annotated[
+        Literal["key", "newest"],
+        Meta(description="By key, or those that were written last first."),
+    ] = "key"
+    filter: (
+        Annotated[
+            Raw,
+            Meta(
+                description="Only entries whose values have members like these: "
+                '`{"status": "open", "score": {"$gte": 1}}`.',
+                extra_json_schema={"type": "object"},
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class SetRequest(WriteRequest, kw_only=True):

@@ -145,18 +145,19 @@ def _count_parts(text: bytes) -> int:
 
 def same_json(one: bytes, other: bytes) -> bool:
     """Tell whether two JSON texts mean the same: 1 equals 1.0, but true does not equal 1."""
-    return one == other or _same(_exact(one), _exact(other))
+    return one == other or same(_exact(one), _exact(other))
 
 
-def _same(one: Any, other: Any) -> bool:
+def same(one: Any, other: Any) -> bool:
+    """Tell whether two decoded values mean the same, where floats were decoded to ``Decimal``."""
     if isinstance(one, dict):
         return (
             isinstance(other, dict)
             and one.keys() == other.keys()
-            and all(_same(value, other[name]) for name, value in one.items())
+            and all(same(value, other[name]) for name, value in one.items())
         )
     if isinstance(one, list):
-        return isinstance(other, list) and len(one) == len(other) and all(map(_same, one, other))
+        return isinstance(other, list) and len(one) == len(other) and all(map(same, one, other))
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 

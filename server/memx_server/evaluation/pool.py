@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import NamedTuple
@@ -14,6 +15,7 @@ import msgspec
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.domain.evaluator import EvaluationTimeout
+from memx_server.domain.filters import Filter
 from memx_server.domain.requests import Computed
 from memx_server.domain.schema.schema import Schema, Violation
 from memx_server.evaluation.process import WorkerProcess
@@ -144,6 +146,12 @@ class EvaluationPool:
         """See ``EvaluationProcesses.same``."""
         task = EvaluationTask("compare", text=one, value=other)
         return await self._result(space, task, _COMPUTE_SECONDS) == b"true"
+
+    async def matching(self, space: str, filter: Filter, entries: Sequence[bytes]) -> list[int]:
+        """See ``EvaluationProcesses.matching``."""
+        task = EvaluationTask("filter", text=filter.text, entries=entries)
+        found: list[int] = _decode(await self._result(space, task, _COMPUTE_SECONDS))
+        return found
 
     async def close(self) -> None:
         """End all processes; whoever still waits is told that the server is going."""

@@ -10,12 +10,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import IO, Literal
 
 import msgspec
 
 from memx_sdk.protocol.errors import ProtocolError
+from memx_server.domain.filters import Filter, parse_filter
 from memx_server.domain.memory.computing import compute
 from memx_server.domain.requests import Computed
 from memx_server.domain.responses import boolean, to_json
@@ -35,18 +37,21 @@ class EvaluationTask(msgspec.Struct, array_like=True):
     """One task.
 
     Attributes:
-        kind: Read a request, check a schema, validate a value, compute an update of it, or compare it.
+        kind: Read a request, check a schema, validate a value, compute an update of it, compare it, or
+            filter entries.
         pattern: The pattern of the schema.
-        text: The request, the schema, the operation or the other value, as JSON text.
+        text: The request, the schema, the operation, the other value or the filter, as JSON text.
         value: The value, as JSON text; empty where there is none.
         limits: The server's limits, where they are needed.
+        entries: The entries to be filtered, as JSON texts.
     """
 
-    kind: Literal["read", "check", "validate", "compute", "compare"]
+    kind: Literal["read", "check", "validate", "compute", "compare", "filter"]
     pattern: str = ""
     text: bytes = b""
     value: bytes = b""
     limits: dict[str, int] = {}
+    entries: Sequence[bytes] = ()
 
 
 class EvaluationResult(msgspec.Struct, array_like=True):
@@ -54,7 +59,8 @@ class EvaluationResult(msgspec.Struct, array_like=True):
 
     Attributes:
         is_final: False where a better answer may follow.
-        result: Violations (the first alone where it is not final), the new value, or whether two are the same.
+        result: Violations (the first alone where it is not final), the new value, whether two are the same, or the
+            places of the entries that match.
         refusal: The error object, where there is no result.
     """
 
@@ -112,6 +118,10 @@ def _answer(task: EvaluationTask) -> EvaluationResult:
             check_registration(task.text, Limits(**task.limits))
         case "compare":
             result = boolean(same_json(task.value, task.text))
+        case "filter":
+            filter = _filter(task.text)
+            matches = (at for at, entry in enumerate(task.entries) if filter.matches_entry(entry))
+            result = to_json(list(matches))
         case _:
             operation, limits = _decode_operation(task.text), Limits(**task.limits)
             result = compute(operation, task.value or None, limits)
@@ -126,6 +136,14 @@ def _validate(task: EvaluationTask, answers: IO[bytes]) -> None:
     if first:
         every = schema.violations(task.value)
         send(answers, encode(EvaluationResult(is_final=True, result=to_json(every))))
+
+
+@lru_cache(maxsize=8)
+def _filter(text: bytes) -> Filter:
+    """Make the filter of a text that the server has checked."""
+    found = parse_filter(text)
+    assert found is not None, "a filter without conditions is never sent here"
+    return found
 
 
 @lru_cache(maxsize=64)

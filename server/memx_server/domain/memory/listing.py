@@ -16,7 +16,7 @@ from memx_server.storage.base import GroupFull, Store
 
 T = TypeVar("T")
 
-_PAGES_PER_ANSWER = 20
+PAGES_PER_ANSWER = 20
 """How many pages of the store are read for one answer; where few keys match, it is a short one."""
 
 _PAGE = 100
@@ -26,7 +26,7 @@ _KEPT_PAGE = "~"
 _PAGE_KEPT_MS = 3600 * 1000
 """How long such a record is kept."""
 
-_Fetch = Callable[[str, str], Awaitable[tuple[Sequence[tuple[str, T]], str | None]]]
+Fetch = Callable[[str, str], Awaitable[tuple[Sequence[tuple[str, T]], str | None]]]
 """Reads the page of keys with a prefix that sort behind another key: with each what is wanted of its entry,
 and the key to go on after."""
 
@@ -44,7 +44,7 @@ class KeyListing:
         self._limits = limits
 
     async def entries(
-        self, principal: Principal, pattern: str, after: str, limit: int, room: int | None
+        self, principal: Principal, pattern: str, after: str, limit: int, room: int
     ) -> tuple[list[tuple[str, bytes]], str | None]:
         """Find up to ``limit`` readable entries, and the key to go on after (None: the end).
 
@@ -55,7 +55,7 @@ class KeyListing:
             pattern: Which keys.
             after: The key behind which they begin.
             limit: How many at the most.
-            room: Bytes that they may hold together, unless it is a single one; None where only the keys are wanted.
+            room: Bytes that they may hold together, unless it is a single one.
         """
         size = max(limit, _PAGE)
 
@@ -64,8 +64,8 @@ class KeyListing:
             return page.entries, page.after
 
         keys = principal.scopes.read
-        pages = _pages(principal, pattern, after, keys, fetch)
-        return await _some(pages, limit, len if room is None else _Room(room).fitting)
+        pages = readable_pages(principal, pattern, after, keys, fetch)
+        return await _some(pages, limit, Room(room).fitting)
 
     async def revisions(
         self, principal: Principal, pattern: str, after: str, limit: int, keys: KeySet
@@ -79,7 +79,7 @@ class KeyListing:
             )
             return page.revisions, page.after
 
-        return await _some(_pages(principal, pattern, after, keys, fetch), limit)
+        return await _some(readable_pages(principal, pattern, after, keys, fetch), limit)
 
     async def start(self, caller: Caller, cursor: str | None) -> str:
         """Return the key after which the page of ``cursor`` begins.
@@ -94,7 +94,7 @@ class KeyListing:
         name = cursor.removeprefix(_KEPT_PAGE)
         kept = await self._store.state.get(_group(caller), name)
         if kept is None:
-            raise _no_page()
+            raise no_page()
         return kept.decode()
 
     async def next(self, caller: Caller, key: str) -> str:
@@ -122,10 +122,21 @@ class KeyListing:
         return f"{_KEPT_PAGE}{name}"
 
 
-async def _pages(
-    principal: Principal, pattern: str, after: str, keys: KeySet, fetch: _Fetch[T]
+async def readable_pages(
+    principal: Principal, pattern: str, after: str, keys: KeySet, fetch: Fetch[T]
 ) -> AsyncIterator[tuple[list[tuple[str, T]], str | None]]:
-    """Read the pages of the store: what of each matches and is readable, and the key to go on after."""
+    """Read the pages of the store, one behind the other.
+
+    Args:
+        principal: Who reads.
+        pattern: What the keys match.
+        after: The key that they sort behind.
+        keys: What they are among, beside those that ``principal`` may read.
+        fetch: Reads a page.
+
+    Yields:
+        What is left of each page, and the key to go on after; None at the end.
+    """
     match = compile_pattern(pattern)
     readable = principal.scopes.read
     prefixes = listing_prefixes(principal, pattern)
@@ -148,7 +159,7 @@ async def _pages(
         yield found, after if prefixes else None
 
 
-class _Room:
+class Room:
     """Counts entries until they fill a response; a thousand of them may be a gigabyte.
 
     Args:
@@ -176,7 +187,7 @@ async def _some(
 ) -> tuple[list[tuple[str, T]], str | None]:
     """Collect up to ``limit`` of what the pages hold, as far as it is ``fitting``, and the key to go on after."""
     found: list[tuple[str, T]] = []
-    left = _PAGES_PER_ANSWER
+    left = PAGES_PER_ANSWER
     async for page, behind in pages:
         wanted = page[: limit - len(found)]
         count = fitting(wanted)
@@ -199,12 +210,21 @@ def _read_page_cursor(cursor: str) -> str:
         padding = "=" * (-len(cursor) % 4)
         return base64.b64decode(cursor + padding, altchars=b"-_", validate=True).decode()
     except ValueError:
-        raise _no_page() from None
+        raise no_page() from None
 
 
-def _no_page() -> ProtocolError:
+def no_page() -> ProtocolError:
+    """The error for a cursor that names no place among keys."""
     return ProtocolError(
         "invalid_cursor",
         "this is no `next` of a page of keys, or one from long ago; begin with the first page",
         field="cursor",
     )
+
+
+def check_count(count: int, limit: int, field: str) -> None:
+    """Refuse a number of items that is above a limit."""
+    if count > limit:
+        raise ProtocolError(
+            "invalid_request", f"{field}: {count} is more than the limit of {limit}", field=field
+        )

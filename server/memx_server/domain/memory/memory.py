@@ -10,8 +10,10 @@ from memx_server.domain.caller import Caller
 from memx_server.domain.evaluator import Evaluator
 from memx_server.domain.memory.commits import Committer
 from memx_server.domain.memory.listing import KeyListing
+from memx_server.domain.memory.lists import EntryLists
 from memx_server.domain.memory.pattern_deletes import PatternDeletes
 from memx_server.domain.memory.reads import ChangesPage, EntryReads
+from memx_server.domain.memory.scan import EntryScan
 from memx_server.domain.memory.transactions import Transactions
 from memx_server.domain.memory.updates import Updates
 from memx_server.domain.memory.writes import EntryWrites
@@ -41,7 +43,10 @@ class Memory:
     ) -> None:
         commits = Committer(store, schemas, evaluator, settings)
         listing = KeyListing(store, settings.limits)
-        self._reads = EntryReads(store, listing, settings.limits)
+        self._reads = EntryReads(store, settings.limits)
+        self._lists = EntryLists(
+            listing, EntryScan(store, evaluator, settings.limits), settings.limits
+        )
         self._writes = EntryWrites(commits)
         self._pattern_deletes = PatternDeletes(listing, commits)
         self._updates = Updates(store, evaluator, commits, settings)
@@ -64,7 +69,7 @@ class Memory:
 
     def keys(self, caller: Caller, request: requests.KeysRequest) -> Awaitable[bytes]:
         """List the readable keys (or whole entries) that match a pattern, a page at a time."""
-        return self._reads.keys(caller, request)
+        return self._lists.keys(caller, request)
 
     def history(self, caller: Caller, request: requests.HistoryRequest) -> Awaitable[bytes]:
         """Read the changes of one key, newest first."""

@@ -1,4 +1,4 @@
-"""Reading entries, lists of keys, histories and the change log."""
+"""Reading entries, histories and the change log."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from memx_server.domain import responses
 from memx_server.domain.access import Visibility, kinds_of
 from memx_server.domain.caller import Caller
 from memx_server.domain.log_pages import up_to_head
-from memx_server.domain.memory.listing import KeyListing
+from memx_server.domain.memory.listing import check_count
 from memx_server.domain.requests import (
     ChangesRequest,
     GetRequest,
     HistoryRequest,
-    KeysRequest,
     MgetRequest,
 )
 from memx_server.settings import Limits
@@ -65,17 +64,15 @@ class ChangesPage:
 
 
 class EntryReads:
-    """The operations that read entries, lists of keys, histories and the change log.
+    """The operations that read single entries, histories and the change log.
 
     Args:
         store: Where they are read.
-        listing: Finds the entries that match a pattern.
         limits: Bounds on requests.
     """
 
-    def __init__(self, store: Store, listing: KeyListing, limits: Limits) -> None:
+    def __init__(self, store: Store, limits: Limits) -> None:
         self._store = store
-        self._listing = listing
         self._limits = limits
 
     async def get(self, caller: Caller, request: GetRequest) -> bytes:
@@ -113,7 +110,7 @@ class EntryReads:
     async def mget(self, caller: Caller, request: MgetRequest) -> bytes:
         """Read several entries of one moment, and a cursor that misses nothing after it."""
         keys = list(dict.fromkeys(request.keys))
-        self._check_count(len(keys), self._limits.keys_per_read, "keys")
+        check_count(len(keys), self._limits.keys_per_read, "keys")
         for key in keys:
             caller.principal.require("read", validate_key(key))
         # Both questions leave in one turn of the loop, the head first. A change that is committed
@@ -133,31 +130,11 @@ class EntryReads:
         )
         return b'{"entries":{%b},"cursor":"%b"}' % (members, encode_cursor(head).encode())
 
-    async def keys(self, caller: Caller, request: KeysRequest) -> bytes:
-        """List the readable keys (or whole entries) that match a pattern, a page at a time."""
-        pattern = validate_pattern(request.pattern)
-        principal = caller.principal
-        principal.require_any_read(pattern)
-        self._check_count(request.limit, self._limits.page, "limit")
-        after = await self._listing.start(caller, request.cursor)
-        room = self._limits.response_bytes if request.values else None
-        found, after_last = await self._listing.entries(
-            principal, pattern, after, request.limit, room
-        )
-        items = (entry if request.values else quote(key) for key, entry in found)
-        return b'{"%b":%b,"next":%b}' % (
-            b"entries" if request.values else b"keys",
-            responses.array(items),
-            responses.NULL
-            if after_last is None
-            else quote(await self._listing.next(caller, after_last)),
-        )
-
     async def history(self, caller: Caller, request: HistoryRequest) -> bytes:
         """Read the changes of one key, newest first, a page at a time."""
         key = validate_key(request.key)
         caller.principal.require("read", key)
-        self._check_count(request.limit, self._limits.page, "limit")
+        check_count(request.limit, self._limits.page, "limit")
         page = await self._store.history(caller.space, key, request.limit, until=request.until)
         further = page.more and page.changes
         return b'{"key":%b,"changes":%b,"complete":%b,"next":%b}' % (
@@ -176,7 +153,7 @@ class EntryReads:
         """
         pattern = validate_pattern(request.pattern)
         caller.principal.require_any_read(pattern)
-        self._check_count(request.limit, self._limits.page, "limit")
+        check_count(request.limit, self._limits.page, "limit")
         since = None if request.since is None else decode_cursor(request.since)
         readable = caller.principal.scopes.read
         visibility = Visibility(pattern, kinds_of(request.event), readable)
@@ -234,14 +211,6 @@ class EntryReads:
         if page.complete:
             return responses.NULL  # no change before: there was no such key yet
         raise responses.forgotten(key, at)
-
-    def _check_count(self, count: int, limit: int, field: str) -> None:
-        if count > limit:
-            raise ProtocolError(
-                "invalid_request",
-                f"{field}: {count} is more than the limit of {limit}",
-                field=field,
-            )
 
 
 def _refusal(caller: Caller, key: str) -> ProtocolError | None:

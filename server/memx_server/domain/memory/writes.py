@@ -106,8 +106,8 @@ def _check_single(request: DeleteRequest) -> None:
     """Refuse a deletion that names no key, or has members that go with a pattern alone."""
     if not request.key:
         raise ProtocolError(
-            "invalid_request",
-            "name the key to delete, or a pattern for several",
+            "invalid_key",
+            "a key has 1 to 512 bytes; name the key to delete, or a pattern for several",
             field="key",
         )
     if request.limit is not None or request.cursor is not None:

@@ -41,14 +41,29 @@ def decode_query(operation: Operation, query: bytes) -> Any:
     Raises:
         ProtocolError: ``invalid_request`` with the ``field`` at fault.
     """
-    parameters = read_query(query)
+    texts = read_query(query)
+    parameters: dict[str, Any] = {**texts} if (names := _json_fields(operation.request)) else texts
+    for name in names:
+        if name in texts:  # JSON text, which whoever uses it reads and checks
+            parameters[name] = msgspec.Raw(texts[name].encode())
     try:
         request = msgspec.convert(parameters, operation.request, strict=False)
     except msgspec.ValidationError as error:
         raise explain(error, operation.request) from None
     if b"null" in query.lower():
-        _refuse_null(parameters, request)
+        _refuse_null(texts, request)
     return request
+
+
+@cache
+def _json_fields(request: type[msgspec.Struct]) -> tuple[str, ...]:
+    """Return the names of the fields of a request that hold any JSON."""
+    found = []
+    for field in msgspec.inspect.type_info(request).fields:  # type: ignore[attr-defined]  # of a struct it has them
+        kinds = getattr(_bare(field.type), "types", (field.type,))
+        if any(isinstance(_bare(kind), msgspec.inspect.RawType) for kind in kinds):
+            found.append(field.encode_name)
+    return tuple(found)
 
 
 def _refuse_null(parameters: dict[str, str], request: Any) -> None:

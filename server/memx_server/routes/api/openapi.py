@@ -121,8 +121,11 @@ def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
             "name": name,
             "in": "query",
             "required": name in struct.get("required", ()),
-            "schema": member,
         }
+        if member.get("type") == "object":
+            parameter["content"] = {"application/json": {"schema": member}}
+        else:
+            parameter["schema"] = member
         if "description" in member:
             parameter["description"] = member["description"]
         if name in operation.example:

@@ -147,9 +147,9 @@ OPERATIONS: tuple[Operation, ...] = (
         requests.KeysRequest,
         response_schemas.KeysResponse,
         on_memory(Memory.keys),
-        "List keys, or whole entries, page by page",
+        "List keys, or whole entries, by key or newest first, page by page",
         example={"pattern": "team:*", "limit": 10},
-        errors=("invalid_pattern", "invalid_cursor", "quota_exceeded"),
+        errors=("invalid_pattern", "invalid_cursor", "invalid_json", "too_large", "quota_exceeded"),
     ),
     Operation(
         "update",
