@@ -99,11 +99,11 @@ def parse_filter(text: bytes) -> Filter | None:
         raise
     if nests_deeper_than(_JSON_NESTING, text):
         raise _refusal("", f"it nests deeper than {_JSON_NESTING} levels of arrays and objects")
-    conditions = _Reader().conditions(_exact(text), "")
+    conditions = _FilterReader().conditions(_exact(text), "")
     return Filter(text, conditions) if conditions else None
 
 
-class _Reader:
+class _FilterReader:
     """Makes conditions of a filter's JSON, and counts them."""
 
     def __init__(self) -> None:
