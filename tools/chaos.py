@@ -76,7 +76,7 @@ def _one_run(name: str, plan: Plan, results: Path) -> int:
         file.write(json.dumps(line) + "\n")
     made = Counter(each["fault"] for each in verdict.faults)
     print(
-        f"{name} seed {plan.seed}: {dict(verdict.operations)}, lost {verdict.lost}, "
+        f"{name} seed {plan.seed}: {dict(verdict.operations)}, lost {verdict.lost}, stale {verdict.stale}, "
         f"silence {verdict.silence} s, faults {dict(made)}, violations {len(verdict.violations)}",
         flush=True,
     )
@@ -97,6 +97,7 @@ def _line(verdict: Verdict) -> dict[str, Any]:
         "pairs": verdict.plan.pairs,
         "operations": verdict.operations,
         "lost": verdict.lost,
+        "stale": verdict.stale,
         "violations": [[each.promise, each.detail] for each in verdict.violations],
         "silence": verdict.silence,
         "faults": verdict.faults,
@@ -113,16 +114,25 @@ def _print_summary(path: Path) -> None:
     runs: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for each in _results(path):
         runs[each["topology"]].append(each)
-    columns = ("topology", "runs", "operations", "acknowledged", "unknown", "lost, all announced")
-    print("| " + " | ".join((*columns, "violations", "faults", "longest silence")) + " |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    columns: tuple[str, ...] = (
+        "topology",
+        "runs",
+        "operations",
+        "acknowledged",
+        "unknown",
+        "lost, all announced",
+    )
+    columns += ("stale reads at a failover", "violations", "faults", "longest silence")
+    print("| " + " | ".join(columns) + " |")
+    print("|" + "---|" * len(columns))
     for name, found in runs.items():
         outcomes: Counter[str] = Counter()
         for each in found:
             outcomes.update(each["operations"])
         print(
             f"| {name} | {len(found)} | {outcomes.total():,} | {outcomes['ok']:,} | {outcomes['unknown']:,} "
-            f"| {sum(each['lost'] for each in found):,} | {sum(len(each['violations']) for each in found)} "
+            f"| {sum(each['lost'] for each in found):,} | {sum(each.get('stale', 0) for each in found):,} "
+            f"| {sum(len(each['violations']) for each in found)} "
             f"| {sum(len(each['faults']) for each in found)} | {max(each['silence'] for each in found):.1f} s |"
         )
     made: dict[str, Counter[str]] = defaultdict(Counter)

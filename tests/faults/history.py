@@ -123,12 +123,14 @@ class History:
         observations: What subscribers saw.
         final: What the store holds at the end.
         faults: The faults that were made, and the proof of each.
+        replicated: Whether replicas may be promoted while the primary that they followed still serves.
     """
 
     operations: list[Operation]
     observations: list[Observation]
     final: FinalState
     faults: list[dict[str, Any]] = field(default_factory=list)
+    replicated: bool = False
 
 
 @dataclass(slots=True, frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from memx_sdk.protocol.cursors import decode_cursor
-from tests.faults.checker import check, lost_writes
+from tests.faults.checker import check, lost_writes, stale_at_a_failover
 from tests.faults.clients import API_KEY, Client, HttpRoad, Road, SocketRoad
 from tests.faults.faults import faults_of
 from tests.faults.history import FinalState, History, Operation, Violation
@@ -59,6 +59,7 @@ class Verdict:
         operations: Requests, by outcome.
         lost: Acknowledged writes that the log does not hold.
         violations: Broken promises.
+        stale: Reads that went back while a failover was under way.
         silence: The longest time, in seconds, in which no write at all was acknowledged.
         faults: The faults, with their proofs.
     """
@@ -68,6 +69,7 @@ class Verdict:
     operations: Counter[str]
     lost: int
     violations: list[Violation]
+    stale: int
     silence: float
     faults: list[dict[str, Any]] = field(default_factory=list)
 
@@ -96,12 +98,14 @@ async def run(topology: Topology, plan: Plan) -> Verdict:
             task.cancel()
         await asyncio.gather(*watching, *working, return_exceptions=True)
     history = History(operations, [each.observation for each in watchers], final, made)
+    history.replicated = topology.replicated
     return Verdict(
         topology.name,
         plan,
         Counter(each.outcome for each in operations),
         len(lost_writes(history)),
         check(history),
+        stale_at_a_failover(history),
         _silence(operations, begun),
         made,
     )

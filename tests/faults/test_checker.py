@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.checker import check
+from tests.faults.checker import check, stale_at_a_failover
 from tests.faults.history import FinalState, History, Observation, Operation
 
 
@@ -246,6 +246,31 @@ def test_a_loss_that_one_subscriber_is_not_told_of_is_found(history: History) ->
     history.final.diverged["lineage-9"] = True
     history.observations[0].segment.events.append(change(9, "a", "gone", "t9", version=3))
     assert {"unannounced loss", "phantom"} <= broken(history)
+
+
+@pytest.mark.parametrize(
+    ("replicated", "read_at", "found"), [(True, 9.5, False), (True, 30, True), (False, 9.5, True)]
+)
+def test_a_stale_read_counts_apart_only_beside_a_write_that_a_failover_lost(
+    history: History, replicated: bool, read_at: float, found: bool
+) -> None:
+    history.replicated = replicated
+    history.operations.append(write("t9", 9, 8, 9))
+    history.final.diverged["lineage-9"] = True
+    history.operations.append(read(1, read_at, read_at + 0.1))
+    assert ("stale read" in broken(history)) is found
+    assert stale_at_a_failover(history) == (not found)
+
+
+def test_a_lost_write_to_a_deposed_primary_may_lie_below_what_the_new_one_took(
+    history: History,
+) -> None:
+    history.operations.append(write("t9", 1, 8, 9))  # 3 had been acknowledged by then
+    history.operations[-1].cursor = "lineage-9"
+    history.final.diverged["lineage-9"] = True
+    assert "real-time order" in broken(history)
+    history.replicated = True
+    assert "real-time order" not in broken(history)
 
 
 def test_the_search_for_an_order_finds_what_no_order_explains(history: History) -> None:

@@ -31,10 +31,12 @@ class Topology:
         name: As ``TOPOLOGIES`` names it.
         servers: The memX servers.
         redis: The Redis servers; empty on SQLite.
+        replicated: Whether replicas may be promoted.
         links: What stands between the memX servers and Redis, where faults of the network are made.
     """
 
     name = ""
+    replicated = False
 
     def __init__(self) -> None:
         self.servers: list[MemxServer] = []
@@ -105,6 +107,7 @@ class Sentinel(Topology):
     """Two servers on a primary with two replicas, watched by three Sentinels."""
 
     name = "sentinel"
+    replicated = True
 
     def __init__(self, binary: str) -> None:
         super().__init__()
@@ -147,6 +150,7 @@ class RedisCluster(Topology):
     """Two servers on a cluster of three primaries with a replica each."""
 
     name = "cluster"
+    replicated = True
 
     def __init__(self, binary: str) -> None:
         super().__init__()
