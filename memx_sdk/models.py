@@ -56,6 +56,7 @@ class Entry(dict[str, Any], Generic[Value]):
         writer: ``principal/agent`` of the last write.
         expires_at: Unix seconds, or None.
         cursor: The position after the write, on the answer to a write; None on a read.
+        confirmed: Whether the write is known to be as safe as its ``durability`` asks; None where memory was enough.
     """
 
     __slots__ = ()
@@ -67,6 +68,7 @@ class Entry(dict[str, Any], Generic[Value]):
     writer = _Attribute("")
     expires_at = _Attribute[float | None](None)
     cursor = _Attribute[str | None](None)
+    confirmed = _Attribute[bool | None](None)
 
     @property
     def value(self) -> Value:
@@ -143,6 +145,7 @@ class WriteResult(dict[str, Any]):
         ts: Unix seconds, by the store's clock.
         expires_at: Unix seconds, or None.
         cursor: The position after the write: subscribe ``since`` it to see all that comes later.
+        confirmed: Whether the write is known to be as safe as its ``durability`` asks; None where memory was enough.
     """
 
     __slots__ = ()
@@ -156,6 +159,7 @@ class WriteResult(dict[str, Any]):
     ts = _Attribute(0.0)
     expires_at = _Attribute[float | None](None)
     cursor = _Attribute("")
+    confirmed = _Attribute[bool | None](None)
 
 
 class TxnResult(dict[str, Any]):
@@ -166,6 +170,7 @@ class TxnResult(dict[str, Any]):
         revision: The one revision of all its writes.
         ts: Unix seconds, by the store's clock.
         cursor: The position after it.
+        confirmed: Whether the write is known to be as safe as its ``durability`` asks; None where memory was enough.
         results: One dict for each operation of the branch, in order.
     """
 
@@ -175,6 +180,7 @@ class TxnResult(dict[str, Any]):
     revision = _Attribute(0)
     ts = _Attribute(0.0)
     cursor = _Attribute("")
+    confirmed = _Attribute[bool | None](None)
 
     @property
     def results(self) -> list[dict[str, Any]]:

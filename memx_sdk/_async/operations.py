@@ -15,6 +15,7 @@ from memx_sdk.core.retry import CONTENTION
 from memx_sdk.core.writes import WriteOptions
 from memx_sdk.errors import ConflictError, MemxTimeout
 from memx_sdk.models import Change, ChangePage, Entry, TxnResult, Validation, WriteResult
+from memx_sdk.protocol.durability import Durability
 
 M = TypeVar("M")
 
@@ -26,8 +27,11 @@ class AsyncOperations(AsyncLists):
 
     ``if_revision``: write only if the entry has this revision (0: only if there is none), else
     `ConflictError` brings the present entry. ``ttl``: seconds until the entry expires. ``reason``:
-    why, for the log. ``history=False``: the log does not keep the value. Each may raise
-    `ForbiddenError`, `SchemaViolationError` and `InvalidRequestError`.
+    why, for the log. ``history=False``: the log does not keep the value. ``durability``: how safe the
+    write is to be when it is answered: in ``memory``, on a ``replica``, or on the disk (``fsync``);
+    None takes the server's setting. It is written in any case, and ``.confirmed`` of the result tells
+    whether that was reached in time. Each may raise `ForbiddenError`, `SchemaViolationError` and
+    `InvalidRequestError`.
 
     Args:
         caller: Sends the requests.
@@ -164,6 +168,7 @@ class AsyncOperations(AsyncLists):
         reason: str | None = None,
         history: bool = True,
         idempotency_key: str | None = None,
+        durability: Durability | None = None,
     ) -> WriteResult:
         """Set a key; without ``ttl`` it will not expire.
 
@@ -176,15 +181,22 @@ class AsyncOperations(AsyncLists):
             history: Whether the log keeps the value.
             idempotency_key: Names this write, so that it is applied once even if several programs
                 send it.
+            durability: As for every write.
         """
-        options = WriteOptions(if_revision, ttl, reason, history, idempotency_key)
+        options = WriteOptions(if_revision, ttl, reason, history, idempotency_key, durability)
         return await self._caller.run(writes.set(key, value, options))
 
     async def delete(
-        self, key: str, *, if_revision: int | None = None, reason: str | None = None
+        self,
+        key: str,
+        *,
+        if_revision: int | None = None,
+        reason: str | None = None,
+        durability: Durability | None = None,
     ) -> WriteResult:
         """Remove a key; ``.deleted`` tells whether there was one."""
-        return await self._caller.run(writes.delete(key, WriteOptions(if_revision, reason=reason)))
+        options = WriteOptions(if_revision, reason=reason, durability=durability)
+        return await self._caller.run(writes.delete(key, options))
 
     async def merge(
         self,
@@ -195,9 +207,10 @@ class AsyncOperations(AsyncLists):
         ttl: float | None = None,
         reason: str | None = None,
         history: bool = True,
+        durability: Durability | None = None,
     ) -> Entry:
         """Merge members into an object (RFC 7396): null removes one; a missing key starts empty."""
-        options = WriteOptions(if_revision, ttl, reason, history)
+        options = WriteOptions(if_revision, ttl, reason, history, durability=durability)
         return await self._caller.run(writes.update(key, "merge", patch, options))
 
     async def patch(
@@ -209,9 +222,10 @@ class AsyncOperations(AsyncLists):
         ttl: float | None = None,
         reason: str | None = None,
         history: bool = True,
+        durability: Durability | None = None,
     ) -> Entry:
         """Apply JSON Patch operations (RFC 6902)."""
-        options = WriteOptions(if_revision, ttl, reason, history)
+        options = WriteOptions(if_revision, ttl, reason, history, durability=durability)
         return await self._caller.run(writes.update(key, "patch", operations, options))
 
     async def increment(
@@ -225,6 +239,7 @@ class AsyncOperations(AsyncLists):
         ttl: float | None = None,
         reason: str | None = None,
         history: bool = True,
+        durability: Durability | None = None,
     ) -> Entry:
         """Add to a number, exactly; a missing key counts from 0.
 
@@ -232,7 +247,7 @@ class AsyncOperations(AsyncLists):
             InvalidRequestError: ``invalid_update``: the result would be outside of ``minimum`` and
                 ``maximum``; nothing was written.
         """
-        options = WriteOptions(if_revision, ttl, reason, history)
+        options = WriteOptions(if_revision, ttl, reason, history, durability=durability)
         bounds = {"minimum": minimum, "maximum": maximum}
         return await self._caller.run(writes.update(key, "increment", by, options, **bounds))
 
@@ -246,9 +261,10 @@ class AsyncOperations(AsyncLists):
         ttl: float | None = None,
         reason: str | None = None,
         history: bool = True,
+        durability: Durability | None = None,
     ) -> Entry:
         """Append items to a list and keep the last ``cap``; a missing key starts empty."""
-        options = WriteOptions(if_revision, ttl, reason, history)
+        options = WriteOptions(if_revision, ttl, reason, history, durability=durability)
         return await self._caller.run(writes.update(key, "append", list(items), options, cap=cap))
 
     async def touch(self, key: str, ttl: float | None, *, if_revision: int | None = None) -> Entry:
@@ -263,6 +279,7 @@ class AsyncOperations(AsyncLists):
         else_: Sequence[Mapping[str, Any]] = (),
         reason: str | None = None,
         idempotency_key: str | None = None,
+        durability: Durability | None = None,
     ) -> TxnResult:
         """Compare, then run one of two lists of operations: all or nothing, at one revision.
 
@@ -274,10 +291,12 @@ class AsyncOperations(AsyncLists):
             else_: Runs otherwise.
             reason: Why, for the log.
             idempotency_key: As for `set`.
+            durability: As for every write.
         """
-        return await self._caller.run(
-            writes.txn(if_, then, else_, reason=reason, idempotency_key=idempotency_key)
+        options = WriteOptions(
+            reason=reason, idempotency_key=idempotency_key, durability=durability
         )
+        return await self._caller.run(writes.txn(if_, then, else_, options))
 
     async def modify(
         self,
@@ -289,6 +308,7 @@ class AsyncOperations(AsyncLists):
         ttl: float | None = None,
         reason: str | None = None,
         timeout: float = 30,
+        durability: Durability | None = None,
     ) -> Entry:
         """Read, compute, write if nobody else did meanwhile; else again. No update is lost.
 
@@ -300,6 +320,7 @@ class AsyncOperations(AsyncLists):
             ttl: Seconds until the entry expires; None leaves the expiry as it is.
             reason: Why, for the log.
             timeout: Seconds after which to give up.
+            durability: As for every write.
 
         Returns:
             The entry as written.
@@ -318,7 +339,8 @@ class AsyncOperations(AsyncLists):
             value = await call(fn, copy.deepcopy(default) if entry is None else entry.value)
             # The compare is what keeps an update from being lost. Revision 0 says that there must
             # be no entry still; each attempt is a new write with an idempotency key of its own.
-            options = WriteOptions(entry.revision if entry else 0, ttl, reason)
+            revision = entry.revision if entry else 0
+            options = WriteOptions(revision, ttl, reason, durability=durability)
             # A patch of the whole value and not a `set`: a `set` without ``ttl`` takes the expiry
             # away, while an update leaves it as it is.
             whole = [{"op": "add", "path": "", "value": value}]
@@ -333,22 +355,27 @@ class AsyncOperations(AsyncLists):
                 raise MemxTimeout("timeout", f"{key!r} was contended for {timeout} s; gave up")
             await sleep(delay)
 
-    async def set_schema(self, key: str, schema: Any) -> dict[str, Any]:
+    async def set_schema(
+        self, key: str, schema: Any, *, durability: Durability | None = None
+    ) -> dict[str, Any]:
         """Register a JSON Schema: values that do not fit it are refused from now on.
 
         Args:
             key: A key, or a pattern; a key's own schema goes before those of patterns.
             schema: A JSON Schema, or a pydantic model or dataclass to take it from.
+            durability: As for every write.
         """
-        return await self._caller.run(writes.set_schema(key, schema))
+        return await self._caller.run(writes.set_schema(key, schema, durability))
 
-    async def delete_schema(self, key: str) -> dict[str, Any]:
+    async def delete_schema(
+        self, key: str, *, durability: Durability | None = None
+    ) -> dict[str, Any]:
         """Remove the schema of exactly this key or pattern.
 
         Raises:
             NotFoundError: There is none.
         """
-        return await self._caller.run(writes.delete_schema(key))
+        return await self._caller.run(writes.delete_schema(key, durability))
 
     async def durable_subscriptions(self) -> list[dict[str, Any]]:
         """List this API key's durable subscriptions: ``name``, ``cursor`` and who holds it."""

@@ -16,6 +16,7 @@ from memx_sdk.core.retry import CONTENTION
 from memx_sdk.core.writes import WriteOptions
 from memx_sdk.errors import ConflictError, MemxTimeout
 from memx_sdk.models import Change, ChangePage, Entry, TxnResult, Validation, WriteResult
+from memx_sdk.protocol.durability import Durability
 
 M = TypeVar("M")
 
@@ -27,8 +28,11 @@ class Operations(Lists):
 
     ``if_revision``: write only if the entry has this revision (0: only if there is none), else
     `ConflictError` brings the present entry. ``ttl``: seconds until the entry expires. ``reason``:
-    why, for the log. ``history=False``: the log does not keep the value. Each may raise
-    `ForbiddenError`, `SchemaViolationError` and `InvalidRequestError`.
+    why, for the log. ``history=False``: the log does not keep the value. ``durability``: how safe the
+    write is to be when it is answered: in ``memory``, on a ``replica``, or on the disk (``fsync``);
+    None takes the server's setting. It is written in any case, and ``.confirmed`` of the result tells
+    whether that was reached in time. Each may raise `ForbiddenError`, `SchemaViolationError` and
+    `InvalidRequestError`.
 
     Args:
         caller: Sends the requests.
@@ -165,6 +169,7 @@ class Operations(Lists):
         reason: str | None = None,
         history: bool = True,
         idempotency_key: str | None = None,
+        durability: Durability | None = None,
     ) -> WriteResult:
         """Set a key; without ``ttl`` it will not expire.
 
@@ -177,15 +182,22 @@ class Operations(Lists):
             history: Whether the log keeps the value.
             idempotency_key: Names this write, so that it is applied once even if several programs
                 send it.
+            durability: As for every write.
         """
-        options = WriteOptions(if_revision, ttl, reason, history, idempotency_key)
+        options = WriteOptions(if_revision, ttl, reason, history, idempotency_key, durability)
         return self._caller.run(writes.set(key, value, options))
 
     def delete(
-        self, key: str, *, if_revision: int | None = None, reason: str | None = None
+        self,
+        key: str,
+        *,
+        if_revision: int | None = None,
+        reason: str | None = None,
+        durability: Durability | None = None,
     ) -> WriteResult:
         """Remove a key; ``.deleted`` tells whether there was one."""
-        return self._caller.run(writes.delete(key, WriteOptions(if_revision, reason=reason)))
+        options = WriteOptions(if_revision, reason=reason, durability=durability)
+        return self._caller.run(writes.delete(key, options))
 
     def merge(
         self,
@@ -196,9 +208,10 @@ class Operations(Lists):
         ttl: float | None = None,
         reason: str | None = None,
         history: bool = True,
+        durability: Durability | None = None,
     ) -> Entry:
         """Merge members into an object (RFC 7396): null removes one; a missing key starts empty."""
-        options = WriteOptions(if_revision, ttl, reason, history)
+        options = WriteOptions(if_revision, ttl, reason, history, durability=durability)
         return self._caller.run(writes.update(key, "merge", patch, options))
 
     def patch(
@@ -210,9 +223,10 @@ class Operations(Lists):
         ttl: float | None = None,
         reason: str | None = None,
         history: bool = True,
+        durability: Durability | None = None,
     ) -> Entry:
         """Apply JSON Patch operations (RFC 6902)."""
-        options = WriteOptions(if_revision, ttl, reason, history)
+        options = WriteOptions(if_revision, ttl, reason, history, durability=durability)
         return self._caller.run(writes.update(key, "patch", operations, options))
 
     def increment(
@@ -226,6 +240,7 @@ class Operations(Lists):
         ttl: float | None = None,
         reason: str | None = None,
         history: bool = True,
+        durability: Durability | None = None,
     ) -> Entry:
         """Add to a number, exactly; a missing key counts from 0.
 
@@ -233,7 +248,7 @@ class Operations(Lists):
             InvalidRequestError: ``invalid_update``: the result would be outside of ``minimum`` and
                 ``maximum``; nothing was written.
         """
-        options = WriteOptions(if_revision, ttl, reason, history)
+        options = WriteOptions(if_revision, ttl, reason, history, durability=durability)
         bounds = {"minimum": minimum, "maximum": maximum}
         return self._caller.run(writes.update(key, "increment", by, options, **bounds))
 
@@ -247,9 +262,10 @@ class Operations(Lists):
         ttl: float | None = None,
         reason: str | None = None,
         history: bool = True,
+        durability: Durability | None = None,
     ) -> Entry:
         """Append items to a list and keep the last ``cap``; a missing key starts empty."""
-        options = WriteOptions(if_revision, ttl, reason, history)
+        options = WriteOptions(if_revision, ttl, reason, history, durability=durability)
         return self._caller.run(writes.update(key, "append", list(items), options, cap=cap))
 
     def touch(self, key: str, ttl: float | None, *, if_revision: int | None = None) -> Entry:
@@ -264,6 +280,7 @@ class Operations(Lists):
         else_: Sequence[Mapping[str, Any]] = (),
         reason: str | None = None,
         idempotency_key: str | None = None,
+        durability: Durability | None = None,
     ) -> TxnResult:
         """Compare, then run one of two lists of operations: all or nothing, at one revision.
 
@@ -275,10 +292,12 @@ class Operations(Lists):
             else_: Runs otherwise.
             reason: Why, for the log.
             idempotency_key: As for `set`.
+            durability: As for every write.
         """
-        return self._caller.run(
-            writes.txn(if_, then, else_, reason=reason, idempotency_key=idempotency_key)
+        options = WriteOptions(
+            reason=reason, idempotency_key=idempotency_key, durability=durability
         )
+        return self._caller.run(writes.txn(if_, then, else_, options))
 
     def modify(
         self,
@@ -290,6 +309,7 @@ class Operations(Lists):
         ttl: float | None = None,
         reason: str | None = None,
         timeout: float = 30,
+        durability: Durability | None = None,
     ) -> Entry:
         """Read, compute, write if nobody else did meanwhile; else again. No update is lost.
 
@@ -301,6 +321,7 @@ class Operations(Lists):
             ttl: Seconds until the entry expires; None leaves the expiry as it is.
             reason: Why, for the log.
             timeout: Seconds after which to give up.
+            durability: As for every write.
 
         Returns:
             The entry as written.
@@ -319,7 +340,8 @@ class Operations(Lists):
             value = call(fn, copy.deepcopy(default) if entry is None else entry.value)
             # The compare is what keeps an update from being lost. Revision 0 says that there must
             # be no entry still; each attempt is a new write with an idempotency key of its own.
-            options = WriteOptions(entry.revision if entry else 0, ttl, reason)
+            revision = entry.revision if entry else 0
+            options = WriteOptions(revision, ttl, reason, durability=durability)
             # A patch of the whole value and not a `set`: a `set` without ``ttl`` takes the expiry
             # away, while an update leaves it as it is.
             whole = [{"op": "add", "path": "", "value": value}]
@@ -334,22 +356,27 @@ class Operations(Lists):
                 raise MemxTimeout("timeout", f"{key!r} was contended for {timeout} s; gave up")
             sleep(delay)
 
-    def set_schema(self, key: str, schema: Any) -> dict[str, Any]:
+    def set_schema(
+        self, key: str, schema: Any, *, durability: Durability | None = None
+    ) -> dict[str, Any]:
         """Register a JSON Schema: values that do not fit it are refused from now on.
 
         Args:
             key: A key, or a pattern; a key's own schema goes before those of patterns.
             schema: A JSON Schema, or a pydantic model or dataclass to take it from.
+            durability: As for every write.
         """
-        return self._caller.run(writes.set_schema(key, schema))
+        return self._caller.run(writes.set_schema(key, schema, durability))
 
-    def delete_schema(self, key: str) -> dict[str, Any]:
+    def delete_schema(
+        self, key: str, *, durability: Durability | None = None
+    ) -> dict[str, Any]:
         """Remove the schema of exactly this key or pattern.
 
         Raises:
             NotFoundError: There is none.
         """
-        return self._caller.run(writes.delete_schema(key))
+        return self._caller.run(writes.delete_schema(key, durability))
 
     def durable_subscriptions(self) -> list[dict[str, Any]]:
         """List this API key's durable subscriptions: ``name``, ``cursor`` and who holds it."""

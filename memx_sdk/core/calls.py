@@ -5,11 +5,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_args
 
 from memx_sdk.core import values
 from memx_sdk.core.transport import Request
 from memx_sdk.errors import InvalidRequestError
+from memx_sdk.protocol.durability import Durability
 from memx_sdk.protocol.idempotency import LONGEST_KEY, RETRY_PREFIX
 
 T = TypeVar("T")
@@ -47,6 +48,7 @@ def writing(
     *,
     method: str = "POST",
     idempotency_key: str | None = None,
+    durability: Durability | None = None,
 ) -> Request:
     """Make the request of a write, under an idempotency key of its own if it is given none.
 
@@ -54,7 +56,7 @@ def writing(
     keeps the result under it for minutes and not for a day.
 
     Raises:
-        InvalidRequestError: The idempotency key cannot be.
+        InvalidRequestError: The idempotency key, or the durability, cannot be.
     """
     # Made once with the request and not at each attempt: the repetition of a write whose answer was
     # lost must come under the same key to be applied once.
@@ -66,4 +68,18 @@ def writing(
             f"an idempotency key has 1 to {LONGEST_KEY} printable characters",
             {"field": "idempotency_key"},
         )
-    return Request(op=op, method=method, path=path, fields=fields, idempotency_key=key)
+    # Here for the same reason, and since a word that is none would be an error of the server for every write.
+    if durability is not None and durability not in get_args(Durability):
+        raise InvalidRequestError(
+            "invalid_request",
+            f"durability takes {', '.join(get_args(Durability))}; not {durability!r}",
+            {"field": "durability"},
+        )
+    return Request(
+        op=op,
+        method=method,
+        path=path,
+        fields=fields,
+        idempotency_key=key,
+        durability=durability,
+    )

@@ -48,6 +48,8 @@ def request_frame(number: int, request: Request) -> bytes:
         members[name] = msgspec.Raw(text)
     if request.idempotency_key is not None:
         members["idempotency_key"] = request.idempotency_key
+    if request.durability is not None:
+        members["durability"] = request.durability
     return _write(members)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from memx_sdk.errors import MemxError
+from memx_sdk.protocol.durability import Durability
 
 ENTRY_POINTS: Final = "memx_sdk.transports"
 """The entry-point group of transports."""
@@ -45,6 +46,7 @@ class Request:
         path: The HTTP path.
         fields: Its parameters, as JSON text by name.
         idempotency_key: Makes a repetition safe; None for reads.
+        durability: How safe a write is to be when it is answered; None for the server's setting.
         patience: Seconds that the server may take beyond the usual, for a request that waits.
     """
 
@@ -53,6 +55,7 @@ class Request:
     path: str
     fields: Mapping[str, bytes]
     idempotency_key: str | None = None
+    durability: Durability | None = None
     patience: float = 0.0
 
     def body(self) -> bytes:

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 from memx_sdk.core import values
 from memx_sdk.core.calls import Call, given, writing
 from memx_sdk.core.responses import decode_object
+from memx_sdk.core.transport import Request
 from memx_sdk.models import Entry, TxnResult, WriteResult
+from memx_sdk.protocol.durability import Durability
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,7 @@ class WriteOptions:
         reason: Why, for the log.
         history: Whether the log keeps the value.
         idempotency_key: Names the write, so that sending it again applies it once.
+        durability: How safe it is to be when it is answered; None for the server's setting.
     """
 
     if_revision: int | None = None
@@ -29,6 +32,7 @@ class WriteOptions:
     reason: str | None = None
     history: bool = True
     idempotency_key: str | None = None
+    durability: Durability | None = None
 
     def fields(self) -> dict[str, bytes]:
         """The options as fields of a request, as far as they are given."""
@@ -39,6 +43,13 @@ class WriteOptions:
             # Sent only where it is off: on is what a write without it means.
             history=None if self.history else False,
         )
+
+    def writing(
+        self, op: str, path: str, fields: Mapping[str, bytes], *, method: str = "POST"
+    ) -> Request:
+        """Make the request of a write with what of the options is no field."""
+        key, durability = self.idempotency_key, self.durability
+        return writing(op, path, fields, method=method, idempotency_key=key, durability=durability)
 
 
 class DeletedPage(NamedTuple):
@@ -53,16 +64,14 @@ def set(key: str, value: Any, options: WriteOptions) -> Call[WriteResult]:
     # The value is not among the fields that ``given`` makes: a None there is left out, while here
     # it is null.
     fields = {**given(key=key), "value": values.encode(value), **options.fields()}
-    request = writing("set", "/set", fields, idempotency_key=options.idempotency_key)
+    request = options.writing("set", "/set", fields)
     return Call(request, lambda body: WriteResult(decode_object(body)))
 
 
 def delete(key: str, options: WriteOptions) -> Call[WriteResult]:
     """Remove an entry."""
     fields = {**given(key=key), **options.fields()}
-    request = writing(
-        "delete", "/delete", fields, method="DELETE", idempotency_key=options.idempotency_key
-    )
+    request = options.writing("delete", "/delete", fields, method="DELETE")
     return Call(request, lambda body: WriteResult(decode_object(body)))
 
 
@@ -93,7 +102,7 @@ def update(
         kind: values.encode(argument),
         **options.fields(),
     }
-    request = writing("update", "/update", fields, idempotency_key=options.idempotency_key)
+    request = options.writing("update", "/update", fields)
     return Call(request, lambda body: Entry(decode_object(body)))
 
 
@@ -101,9 +110,7 @@ def txn(
     compares: Iterable[Mapping[str, Any]],
     then: Sequence[Mapping[str, Any]],
     otherwise: Sequence[Mapping[str, Any]],
-    *,
-    reason: str | None,
-    idempotency_key: str | None,
+    options: WriteOptions,
 ) -> Call[TxnResult]:
     """Compare, then run one of two lists of operations."""
     fields = {
@@ -111,21 +118,24 @@ def txn(
         "if": values.encode(list(compares)),
         "then": values.encode(list(then)),
         "else": values.encode(list(otherwise)),
-        **given(reason=reason),
+        **options.fields(),
     }
-    request = writing("txn", "/txn", fields, idempotency_key=idempotency_key)
+    request = options.writing("txn", "/txn", fields)
     return Call(request, lambda body: TxnResult(decode_object(body)))
 
 
-def set_schema(key: str, schema: Any) -> Call[dict[str, Any]]:
+def set_schema(key: str, schema: Any, durability: Durability | None) -> Call[dict[str, Any]]:
     """Register a schema, or that of a model."""
     fields = {**given(key=key), "schema": values.encode(values.schema_of(schema))}
-    return Call(writing("set_schema", "/schema", fields), decode_object)
+    return Call(writing("set_schema", "/schema", fields, durability=durability), decode_object)
 
 
-def delete_schema(key: str) -> Call[dict[str, Any]]:
+def delete_schema(key: str, durability: Durability | None) -> Call[dict[str, Any]]:
     """Remove a schema."""
-    return Call(writing("delete_schema", "/schema", given(key=key), method="DELETE"), decode_object)
+    request = writing(
+        "delete_schema", "/schema", given(key=key), method="DELETE", durability=durability
+    )
+    return Call(request, decode_object)
 
 
 def _deleted_page(body: bytes) -> DeletedPage:

@@ -69,9 +69,9 @@ def test_every_write_has_an_idempotency_key_of_its_own_and_no_read_has_one() -> 
         writes.set("k", 1, options).request,
         writes.delete("k", options).request,
         writes.update("k", "increment", 1, options).request,
-        writes.txn([], [], [], reason=None, idempotency_key=None).request,
-        writes.set_schema("k", {}).request,
-        writes.delete_schema("k").request,
+        writes.txn([], [], [], options).request,
+        writes.set_schema("k", {}, None).request,
+        writes.delete_schema("k", None).request,
     ]
     keys = {request.idempotency_key for request in requests}
     assert None not in keys

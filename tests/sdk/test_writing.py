@@ -255,3 +255,30 @@ async def test_arguments_are_not_changed(ctx: Any, prefix: str) -> None:
     await ctx.set(prefix, value)
     await ctx.modify(prefix, lambda _: value)
     assert value == before
+
+
+async def test_a_write_may_ask_for_more_than_memory_and_says_whether_it_got_it(
+    ctx: Any, prefix: str
+) -> None:
+    # SQLite has every commit on the disk, and no replica.
+    assert (await ctx.set(prefix, 1)).confirmed is None
+    assert (await ctx.set(prefix, 1, durability="fsync")).confirmed is True
+    assert (await ctx.set(prefix, 1, durability="memory")).confirmed is None
+    results = [
+        await ctx.set(prefix, {}, durability="replica"),
+        await ctx.merge(prefix, {"a": 1}, durability="replica"),
+        await ctx.patch(prefix, [], durability="replica"),
+        await ctx.increment(f"{prefix}:n", durability="replica"),
+        await ctx.append(f"{prefix}:l", [1], durability="replica"),
+        await ctx.modify(f"{prefix}:n", lambda value: value + 1, durability="replica"),
+        await ctx.txn(
+            then=[{"op": "set", "key": prefix, "value": 2}], reason="why", durability="replica"
+        ),
+        await ctx.delete(prefix, durability="replica"),
+    ]
+    assert [result.confirmed for result in results] == [False] * len(results)
+    schema = await ctx.set_schema(f"{prefix}:s", {"type": "integer"}, durability="replica")
+    removed = await ctx.delete_schema(f"{prefix}:s", durability="replica")
+    assert schema["confirmed"] is removed["confirmed"] is False
+    with pytest.raises(InvalidRequestError, match="memory, replica, fsync; not 'disk'"):
+        await ctx.set(prefix, 1, durability="disk")

@@ -26,7 +26,12 @@ from memx_server.storage.base import (
 )
 from memx_server.storage.redis import RedisStore
 from memx_server.storage.redis.network.faults import RedisDenied, SlotMoving
-from memx_server.storage.redis.rights import CLUSTER_RIGHTS, RIGHTS, RightsMissing
+from memx_server.storage.redis.rights import (
+    CLUSTER_RIGHTS,
+    DURABILITY_RIGHTS,
+    RIGHTS,
+    RightsMissing,
+)
 
 from tests.storage.helpers import (
     SPACE,
@@ -125,6 +130,40 @@ async def test_the_rights_that_are_named_are_enough(server: RedisServer) -> None
         assert await store.state.take("group", "name") == b"1"
         assert await held(store) == {"b": last - 3, "c": last}
         await store.ping()
+
+
+async def test_more_than_memory_takes_two_more_rights(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    base = ["resetkeys", "~memx:*", "resetchannels", "&memx:*", "-@all", *RIGHTS.split()]
+    allow(server, *base)
+    async with as_memx(server) as store:
+        await store.open()
+        await put(store, "a", 1)
+        assert not await store.confirm(SPACE, "replica")  # written all the same
+        assert not await store.confirm(SPACE, "fsync")
+        assert "+wait +waitaof" in caplog.text
+        caplog.clear()
+
+        allow(server, *(right for right in DURABILITY_RIGHTS.split() if known(server, right)))
+        assert not await store.confirm(SPACE, "replica")  # there is none
+        assert "denies" not in caplog.text
+        assert "+wait" not in caplog.text
+        if known(server, "+waitaof"):
+            ask(server, "CONFIG SET", "appendonly", "yes")
+
+            async def confirmed() -> bool:
+                return await store.confirm(SPACE, "fsync")
+
+            await eventually(confirmed)
+
+
+def known(server: RedisServer, right: str) -> bool:
+    """Whether a server has the command that a right names."""
+    found = ask(server, "COMMAND INFO", right[1:])
+    return bool(found) and (
+        bool(found.get(right[1:])) if isinstance(found, dict) else bool(found[0])
+    )
 
 
 def test_the_readme_names_the_rights() -> None:

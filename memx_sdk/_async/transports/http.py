@@ -17,6 +17,7 @@ from memx_sdk.core.forks import forked_error, watch_forks
 from memx_sdk.core.transport import AsyncMessageStream, Request, Response, TransportOptions
 from memx_sdk.errors import InvalidRequestError, MemxClosedError, MemxError
 from memx_sdk.http_errors import exchange_error, status_error
+from memx_sdk.protocol import durability
 
 _CREDENTIAL: Final = "x-api-key"
 
@@ -155,6 +156,8 @@ class AsyncHttpTransport:
         headers = {}
         if request.idempotency_key is not None:
             headers["idempotency-key"] = request.idempotency_key.encode()
+        if request.durability is not None:
+            headers[durability.HEADER] = request.durability.encode()
         try:
             # Any client serves: all are made alike, and the request is sent by the one that has
             # capacity.

@@ -26,9 +26,11 @@ class AsyncMultiplexedStream:
         self._leave: Callable[[], None] | None = None
         self._in_snapshot = snapshot
         # The reader of the socket puts, one caller takes. Append and pop of a deque are one step
-        # each for threads, so there is no lock.
+        # each for threads, so there is no lock. Bytes are counted on either side by itself: one
+        # number that both change would lose what one adds while the other subtracts.
         self._messages: deque[bytes] = deque()
-        self._waiting_bytes = 0
+        self._put_bytes = 0
+        self._taken_bytes = 0
         self._ended: MemxError | None = None
         self._arrived = Event()
 
@@ -36,7 +38,7 @@ class AsyncMultiplexedStream:
         """Return the next message; see `AsyncMessageStream.receive`."""
         deadline = None if timeout is None else time.monotonic() + timeout
         # Messages go before the end: what arrived before the socket broke is still to be handed on.
-        while not self._messages:
+        while (message := self._take()) is None:
             if self._ended is not None:
                 raise self._ended
             self._arrived.clear()
@@ -47,9 +49,17 @@ class AsyncMultiplexedStream:
             remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
             if not await self._arrived.wait(remaining):
                 raise MemxTimeout("timeout", "no message came in time")
-        message = self._messages.popleft()
-        self._waiting_bytes -= len(message)
+        self._taken_bytes += len(message)
         return message
+
+    def _take(self) -> bytes | None:
+        """Take the first message; None where there is none."""
+        # Not asked first whether there is one: `close`, from another thread, drops what waits, and may
+        # do so between the question and the taking.
+        try:
+            return self._messages.popleft()
+        except IndexError:
+            return None
 
     async def close(self) -> None:
         """Leave; a pending ``receive`` raises. Closing twice is harmless."""
@@ -79,12 +89,13 @@ class AsyncMultiplexedStream:
             self._in_snapshot = False
         # Before the flag: a reader that wakes must find it.
         self._messages.append(message)
-        self._waiting_bytes += len(message)
+        self._put_bytes += len(message)
         self._arrived.set()
         # The stream ends instead of holding the socket back, which carries the answers of everybody
         # else. What waits is still read; then the reader resumes behind it. A snapshot is spared,
         # or one that is larger than the bound would begin anew for ever.
-        if self._waiting_bytes > MOST_WAITING_BYTES and not self._in_snapshot:
+        waiting_bytes = self._put_bytes - self._taken_bytes
+        if waiting_bytes > MOST_WAITING_BYTES and not self._in_snapshot:
             self._give_up("its reader is far behind; it will resume where it is")
 
     def end(self, error: MemxError) -> None:

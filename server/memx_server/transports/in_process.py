@@ -13,6 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from memx_sdk.core.responses import success_body
 from memx_sdk.errors import MemxConnectionError, MemxTimeout
+from memx_sdk.protocol import durability
 from memx_sdk.transport import AsyncMessageStream, Request, Response, TransportOptions
 from memx_server.routes.asgi import IN_PROCESS
 
@@ -63,6 +64,8 @@ class InProcessCalls:
         extra = {"content-type": "application/json"}
         if request.idempotency_key is not None:
             extra["idempotency-key"] = request.idempotency_key
+        if request.durability is not None:
+            extra[durability.HEADER] = request.durability
         has_body = request.method not in {"GET", "DELETE"}
         scope = self._scope("http", request.path, {} if has_body else request.query(), extra)
         scope["method"] = request.method

@@ -69,7 +69,11 @@ class SchemaRegistry:
         committed = await self._commits.commit(
             TransactionDraft(caller, (PutSchema(key, text),), idempotency=idempotency)
         )
-        return b'{"ok":true,"key":%b,"revision":%d}' % (quote(key), committed.position.revision)
+        return b'{"ok":true,"key":%b,"revision":%d%b}' % (
+            quote(key),
+            committed.position.revision,
+            responses.confirmed(committed),
+        )
 
     async def get_schema(self, caller: Caller, request: SchemaRequest) -> bytes:
         """Read the schema of exactly this key or pattern."""
@@ -91,7 +95,7 @@ class SchemaRegistry:
         )
         if not committed.written[0].changed:
             raise _no_schema(key)
-        return b'{"ok":true,"key":%b}' % quote(key)
+        return b'{"ok":true,"key":%b%b}' % (quote(key), responses.confirmed(committed))
 
     async def schemas(self, caller: Caller, _: EmptyRequest) -> bytes:
         """List the schemas that the caller may see."""

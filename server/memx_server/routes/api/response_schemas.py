@@ -197,6 +197,7 @@ class SetSchemaResponse(ResponseSchema, kw_only=True):
     ok: Literal[True]
     key: str
     revision: Revision
+    confirmed: Confirmed = UNSET
 
 
 class DeleteSchemaResponse(ResponseSchema, kw_only=True):
@@ -204,6 +205,7 @@ class DeleteSchemaResponse(ResponseSchema, kw_only=True):
 
     ok: Literal[True]
     key: str
+    confirmed: Confirmed = UNSET
 
 
 class SchemaResponse(ResponseSchema, kw_only=True):

@@ -17,7 +17,9 @@ from memx_sdk.protocol.durability import Durability
 from memx_server.storage.base import StoreUnavailable
 from memx_server.storage.redis.network.client import RedisClient
 from memx_server.storage.redis.network.connection import RedisConnection
+from memx_server.storage.redis.network.faults import RedisDenied
 from memx_server.storage.redis.network.topology import Place, Topology
+from memx_server.storage.redis.rights import DURABILITY_RIGHTS
 
 log = logging.getLogger(__name__)
 
@@ -104,13 +106,19 @@ class Confirmations:
                 return int(replies[-1]) >= 1
             replies = await client.calls(("PING",), ("WAITAOF", 1, 0, milliseconds))
             return int(replies[-1][0]) >= 1
+        except RedisDenied as error:
+            self._say(f"{error.args[0]} (it takes the rights {DURABILITY_RIGHTS})")
         except ReplyError as error:
-            if not self._has_said_so:
-                self._has_said_so = True
-                log.warning("Redis cannot confirm what is written: %s", error)
-            return False
+            self._say(str(error))
         except StoreUnavailable:
-            return False
+            pass  # a server that is away has confirmed nothing, and whoever writes next hears of it
+        return False
+
+    def _say(self, why: str) -> None:
+        """Tell the operator once: every write that asks would say the same."""
+        if not self._has_said_so:
+            self._has_said_so = True
+            log.warning("Redis cannot confirm what is written: %s", why)
 
     def _client(self, place: Place) -> RedisClient[RedisConnection]:
         patience = self._timeout + self._patience

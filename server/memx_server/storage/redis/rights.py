@@ -27,6 +27,9 @@ RIGHTS = (
 )
 """What memX sends to Redis, also from within its scripts, as ACL SETUSER takes it."""
 
+DURABILITY_RIGHTS = "+wait +waitaof"
+"""What it sends beside that where a write asks for more than memory; Redis before 7.2 has no WAITAOF."""
+
 CLUSTER_RIGHTS = "+cluster +asking +spublish +ssubscribe +sunsubscribe"
 """What it sends to a cluster beside that (the sharded ones where it is of Redis 7 or later)."""
 
