@@ -24,6 +24,11 @@ from tests.support.redis_server import RedisServer
 Fault = Callable[[Topology, random.Random], Awaitable[dict[str, Any]]]
 
 
+async def ask(server: RedisServer, *words: Any) -> Any:
+    """Run a command without holding up the clients of this process: a Redis that is frozen answers late."""
+    return await asyncio.to_thread(command, server, *words)
+
+
 def _standalone(topology: Topology) -> RedisServer:
     return topology.redis[0]
 
@@ -75,24 +80,24 @@ async def redis_on_an_older_file(topology: Topology, dice: random.Random) -> dic
     copy = server.directory.with_name(server.directory.name + "-older")
     await asyncio.to_thread(shutil.copytree, server.directory, copy)
     await asyncio.sleep(dice.uniform(0.5, 2.0))
-    newer = command(server, "DBSIZE")
+    newer = await ask(server, "DBSIZE")
     await asyncio.to_thread(server.kill)
     await asyncio.to_thread(shutil.rmtree, server.directory)
     await asyncio.to_thread(copy.rename, server.directory)
     await asyncio.to_thread(server.start)
-    return {"keys_before": newer, "keys_after": command(server, "DBSIZE")}
+    return {"keys_before": newer, "keys_after": await ask(server, "DBSIZE")}
 
 
 async def redis_out_of_memory(topology: Topology, dice: random.Random) -> dict[str, Any]:
     """Leave Redis no memory for writes."""
     server = dice.choice(topology.redis)
-    before = _oom_errors(server)
-    command(server, "CONFIG SET", "maxmemory", "1")
+    before = await asyncio.to_thread(_oom_errors, server)
+    await ask(server, "CONFIG SET", "maxmemory", "1")
     try:
         await asyncio.sleep(dice.uniform(0.5, 2.0))
     finally:
-        command(server, "CONFIG SET", "maxmemory", "0")
-    return {"refused": _oom_errors(server) - before}
+        await ask(server, "CONFIG SET", "maxmemory", "0")
+    return {"refused": await asyncio.to_thread(_oom_errors, server) - before}
 
 
 def _oom_errors(server: RedisServer) -> int:
@@ -104,21 +109,21 @@ def _oom_errors(server: RedisServer) -> int:
 async def redis_cannot_save(topology: Topology, dice: random.Random) -> dict[str, Any]:
     """Let a background save fail, so that Redis refuses writes (MISCONF), as on a full disk."""
     server = dice.choice(topology.redis)
-    command(server, "CONFIG SET", "save", "3600 1")
+    await ask(server, "CONFIG SET", "save", "3600 1")
     with suppress(redis.RedisError):
-        command(server, "CONFIG SET", "dbfilename", "dump.rdb")
+        await ask(server, "CONFIG SET", "dbfilename", "dump.rdb")
     (server.directory / "blocked").mkdir(exist_ok=True)
     (server.directory / "dump.rdb").unlink(missing_ok=True)
     (server.directory / "dump.rdb").mkdir()
     try:
-        command(server, "BGSAVE")
+        await ask(server, "BGSAVE")
         await settled(lambda: _last_save(server) == "err", 10)
         await asyncio.sleep(dice.uniform(0.5, 1.5))
-        status = _last_save(server)
+        status = await asyncio.to_thread(_last_save, server)
     finally:
         (server.directory / "dump.rdb").rmdir()
-        command(server, "CONFIG SET", "save", "")
-        command(server, "BGSAVE")
+        await ask(server, "CONFIG SET", "save", "")
+        await ask(server, "BGSAVE")
         await settled(lambda: _last_save(server) == "ok", 10)
     return {"rdb_last_bgsave_status": status}
 
@@ -132,29 +137,29 @@ async def redis_without_rights(topology: Topology, dice: random.Random) -> dict[
     """Take a right that memX needs from its user, and give it back."""
     server = dice.choice(topology.redis)
     right = dice.choice(("-publish", "-xadd", "-set", "-hset", "resetchannels"))
-    command(server, "ACL SETUSER", "default", right)
+    await ask(server, "ACL SETUSER", "default", right)
     try:
         await asyncio.sleep(dice.uniform(0.5, 1.5))
-        denied = command(server, "ACL LIST")[0]
+        denied = (await ask(server, "ACL LIST"))[0]
     finally:
-        command(server, "ACL SETUSER", "default", "+@all", "allchannels")
+        await ask(server, "ACL SETUSER", "default", "+@all", "allchannels")
     return {"right": right, "acl": denied[-60:]}
 
 
 async def redis_flushed(topology: Topology, dice: random.Random) -> dict[str, Any]:
     """Delete everything in Redis."""
     server = _standalone(topology)
-    before = command(server, "DBSIZE")
-    command(server, "FLUSHALL")
+    before = await ask(server, "DBSIZE")
+    await ask(server, "FLUSHALL")
     return {"keys": before}
 
 
 async def scripts_flushed(topology: Topology, dice: random.Random) -> dict[str, Any]:
     """Let Redis forget its scripts, several times."""
     server = dice.choice(topology.redis)
-    before = _counter(server, "memory", "number_of_cached_scripts")
+    before = await asyncio.to_thread(_counter, server, "memory", "number_of_cached_scripts")
     for _ in range(5):
-        command(server, "SCRIPT FLUSH")
+        await ask(server, "SCRIPT FLUSH")
         await asyncio.sleep(0.1)
     return {"scripts": before}
 
@@ -164,7 +169,7 @@ async def clients_killed(topology: Topology, dice: random.Random) -> dict[str, A
     server, killed = dice.choice(topology.redis), 0
     for _ in range(4):
         for kind in ("normal", "pubsub"):
-            killed += command(server, "CLIENT KILL", "TYPE", kind, "SKIPME", "yes")
+            killed += await ask(server, "CLIENT KILL", "TYPE", kind, "SKIPME", "yes")
         await asyncio.sleep(0.2)
     return {"killed": killed}
 
@@ -288,12 +293,12 @@ async def cluster_failover(topology: Topology, dice: random.Random) -> dict[str,
     """Ask the replica of the primary that holds the space to take over."""
     assert isinstance(topology, RedisCluster)
     server = _busiest(topology)
-    name = command(server, "CLUSTER MYID")
+    name = await ask(server, "CLUSTER MYID")
     for other in topology.redis:
-        nodes = command(other, "CLUSTER NODES")
+        nodes = await ask(other, "CLUSTER NODES")
         mine = next((node for node in nodes.values() if "myself" in node["flags"]), None)
         if mine is not None and mine["master_id"] == name:
-            command(other, "CLUSTER FAILOVER")
+            await ask(other, "CLUSTER FAILOVER")
             await settled(partial(_is_primary, other))
             return {"from": server.port, "to": other.port}
     raise AssertionError("the primary has no replica")
@@ -306,21 +311,21 @@ async def cluster_slot_moved(topology: Topology, dice: random.Random) -> dict[st
     primaries = [each for each in topology.redis if each is not source and _role(each) == "master"]
     target = dice.choice(primaries)
     slot = _busy_slot(source)
-    names = command(source, "CLUSTER MYID"), command(target, "CLUSTER MYID")
-    command(target, "CLUSTER SETSLOT", slot, "IMPORTING", names[0])
-    command(source, "CLUSTER SETSLOT", slot, "MIGRATING", names[1])
+    names = await ask(source, "CLUSTER MYID"), await ask(target, "CLUSTER MYID")
+    await ask(target, "CLUSTER SETSLOT", slot, "IMPORTING", names[0])
+    await ask(source, "CLUSTER SETSLOT", slot, "MIGRATING", names[1])
     await asyncio.sleep(dice.uniform(0.3, 1.0))
     if dice.random() < 0.4:
-        command(source, "CLUSTER SETSLOT", slot, "STABLE")
-        command(target, "CLUSTER SETSLOT", slot, "STABLE")
+        await ask(source, "CLUSTER SETSLOT", slot, "STABLE")
+        await ask(target, "CLUSTER SETSLOT", slot, "STABLE")
         return {"slot": slot, "given_up": True}
     moved = 0
-    while keys := command(source, "CLUSTER GETKEYSINSLOT", slot, 20):
-        command(source, "MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
+    while keys := await ask(source, "CLUSTER GETKEYSINSLOT", slot, 20):
+        await ask(source, "MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
         moved += len(keys)
         await asyncio.sleep(0.01)
     for server in (target, source, *(each for each in primaries if each is not target)):
-        command(server, "CLUSTER SETSLOT", slot, "NODE", names[1])
+        await ask(server, "CLUSTER SETSLOT", slot, "NODE", names[1])
     return {"slot": slot, "moved": moved, "to": target.port}
 
 
