@@ -33,6 +33,8 @@ BACKLOG = 2048
 WORKER_PATIENCE = 20
 """Seconds without a sign of life after which the supervisor replaces a worker. A start counts too: on a busy machine
 uvicorn's own 5 seconds would replace each worker before it is up, for ever."""
+_OTHER_FILES = 256
+"""Files that a process may open beside its connections."""
 GRACE = 2
 """Seconds that open requests and sockets get to finish at a shutdown."""
 
@@ -164,7 +166,28 @@ def _bounds_of(app: Any) -> WireBounds:
         settings: Settings = services.settings
     else:
         settings = Settings.from_env() if isinstance(app, str) else Settings()
-    return WireBounds(settings.limits.head_bytes, settings.head_timeout, settings.body_timeout)
+    limits = settings.limits
+    connections = min(limits.connections, _most_connections())
+    return WireBounds(
+        limits.head_bytes,
+        settings.head_timeout,
+        settings.body_timeout,
+        connections,
+        min(limits.unknown_connections, max(1, connections // 2)),
+    )
+
+
+def _most_connections() -> int:
+    """Return how many connections leave enough files for the store, the evaluation processes and the log.
+
+    A process that can open no more files accepts nobody, and cannot even tell why.
+    """
+    if sys.platform == "win32":
+        return 2**31
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 2**31 if soft == resource.RLIM_INFINITY else max(soft // 2, soft - _OTHER_FILES)
 
 
 class Server(uvicorn.Server):

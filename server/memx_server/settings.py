@@ -41,6 +41,8 @@ class Limits:
         responses_bytes: What all large responses and snapshots that are not sent yet may hold in one process; a space
             may hold half of it.
         head_bytes: Length of a request's head: the request line and the headers.
+        connections: Connections of one process, of all kinds; no more than the process may open files.
+        unknown_connections: Connections of one process on which no API key was shown yet.
         reason_bytes: Length of a write's reason in UTF-8.
         transaction_operations: Operations and compares of one transaction.
         keys_per_read: Keys of one ``mget``.
@@ -66,6 +68,8 @@ class Limits:
     response_bytes: int = 8 * 1024 * 1024
     responses_bytes: int = 128 * 1024 * 1024
     head_bytes: int = 32 * 1024
+    connections: int = 20_000
+    unknown_connections: int = 1000
     reason_bytes: int = 1024
     transaction_operations: int = 128
     keys_per_read: int = 1000

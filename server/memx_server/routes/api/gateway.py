@@ -22,6 +22,7 @@ from memx_server.routes.api.origin_checks import check_origin
 from memx_server.routes.api.sample_key_rule import check_sample_key
 from memx_server.routes.api.tickets import take_ticket
 from memx_server.routes.asgi import Scope
+from memx_server.routes.peers import note_identified
 from memx_server.services import Services
 
 T = TypeVar("T")
@@ -117,6 +118,7 @@ class Gateway:
         """
         services = self.services
         principal = await services.authenticator.authenticate(presented.credential)
+        note_identified(scope)
         if principal.credential in SAMPLE_CREDENTIALS:
             check_sample_key(principal.credential, scope, services.settings)
         return Call(
@@ -149,6 +151,7 @@ class Gateway:
             # An Idempotency-Key of the handshake is not one of the frames that follow.
             return Call(call.principal, call.agent, services=services)
         principal, agent = await self._redeem(ticket)
+        note_identified(scope)
         check_sample_key(principal.credential, scope, settings)
         return Call(principal, presented.agent or agent, services=services)
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any, NamedTuple, cast
+from weakref import WeakKeyDictionary
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from memx_sdk.protocol.errors import ProtocolError
-from memx_server.routes.api.errors import error_body
+from memx_server.routes.api.errors import error_body, error_headers
+from memx_server.routes.peers import PEER, Peer, PeerRegister
 
 DEADLINES = "memx.deadlines"
 """In the ``state`` of a scope: the server bounds the time in which the body arrives."""
@@ -24,6 +26,14 @@ _LINGER_SECONDS = 5.0
 _PIPELINED = 32
 """Requests of one connection that may wait for the response to the one before."""
 
+_SMALL_PIECE = 1024
+_SMALL_PIECES = 16
+_TRICKLE_SECONDS = 0.1
+"""So long nothing more is read of a request that has come in more than so many small pieces."""
+
+_TURN_AWAY_SECONDS = 1.0
+"""How long a client for which there is no room may take to send, before it is told so."""
+
 
 class WireBounds(NamedTuple):
     """What a request may be on its way in.
@@ -32,11 +42,15 @@ class WireBounds(NamedTuple):
         head_bytes: The request line and the headers.
         head_seconds: From the connection, or the first byte, to the end of the head.
         body_seconds: From the end of the head to the end of the body.
+        connections: Connections of the process.
+        unknown_connections: Connections whose peers have not shown an API key.
     """
 
     head_bytes: int = 32 * 1024
     head_seconds: float = 10.0
     body_seconds: float = 30.0
+    connections: int = 20_000
+    unknown_connections: int = 1000
 
 
 class _Refused(Exception):  # noqa: N818 - it unwinds the parser, and nobody sees it
@@ -65,7 +79,10 @@ class HttpProtocol(HttpToolsProtocol):
         *,
         bounds: WireBounds = WireBounds(),  # noqa: B008 - it is immutable
     ) -> None:
-        super().__init__(config, server_state, {**app_state, DEADLINES: True}, _loop)
+        self._register = _register_of(server_state, bounds)
+        self._peer = Peer(self._register)
+        state = {**app_state, DEADLINES: True, PEER: self._peer}
+        super().__init__(config, server_state, state, _loop)
         self._bounds = bounds
         # Whether the last piece of data ended within a request, and how large the pieces are that began within its
         # head, or within its body.
@@ -73,30 +90,63 @@ class HttpProtocol(HttpToolsProtocol):
         self._piece_bytes = 0
         self._body_bytes = 0
         self._is_large_piece = False
+        self._small_pieces = 0
         self._deadline: asyncio.TimerHandle | None = None
         self._deadline_part = ""
         self._unread: asyncio.TimerHandle | None = None
         self._refusal: ProtocolError | None = None
         self._is_handed_over = False
+        self._turned_away: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Begin to serve a connection."""
         super().connection_made(JoiningTransport(transport, self.loop))
+        if not self._register.admit(self._peer, self, len(self.connections)):
+            self._turn_away()
+            return
         # Also a connection on which nothing is ever sent has to end.
         self._set_deadline("head")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget a connection."""
+        self._register.forget(self._peer)
+        if self._turned_away is not None:
+            self._turned_away.cancel()
         self._clear_deadline()
         if self._unread is not None:
             self._unread.cancel()
         super().connection_lost(exc)
+
+    # As the register of connections sees it
+
+    def is_busy(self) -> bool:
+        """Return whether a request is under way."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def make_room(self) -> None:
+        """Close the connection, since the process has no room for it."""
+        self._refuse(_too_many_connections(self._bounds))
+
+    def _turn_away(self) -> None:
+        """Close the connection as soon as its client has begun to send, or at once where many are turned away.
+
+        Few clients understand a response ahead of their request.
+        """
+        if not self._register.may_wait(self._peer):
+            self.make_room()
+            return
+        self._refusal = _too_many_connections(self._bounds)
+        self._turned_away = self.loop.call_later(_TURN_AWAY_SECONDS, self.make_room)
 
     # Bytes in
 
     def data_received(self, data: bytes) -> None:
         """Take the next piece of what the client sends."""
         if self._refusal is not None:
+            if self._turned_away is not None:
+                self._turned_away.cancel()
+                self._turned_away = None
+                self.make_room()
             return  # the connection is about to close
         if self._is_unfinished:
             self._piece_bytes += len(data)
@@ -105,7 +155,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._deadline is None and self._has_whole_request():
             self._is_unfinished = False
         elif not (self._refusal or self._is_handed_over or self.transport.is_closing()):
-            self._check_unfinished()
+            self._check_unfinished(len(data))
 
     def _has_whole_request(self) -> bool:
         """Whether the data ended with a whole request, so that it is this side's turn."""
@@ -126,7 +176,7 @@ class HttpProtocol(HttpToolsProtocol):
         cycle = self.cycle
         return self._has_begun() and (cycle is None or cycle.scope is not self.scope)
 
-    def _check_unfinished(self) -> None:
+    def _check_unfinished(self, last_piece: int) -> None:
         """Bound what has come of an unfinished request, and the time until the rest of it comes."""
         if self._has_whole_request():
             self._is_unfinished = False
@@ -138,10 +188,29 @@ class HttpProtocol(HttpToolsProtocol):
             return
         # Within a head or a body; or behind a response, where empty lines came, or the rest of a body that was refused.
         self._is_unfinished = True
+        self._slow_down(last_piece)
         if self._framing_bytes() > self._bounds.head_bytes:
             self._refuse(_head_too_large(self._bounds.head_bytes))
         else:
             self._set_deadline("head" if self._is_in_head() else "body")
+
+    def _slow_down(self, last_piece: int) -> None:
+        """Read a request that trickles in with pauses, in which its pieces gather.
+
+        A byte costs as much time as a whole head does, and a thousand connections may send one in each turn.
+        """
+        if last_piece >= _SMALL_PIECE:
+            return
+        self._small_pieces += 1
+        if self._small_pieces > _SMALL_PIECES:
+            # Not by `flow`: its pauses move deadlines, since they are the application's.
+            self.transport.pause_reading()
+            self.loop.call_later(_TRICKLE_SECONDS, self._read_on)
+
+    def _read_on(self) -> None:
+        handed_over = self._is_handed_over or self.transport.is_closing()
+        if not (handed_over or self.flow.read_paused):
+            self.transport.resume_reading()
 
     def _framing_bytes(self) -> int:
         """The bytes of the present request that are no body, of those pieces which began within it.
@@ -163,7 +232,7 @@ class HttpProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= _PIPELINED:
             self._refusal = _too_many_pipelined()
             raise _Refused
-        self._piece_bytes = self._body_bytes = 0
+        self._piece_bytes = self._body_bytes = self._small_pieces = 0
         super().on_headers_complete()
         if not self.parser.should_upgrade():
             # Trailers come by `on_header` too. They are no headers of the request, which the application has read
@@ -178,6 +247,7 @@ class HttpProtocol(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         """Hand the connection over, with the transport as it came."""
         self._is_handed_over = True
+        self._register.forget(self._peer)
         self._clear_deadline()
         if isinstance(self.transport, JoiningTransport):
             self.transport = self.transport.release()
@@ -268,6 +338,7 @@ def _response(error: ProtocolError) -> bytes:
         (
             STATUS_LINE[error.status],
             b"content-type: application/json\r\n",
+            *(b"%b: %b\r\n" % header for header in error_headers(error)),
             b"content-length: %d\r\n" % len(body),
             b"connection: close\r\n\r\n",
             body,
@@ -289,6 +360,28 @@ def _too_slow(part: str, seconds: float) -> ProtocolError:
         f"the {part} of the request took longer than {seconds:g} seconds to arrive",
         limit=f"{part}_seconds",
     )
+
+
+def _too_many_connections(bounds: WireBounds) -> ProtocolError:
+    return ProtocolError(
+        "unavailable",
+        f"the server has {bounds.connections} connections, or {bounds.unknown_connections} on which nobody has shown "
+        "an API key, which is the limit; connect again in a moment, and keep a connection for several requests",
+        limit="connections",
+        retry_after=1,
+    )
+
+
+_REGISTERS: WeakKeyDictionary[Any, PeerRegister] = WeakKeyDictionary()
+
+
+def _register_of(server: Any, bounds: WireBounds) -> PeerRegister:
+    """Return the register that all connections of a server share; several servers may run in a process."""
+    register = _REGISTERS.get(server)
+    if register is None:
+        register = PeerRegister(bounds.connections, bounds.unknown_connections)
+        _REGISTERS[server] = register
+    return register
 
 
 def _too_many_pipelined() -> ProtocolError:
