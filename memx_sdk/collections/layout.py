@@ -6,7 +6,7 @@ import hashlib
 import re
 import secrets
 
-from memx_sdk.collections.names import record_name, record_names_prefix, segment
+from memx_sdk.collections.names import name_in, record_name, record_names_prefix, segment
 
 _DIGITS = 10
 _GENERATION = re.compile(r"^[^*?\[\]]*:\^[0-9a-f]{16}:\*$")
@@ -23,13 +23,17 @@ class Layout:
         root: What the keys of all collections of this kind start with.
         name: The collection's name: any texts.
         plain: The records lie at ``root:name:...`` and there is no head.
+        encoded: Names are the ends of keys as they are, of two characters or more, the second one no colon.
     """
 
-    def __init__(self, root: str, name: tuple[str, ...], *, plain: bool = False) -> None:
+    def __init__(
+        self, root: str, name: tuple[str, ...], *, plain: bool = False, encoded: bool = False
+    ) -> None:
         self.root = root
         self.base = ":".join([root, *map(segment, name)])
         self.head = f"{self.base}:^head"
         self.plain = plain
+        self._encoded = encoded
 
     @staticmethod
     def new_generation() -> str:
@@ -42,17 +46,24 @@ class Layout:
 
     def record(self, generation: str, name: str) -> str:
         """The key of a record."""
-        return f"{self._start(generation)}{record_name(name)}"
+        return f"{self._start(generation)}{name if self._encoded else record_name(name)}"
 
     def records(self, generation: str, prefix: str = "") -> str:
         """The pattern of the records whose names start with ``prefix``."""
-        # The parts of large records start with "^", which no record's name does.
         start = self._start(generation)
-        return f"{start}{record_names_prefix(prefix)}*" if prefix else f"{start}[!^]*"
+        if prefix:
+            return f"{start}{prefix if self._encoded else record_names_prefix(prefix)}*"
+        # The parts of large records start with "^:", which no record's name does.
+        return f"{start}?[!:]*" if self._encoded else f"{start}[!^]*"
 
-    def written_name(self, generation: str, key: str) -> str:
-        """The part of a record's key that is its name, still encoded."""
-        return key[len(self._start(generation)) :]
+    def holds_name(self, generation: str, key: str) -> bool:
+        """Whether a record's key holds its whole name; of a long one it holds a digest."""
+        return self._encoded or "^" not in self._end(generation, key)
+
+    def name_of(self, generation: str, key: str) -> str | None:
+        """Read a record's name from its key; None where the key does not hold it, or is none of a record's."""
+        end = self._end(generation, key)
+        return end if self._encoded else name_in(end)
 
     def place(self, generation: str, number: int) -> str:
         """The key of a place of a log; keys list in the order of places."""
@@ -86,6 +97,9 @@ class Layout:
             and pattern.startswith(f"{self.root}:")
             and _GENERATION.search(pattern) is not None
         )
+
+    def _end(self, generation: str, key: str) -> str:
+        return key[len(self._start(generation)) :]
 
     def _start(self, generation: str) -> str:
         return f"{self.base}:" if self.plain else f"{self.base}:^{generation}:"

@@ -22,6 +22,7 @@ class Record(Generic[V]):
         writer: ``principal/agent`` of the last put.
         expires_at: Unix seconds, or None.
         key: The memory key that holds it.
+        parts: The keys of its parts, where it is a large one.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Record(Generic[V]):
     writer: str
     expires_at: float | None
     key: str
+    parts: tuple[str, ...] = ()
 
 
 class RecordPage(NamedTuple, Generic[V]):

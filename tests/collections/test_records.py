@@ -134,6 +134,17 @@ async def test_a_reader_never_sees_half_of_a_huge_value(made: Collections) -> No
     await writing
 
 
+async def test_many_long_values_are_more_than_one_response(made: Collections) -> None:
+    records = made.records("long")
+    values = {f"n{number}": f"{number}/" + "x" * 800_000 for number in range(12)}
+    await records.put_many(values)
+    await records.put_many({**values, "small": 1})
+    found = await records.get_many(values)
+    assert {name: record.value for name, record in found.items()} == values
+    assert len(await records.list()) == 13
+    assert await records.delete_many(values) == 12
+
+
 async def test_foreign_values_count_as_not_there_and_are_logged_once(
     made: Collections, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -13,7 +13,7 @@ from memx_sdk._async.client import AsyncMemxContext
 from memx_sdk.collections import envelope
 from memx_sdk.collections._async.heads import MOST_OPERATIONS, AsyncHead, AsyncHeadState, read_entry
 from memx_sdk.collections._async.split_values import AsyncSplitValues
-from memx_sdk.collections.envelope import Pointer, Split
+from memx_sdk.collections.envelope import Split
 from memx_sdk.collections.layout import Layout
 from memx_sdk.core.retry import CONTENTION
 from memx_sdk.errors import ConflictError, MemxTimeout
@@ -22,10 +22,31 @@ from memx_sdk.models import Entry
 _AT_ONCE = 30
 """Records of one transaction: a compare, a write and a read of each."""
 
+_READ_BACK = 6
+"""Records that a transaction brings where its compares fail: as many values of 1 MiB as fit into a response."""
+
 _BYTES_AT_ONCE = 4_000_000
 _GIVE_UP = 30.0
 
 _NOTHING = AsyncHeadState()
+
+
+class AsyncSeen(NamedTuple):
+    """What is known of a record's key before it is written.
+
+    Attributes:
+        revision: Of its entry; 0 where there is none.
+        parts: The keys of the parts that it refers to.
+        entry: The entry.
+    """
+
+    revision: int = 0
+    parts: tuple[str, ...] = ()
+    entry: Entry | None = None
+
+
+Present = Mapping[str, AsyncSeen]
+_NOT_THERE = AsyncSeen()
 
 
 class AsyncRecordWrites:
@@ -57,9 +78,19 @@ class AsyncRecordWrites:
         self._logged = logged
 
     async def put(
-        self, dumped: Mapping[str, Any], conditions: Mapping[str, int], ttl: float | None
+        self,
+        dumped: Mapping[str, Any],
+        conditions: Mapping[str, int],
+        ttl: float | None,
+        seen: Present,
     ) -> int:
         """Write records; what fits into one transaction at once.
+
+        Args:
+            dumped: Their values by name, as JSON.
+            conditions: The revisions that some of them must have.
+            ttl: Seconds until they expire.
+            seen: What is known of them already.
 
         Returns:
             The revision of the last transaction.
@@ -67,7 +98,7 @@ class AsyncRecordWrites:
         texts = {name: self._write(name, value) for name, value in dumped.items()}
         revision = 0
         for chunk in _chunks(texts):
-            revision = await self._put(chunk, conditions, ttl)
+            revision = await self._put(chunk, conditions, ttl, seen)
         return revision
 
     async def delete(self, names: Sequence[str], conditions: Mapping[str, int]) -> int:
@@ -77,26 +108,35 @@ class AsyncRecordWrites:
             deleted += await self._delete(names[start : start + _AT_ONCE], conditions)
         return deleted
 
+    async def touch(self, keys: Sequence[str], ttl: float | None) -> None:
+        """Move the expiry of keys."""
+        for start in range(0, len(keys), MOST_OPERATIONS):
+            chunk = keys[start : start + MOST_OPERATIONS]
+            touches = [{"op": "touch", "key": key, "touch": ttl} for key in chunk]
+            await self._context.txn(then=touches)
+
     async def delete_all(self) -> None:
         """Delete whatever lies under the prefix, in steps."""
         await self._context.delete_pattern(self._layout.everything(""))
 
     def _write(self, name: str, value: Any) -> msgspec.Raw | Split:
         # A key that is too long for its name holds a digest in its place, and the envelope holds the name.
-        is_long = "^" in self._layout.written_name("", self._layout.record("", name))
-        return envelope.write(value, name if is_long else None)
+        is_whole = self._layout.holds_name("", self._layout.record("", name))
+        return envelope.write(value, None if is_whole else name)
 
     async def _put(
         self,
         texts: Mapping[str, msgspec.Raw | Split],
         conditions: Mapping[str, int],
         ttl: float | None,
+        seen: Present,
     ) -> int:
         state = await self._state()
         generation = state.generation or self._new_generation()
-        present: dict[str, Entry | None] = {}
-        if any(conditions.get(name) for name in texts):
-            # A condition on what is there: it must be read first, to know the parts that it leaves behind.
+        present = seen
+        if any(_must_look(conditions.get(name), seen.get(name)) for name in texts):
+            # A condition on what is there: it must be read first, to know the parts that it leaves behind, and
+            # what it holds now where it has changed.
             state, generation, present = await self._look(texts)
         staged: dict[str, tuple[str, ...]] = {}
         attempt, give_up = 0, time.monotonic() + _GIVE_UP
@@ -107,7 +147,7 @@ class AsyncRecordWrites:
                     staged[name] = await self._split.stage(text, self._layout.parts(generation))
             then = self._head_writes(state, generation)
             then += self._sets(texts, staged, generation, ttl)
-            left_behind = self._parts_of(present.values(), generation)
+            left_behind = [key for name in texts for key in present.get(name, _NOT_THERE).parts]
             room = MOST_OPERATIONS - len(then) - 2 * len(texts)
             then += [{"op": "delete", "key": key} for key in left_behind[:room]]
             result = await self._context.txn(
@@ -119,12 +159,13 @@ class AsyncRecordWrites:
                 await self._written(state, generation, result.revision, result.results)
                 await self._drop(left_behind[room:])
                 return int(result.revision)
-            state, present = self._learn(result.results, texts)
-            if state.generation != generation:
+            state, present = self._learn(result.results, texts, generation)
+            if state.generation != generation or len(present) < len(texts):
                 # Never the generation that was meant before: if the collection was cleared meanwhile, then that
                 # one is being swept. What was staged lies under it, and the records of the present one are unread.
-                staged = {}
+                before = generation
                 state, generation, present = await self._look(texts)
+                staged = staged if generation == before else {}
             attempt += 1
             await _pause(attempt, give_up, self._layout.base)
 
@@ -133,13 +174,13 @@ class AsyncRecordWrites:
         while True:
             state, generation, present = await self._look(names)
             self._check(names, conditions, present, generation)
-            there = [name for name in names if present.get(name) is not None]
+            there = [name for name in names if present[name].revision]
             if not there:
                 return 0
             then = [
                 {"op": "delete", "key": self._layout.record(generation, name)} for name in there
             ]
-            left_behind = self._parts_of(present.values(), generation)
+            left_behind = [key for name in there for key in present[name].parts]
             room = MOST_OPERATIONS - len(then) - 2 * len(there)
             then += [{"op": "delete", "key": key} for key in left_behind[:room]]
             result = await self._context.txn(
@@ -159,28 +200,30 @@ class AsyncRecordWrites:
 
     async def _look(
         self, names: Sequence[str] | Mapping[str, Any]
-    ) -> tuple[AsyncHeadState, str, dict[str, Entry | None]]:
+    ) -> tuple[AsyncHeadState, str, Present]:
         """Read the head and what the records' keys hold, of one moment."""
         while True:
             state = await self._state()
             keys = {name: self._layout.record(state.generation, name) for name in names}
             if self._layout.plain:
-                entries = await self._context.mget(keys.values())
+                entries = await self._split.entries(list(keys.values()))
                 break
-            entries = await self._context.mget([self._layout.head, *keys.values()])
+            entries = await self._split.entries([*keys.values(), self._layout.head])
             if self._head.learn(entries[self._layout.head]).generation == state.generation:
                 state = await self._head.present()
                 break
-        present = {name: entries[key] for name, key in keys.items()}
+        present = {name: self._seen(entries[key], state.generation) for name, key in keys.items()}
         return state, state.generation or self._new_generation(), present
 
     def _learn(
-        self, results: Sequence[Mapping[str, Any]], names: Mapping[str, Any]
-    ) -> tuple[AsyncHeadState, dict[str, Entry | None]]:
+        self, results: Sequence[Mapping[str, Any]], names: Mapping[str, Any], generation: str
+    ) -> tuple[AsyncHeadState, Present]:
         """Take from a transaction whose compares failed what it found in place of what was assumed."""
         found = [read_entry(each) for each in results]
         state = _NOTHING if self._layout.plain else self._head.learn(found.pop(0))
-        return state, dict(zip(names, found, strict=True))
+        seen = (self._seen(entry, generation) for entry in found)
+        # Of many records it brought the head alone.
+        return state, dict(zip(names, seen, strict=False))
 
     def _head_writes(self, state: AsyncHeadState, generation: str) -> list[dict[str, Any]]:
         return [] if self._layout.plain else self._head.keep(state, generation)
@@ -189,22 +232,19 @@ class AsyncRecordWrites:
         self,
         state: AsyncHeadState,
         names: Sequence[str] | Mapping[str, Any],
-        present: Mapping[str, Entry | None],
+        present: Present,
         generation: str,
     ) -> list[dict[str, Any]]:
         compares = [] if self._layout.plain else [self._head.compare(state)]
         for name in names:
-            entry = present.get(name)
-            compares.append(
-                {
-                    "key": self._layout.record(generation, name),
-                    "revision": entry.revision if entry else 0,
-                }
-            )
+            revision = present.get(name, _NOT_THERE).revision
+            compares.append({"key": self._layout.record(generation, name), "revision": revision})
         return compares
 
     def _reads(self, names: Mapping[str, Any], generation: str) -> list[dict[str, Any]]:
         reads = [] if self._layout.plain else [self._head.read_again()]
+        if len(names) > _READ_BACK:
+            return reads
         keys = (self._layout.record(generation, name) for name in names)
         return reads + [{"op": "get", "key": key} for key in keys]
 
@@ -236,7 +276,7 @@ class AsyncRecordWrites:
         self,
         names: Sequence[str] | Mapping[str, Any],
         conditions: Mapping[str, int],
-        present: Mapping[str, Entry | None],
+        present: Present,
         generation: str,
     ) -> None:
         """Refuse a write whose record has another revision than its caller expects.
@@ -245,25 +285,25 @@ class AsyncRecordWrites:
             ConflictError: One has.
         """
         for name in names:
-            entry = present.get(name)
+            seen = present.get(name, _NOT_THERE)
             wanted = conditions.get(name)
-            if wanted is None or wanted == (entry.revision if entry else 0):
+            if wanted is None or wanted == seen.revision:
                 continue
-            key = self._layout.record(generation, name)
             raise ConflictError(
                 "conflict",
-                f"the record {name!r} has revision {entry.revision if entry else 0}, not {wanted}",
-                {"key": key, "entry": entry},
+                f"the record {name!r} has revision {seen.revision}, not {wanted}",
+                {"key": self._layout.record(generation, name), "entry": seen.entry},
             )
 
-    def _parts_of(self, entries: Any, generation: str) -> list[str]:
-        """List the keys of the parts that entries refer to."""
-        keys: list[str] = []
-        for entry in entries:
-            pointer = _pointer(entry)
-            if pointer is not None:
-                keys += pointer.keys(self._layout.parts(generation))
-        return keys
+    def _seen(self, entry: Entry | None, generation: str) -> AsyncSeen:
+        if entry is None:
+            return _NOT_THERE
+        try:
+            pointer = envelope.read_pointer(entry.value)
+        except ValueError:
+            pointer = None  # somebody else's value: it has no parts of ours
+        parts = pointer.keys(self._layout.parts(generation)) if pointer else ()
+        return AsyncSeen(entry.revision, parts, entry)
 
     async def _drop(self, keys: Sequence[str]) -> None:
         # Those for which the transaction had no room: many large records that were replaced together.
@@ -289,11 +329,11 @@ class AsyncRecordWrites:
             await self._head.renew(results[0].get("expires_at"), state)
 
 
-def _pointer(entry: Entry | None) -> Pointer | None:
-    try:
-        return None if entry is None else envelope.read_pointer(entry.value)
-    except ValueError:
-        return None  # somebody else's value: it has no parts of ours
+def _must_look(condition: int | None, seen: AsyncSeen | None) -> bool:
+    """Whether a record is to be read before it is written under a condition."""
+    if condition is None:
+        return False
+    return bool(condition) if seen is None else seen.revision != condition
 
 
 def _chunks(

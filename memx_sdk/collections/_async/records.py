@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from memx_sdk._async.client import AsyncMemxContext
 from memx_sdk.collections._async.heads import AsyncHead
-from memx_sdk.collections._async.record_writes import AsyncRecordWrites
+from memx_sdk.collections._async.record_writes import AsyncRecordWrites, AsyncSeen
 from memx_sdk.collections._async.split_values import AsyncSplitValues
 from memx_sdk.collections.envelope import Stored
 from memx_sdk.collections.filters import check_filter, matches
@@ -16,7 +16,6 @@ from memx_sdk.collections.foreign import ForeignValues
 from memx_sdk.collections.forms import JSON, Form
 from memx_sdk.collections.layout import Layout
 from memx_sdk.collections.models import Record, RecordPage
-from memx_sdk.collections.names import name_in
 from memx_sdk.models import Entry
 
 V = TypeVar("V")
@@ -47,6 +46,7 @@ class AsyncRecords(Generic[V]):
         refresh: With ``ttl``: reading counts as use, too.
         plain: The records lie at ``root:name:record`` for all to see and watch, and there is no head: `clear` then
             deletes step by step and not at once, and ``ttl`` has no effect (``put`` has one for each record).
+        encoded: Names are the ends of keys as they are: the program has encoded them (`path`, `segment`).
         logged: False for bulk data that nobody watches, such as caches: its values are not kept in history.
         noun: What a record is called in the log of foreign values.
     """
@@ -60,10 +60,11 @@ class AsyncRecords(Generic[V]):
         ttl: float | None = None,
         refresh: bool = False,
         plain: bool = False,
+        encoded: bool = False,
         logged: bool = True,
         noun: str = "record",
     ) -> None:
-        self._layout = Layout(root, name, plain=plain)
+        self._layout = Layout(root, name, plain=plain, encoded=encoded)
         self._foreign = ForeignValues(_log, noun)
         self._form: Form[V] = form or cast("Form[V]", JSON)
         self._context = context
@@ -110,8 +111,11 @@ class AsyncRecords(Generic[V]):
             InvalidRequestError: It has no form in JSON.
             ValueError: It is larger than a record can be.
         """
-        conditions = {} if if_revision is None else {name: if_revision}
-        return await self._writes.put({name: self._form.dump(value)}, conditions, ttl)
+        return await self.put_many(
+            {name: value},
+            if_revisions=None if if_revision is None else {name: if_revision},
+            ttl=ttl,
+        )
 
     async def put_many(
         self,
@@ -119,6 +123,7 @@ class AsyncRecords(Generic[V]):
         *,
         if_revisions: Mapping[str, int] | None = None,
         ttl: float | None = None,
+        seen: Mapping[str, Record[V] | None] | None = None,
     ) -> int:
         """Write several records; up to 30 that are together under 4 MB at once, all or none.
 
@@ -126,12 +131,21 @@ class AsyncRecords(Generic[V]):
             values: Values by name.
             if_revisions: Revisions by name, as ``if_revision`` of `put`; only for as many as are written at once.
             ttl: As for `put`.
+            seen: What `get_many` has just returned of these names; it saves the request that asks again.
 
         Returns:
             The revision of the last of them.
         """
         dumped = {name: self._form.dump(value) for name, value in values.items()}
-        return await self._writes.put(dumped, if_revisions or {}, ttl)
+        known = {
+            name: AsyncSeen() if record is None else AsyncSeen(record.revision, record.parts)
+            for name, record in (seen or {}).items()
+        }
+        return await self._writes.put(dumped, if_revisions or {}, ttl, known)
+
+    async def touch(self, records: Iterable[Record[V]], ttl: float | None) -> None:
+        """Let records expire ``ttl`` seconds from now, or never: in a few requests, without a revision."""
+        await self._writes.touch([key for each in records for key in (each.key, *each.parts)], ttl)
 
     async def delete(self, name: str, *, if_revision: int | None = None) -> bool:
         """Delete a record; tells whether there was one.
@@ -232,13 +246,13 @@ class AsyncRecords(Generic[V]):
             if not generation and not self._layout.plain:
                 return []
             keys = await self._context.keys(self._layout.records(generation, prefix))
-            written = {key: self._layout.written_name(generation, key) for key in keys}
-            long = [key for key, text in written.items() if "^" in text]
+            long = [key for key in keys if not self._layout.holds_name(generation, key)]
             stored, _ = await self._split.read(long, parts=self._layout.parts(generation))
             if self._layout.plain or (await self._now()).generation == generation:
                 break
         names = [
-            stored[key].name if key in stored else name_in(text) for key, text in written.items()
+            stored[key].name if key in stored else self._layout.name_of(generation, key)
+            for key in keys
         ]
         return [name for name in names if name is not None and name.startswith(prefix)]
 
@@ -297,12 +311,13 @@ class AsyncRecords(Generic[V]):
     def _record(self, generation: str, stored: Stored) -> Record[V] | None:
         """Make a record of what a key holds; None where it is none of ours."""
         entry = stored.entry
-        written = self._layout.written_name(generation, entry.key)
-        name = name_in(written) if stored.name is None else stored.name
+        name = stored.name
+        if name is None:
+            name = self._layout.name_of(generation, entry.key)
         try:
             # A name that its key does not hold must still be the one that the key was made of.
             if name is None or self._layout.record(generation, name) != entry.key:
-                raise ValueError(written)
+                raise ValueError(entry.key)
             value = self._form.load(stored.value)
         except _NOT_OURS:
             self._foreign.note(entry.key)
@@ -316,6 +331,7 @@ class AsyncRecords(Generic[V]):
             entry.writer,
             entry.expires_at,
             entry.key,
+            stored.parts,
         )
 
 

@@ -9,6 +9,7 @@ from memx_sdk._async.client import AsyncMemxContext
 from memx_sdk.collections import envelope
 from memx_sdk.collections.envelope import Pointer, Split, Stored
 from memx_sdk.collections.foreign import ForeignValues
+from memx_sdk.errors import TooLargeError
 from memx_sdk.models import Entry
 
 STAGED_SECONDS = 3600.0
@@ -53,14 +54,25 @@ class AsyncSplitValues:
         start, size = 0, _FIRST_READ
         while start < len(keys) or (start == 0 and beside):
             chunk = list(keys[start : start + size])
+            entries = await self._some([*chunk, beside] if beside else chunk)
+            if entries is None:  # they are longer than one response may be
+                size = max(1, len(chunk) // 3)
+                continue
             start += max(len(chunk), 1)
-            entries = await self._context.mget([*chunk, beside] if beside else chunk)
             if beside:
                 head = entries[beside]
             held = [entry for key in chunk if (entry := entries[key]) is not None]
             found |= await self.join(held, parts)
             size = _next_size(held, size)
         return found, head
+
+    async def entries(self, keys: Sequence[str]) -> dict[str, Entry | None]:
+        """Read entries as they are, of one moment where they fit into one response."""
+        found = await self._some(keys)
+        if found is not None:
+            return found
+        middle = len(keys) // 2
+        return {**await self.entries(keys[:middle]), **await self.entries(keys[middle:])}
 
     async def join(self, entries: Iterable[Entry], parts: str) -> dict[str, Stored]:
         """Open envelopes and join what is in parts; by key, without those that cannot be read."""
@@ -93,6 +105,16 @@ class AsyncSplitValues:
                 ]
             )
         return tuple(keys)
+
+    async def _some(self, keys: Sequence[str]) -> dict[str, Entry | None] | None:
+        """Read entries; None where several are longer than one response may be."""
+        try:
+            return await self._context.mget(keys)
+        except TooLargeError:
+            # One value and the head of its collection always fit: the server bounds a value by less.
+            if len(keys) <= 2:  # noqa: PLR2004 - a value and the head
+                raise
+            return None
 
     async def _open(self, entry: Entry, parts: str) -> Stored | None:
         key = entry.key

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -14,7 +14,7 @@ from memx_sdk._sync.client import memxContext
 from memx_sdk.collections import envelope
 from memx_sdk.collections._sync.heads import MOST_OPERATIONS, Head, HeadState, read_entry
 from memx_sdk.collections._sync.split_values import SplitValues
-from memx_sdk.collections.envelope import Pointer, Split
+from memx_sdk.collections.envelope import Split
 from memx_sdk.collections.layout import Layout
 from memx_sdk.core.retry import CONTENTION
 from memx_sdk.errors import ConflictError, MemxTimeout
@@ -27,6 +27,24 @@ _BYTES_AT_ONCE = 4_000_000
 _GIVE_UP = 30.0
 
 _NOTHING = HeadState()
+
+
+class Seen(NamedTuple):
+    """What is known of a record's key before it is written.
+
+    Attributes:
+        revision: Of its entry; 0 where there is none.
+        parts: The keys of the parts that it refers to.
+        entry: The entry.
+    """
+
+    revision: int = 0
+    parts: tuple[str, ...] = ()
+    entry: Entry | None = None
+
+
+Present = Mapping[str, Seen]
+_NOT_THERE = Seen()
 
 
 class RecordWrites:
@@ -58,9 +76,19 @@ class RecordWrites:
         self._logged = logged
 
     def put(
-        self, dumped: Mapping[str, Any], conditions: Mapping[str, int], ttl: float | None
+        self,
+        dumped: Mapping[str, Any],
+        conditions: Mapping[str, int],
+        ttl: float | None,
+        seen: Present,
     ) -> int:
         """Write records; what fits into one transaction at once.
+
+        Args:
+            dumped: Their values by name, as JSON.
+            conditions: The revisions that some of them must have.
+            ttl: Seconds until they expire.
+            seen: What is known of them already.
 
         Returns:
             The revision of the last transaction.
@@ -68,7 +96,7 @@ class RecordWrites:
         texts = {name: self._write(name, value) for name, value in dumped.items()}
         revision = 0
         for chunk in _chunks(texts):
-            revision = self._put(chunk, conditions, ttl)
+            revision = self._put(chunk, conditions, ttl, seen)
         return revision
 
     def delete(self, names: Sequence[str], conditions: Mapping[str, int]) -> int:
@@ -78,25 +106,33 @@ class RecordWrites:
             deleted += self._delete(names[start : start + _AT_ONCE], conditions)
         return deleted
 
+    def touch(self, keys: Sequence[str], ttl: float | None) -> None:
+        """Move the expiry of keys."""
+        for start in range(0, len(keys), MOST_OPERATIONS):
+            chunk = keys[start : start + MOST_OPERATIONS]
+            touches = [{"op": "touch", "key": key, "touch": ttl} for key in chunk]
+            self._context.txn(then=touches)
+
     def delete_all(self) -> None:
         """Delete whatever lies under the prefix, in steps."""
         self._context.delete_pattern(self._layout.everything(""))
 
     def _write(self, name: str, value: Any) -> msgspec.Raw | Split:
         # A key that is too long for its name holds a digest in its place, and the envelope holds the name.
-        is_long = "^" in self._layout.written_name("", self._layout.record("", name))
-        return envelope.write(value, name if is_long else None)
+        is_whole = self._layout.holds_name("", self._layout.record("", name))
+        return envelope.write(value, None if is_whole else name)
 
     def _put(
         self,
         texts: Mapping[str, msgspec.Raw | Split],
         conditions: Mapping[str, int],
         ttl: float | None,
+        seen: Present,
     ) -> int:
         state = self._state()
         generation = state.generation or self._new_generation()
-        present: dict[str, Entry | None] = {}
-        if any(conditions.get(name) for name in texts):
+        present = seen
+        if any(conditions.get(name) and name not in seen for name in texts):
             # A condition on what is there: it must be read first, to know the parts that it leaves behind.
             state, generation, present = self._look(texts)
         staged: dict[str, tuple[str, ...]] = {}
@@ -108,7 +144,7 @@ class RecordWrites:
                     staged[name] = self._split.stage(text, self._layout.parts(generation))
             then = self._head_writes(state, generation)
             then += self._sets(texts, staged, generation, ttl)
-            left_behind = self._parts_of(present.values(), generation)
+            left_behind = [key for name in texts for key in present.get(name, _NOT_THERE).parts]
             room = MOST_OPERATIONS - len(then) - 2 * len(texts)
             then += [{"op": "delete", "key": key} for key in left_behind[:room]]
             result = self._context.txn(
@@ -120,7 +156,7 @@ class RecordWrites:
                 self._written(state, generation, result.revision, result.results)
                 self._drop(left_behind[room:])
                 return int(result.revision)
-            state, present = self._learn(result.results, texts)
+            state, present = self._learn(result.results, texts, generation)
             if state.generation != generation:
                 # Never the generation that was meant before: if the collection was cleared meanwhile, then that
                 # one is being swept. What was staged lies under it, and the records of the present one are unread.
@@ -134,13 +170,13 @@ class RecordWrites:
         while True:
             state, generation, present = self._look(names)
             self._check(names, conditions, present, generation)
-            there = [name for name in names if present.get(name) is not None]
+            there = [name for name in names if present[name].revision]
             if not there:
                 return 0
             then = [
                 {"op": "delete", "key": self._layout.record(generation, name)} for name in there
             ]
-            left_behind = self._parts_of(present.values(), generation)
+            left_behind = [key for name in there for key in present[name].parts]
             room = MOST_OPERATIONS - len(then) - 2 * len(there)
             then += [{"op": "delete", "key": key} for key in left_behind[:room]]
             result = self._context.txn(
@@ -160,7 +196,7 @@ class RecordWrites:
 
     def _look(
         self, names: Sequence[str] | Mapping[str, Any]
-    ) -> tuple[HeadState, str, dict[str, Entry | None]]:
+    ) -> tuple[HeadState, str, Present]:
         """Read the head and what the records' keys hold, of one moment."""
         while True:
             state = self._state()
@@ -172,16 +208,17 @@ class RecordWrites:
             if self._head.learn(entries[self._layout.head]).generation == state.generation:
                 state = self._head.present()
                 break
-        present = {name: entries[key] for name, key in keys.items()}
+        present = {name: self._seen(entries[key], state.generation) for name, key in keys.items()}
         return state, state.generation or self._new_generation(), present
 
     def _learn(
-        self, results: Sequence[Mapping[str, Any]], names: Mapping[str, Any]
-    ) -> tuple[HeadState, dict[str, Entry | None]]:
+        self, results: Sequence[Mapping[str, Any]], names: Mapping[str, Any], generation: str
+    ) -> tuple[HeadState, Present]:
         """Take from a transaction whose compares failed what it found in place of what was assumed."""
         found = [read_entry(each) for each in results]
         state = _NOTHING if self._layout.plain else self._head.learn(found.pop(0))
-        return state, dict(zip(names, found, strict=True))
+        seen = (self._seen(entry, generation) for entry in found)
+        return state, dict(zip(names, seen, strict=True))
 
     def _head_writes(self, state: HeadState, generation: str) -> list[dict[str, Any]]:
         return [] if self._layout.plain else self._head.keep(state, generation)
@@ -190,18 +227,13 @@ class RecordWrites:
         self,
         state: HeadState,
         names: Sequence[str] | Mapping[str, Any],
-        present: Mapping[str, Entry | None],
+        present: Present,
         generation: str,
     ) -> list[dict[str, Any]]:
         compares = [] if self._layout.plain else [self._head.compare(state)]
         for name in names:
-            entry = present.get(name)
-            compares.append(
-                {
-                    "key": self._layout.record(generation, name),
-                    "revision": entry.revision if entry else 0,
-                }
-            )
+            revision = present.get(name, _NOT_THERE).revision
+            compares.append({"key": self._layout.record(generation, name), "revision": revision})
         return compares
 
     def _reads(self, names: Mapping[str, Any], generation: str) -> list[dict[str, Any]]:
@@ -237,7 +269,7 @@ class RecordWrites:
         self,
         names: Sequence[str] | Mapping[str, Any],
         conditions: Mapping[str, int],
-        present: Mapping[str, Entry | None],
+        present: Present,
         generation: str,
     ) -> None:
         """Refuse a write whose record has another revision than its caller expects.
@@ -246,25 +278,25 @@ class RecordWrites:
             ConflictError: One has.
         """
         for name in names:
-            entry = present.get(name)
+            seen = present.get(name, _NOT_THERE)
             wanted = conditions.get(name)
-            if wanted is None or wanted == (entry.revision if entry else 0):
+            if wanted is None or wanted == seen.revision:
                 continue
-            key = self._layout.record(generation, name)
             raise ConflictError(
                 "conflict",
-                f"the record {name!r} has revision {entry.revision if entry else 0}, not {wanted}",
-                {"key": key, "entry": entry},
+                f"the record {name!r} has revision {seen.revision}, not {wanted}",
+                {"key": self._layout.record(generation, name), "entry": seen.entry},
             )
 
-    def _parts_of(self, entries: Any, generation: str) -> list[str]:
-        """List the keys of the parts that entries refer to."""
-        keys: list[str] = []
-        for entry in entries:
-            pointer = _pointer(entry)
-            if pointer is not None:
-                keys += pointer.keys(self._layout.parts(generation))
-        return keys
+    def _seen(self, entry: Entry | None, generation: str) -> Seen:
+        if entry is None:
+            return _NOT_THERE
+        try:
+            pointer = envelope.read_pointer(entry.value)
+        except ValueError:
+            pointer = None  # somebody else's value: it has no parts of ours
+        parts = pointer.keys(self._layout.parts(generation)) if pointer else ()
+        return Seen(entry.revision, parts, entry)
 
     def _drop(self, keys: Sequence[str]) -> None:
         # Those for which the transaction had no room: many large records that were replaced together.
@@ -288,13 +320,6 @@ class RecordWrites:
             self._head.sweep_notes(limit=1)
         elif self._head.record_ttl is not None:
             self._head.renew(results[0].get("expires_at"), state)
-
-
-def _pointer(entry: Entry | None) -> Pointer | None:
-    try:
-        return None if entry is None else envelope.read_pointer(entry.value)
-    except ValueError:
-        return None  # somebody else's value: it has no parts of ours
 
 
 def _chunks(
