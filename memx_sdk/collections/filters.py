@@ -69,11 +69,11 @@ def _compares(found: Any, name: str, operand: Any) -> bool:
     if name == "$in":
         return isinstance(operand, (list, tuple)) and any(found == each for each in operand)
     left, right = _number(found), _number(operand)
-    if left is None or right is None:
-        # Texts that are no numbers compare as texts: dates in ISO form are in the order of time so.
-        both = isinstance(found, str) and isinstance(operand, str)
-        return both and _ORDER[name](found, operand)
-    return _ORDER[name](left, right)
+    if left is not None and right is not None:
+        return _ORDER[name](left, right)
+    # Two texts that are no numbers compare as texts: dates in ISO form are in the order of time so.
+    both = isinstance(found, str) and isinstance(operand, str)
+    return both and left is None and right is None and _ORDER[name](found, operand)
 
 
 def _number(value: Any) -> int | float | Decimal | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from typing import Any
 
@@ -67,15 +68,15 @@ def test_a_namespace_is_not_found_under_another_that_it_starts_like(store: MemxS
 @pytest.mark.parametrize(
     ("wanted", "found"),
     [
-        ({"kind": "a"}, ["1", "2"]),
-        ({"kind": {"$eq": "a"}}, ["1", "2"]),
+        ({"kind": "a"}, ["2", "1"]),
+        ({"kind": {"$eq": "a"}}, ["2", "1"]),
         ({"kind": {"$ne": "a"}}, ["3"]),
-        ({"score": {"$gt": 1}}, ["2", "3"]),
+        ({"score": {"$gt": 1}}, ["3", "2"]),
         ({"score": {"$gte": 2, "$lt": 3}}, ["2"]),
         ({"score": {"$lte": 1}, "kind": "a"}, ["1"]),
         ({"nested": {"x": 1}}, ["1"]),
         ({"missing": 1}, []),
-        (None, ["1", "2", "3"]),
+        (None, ["3", "2", "1"]),
     ],
 )
 def test_search_filters(store: MemxStore, wanted: Any, found: list[str]) -> None:
@@ -89,7 +90,7 @@ def test_search_filters(store: MemxStore, wanted: Any, found: list[str]) -> None
 def test_search_refuses_an_unknown_operator_and_pages(store: MemxStore) -> None:
     for number in range(25):
         store.put(("many",), f"{number:02}", {"n": number})
-    assert [i.value["n"] for i in store.search(("many",), limit=3, offset=20)] == [20, 21, 22]
+    assert [i.value["n"] for i in store.search(("many",), limit=3, offset=2)] == [22, 21, 20]
     assert len(store.search(("many",))) == 10
     with pytest.raises(ValueError, match=r"\$regex"):
         store.search(("many",), filter={"n": {"$regex": "1"}})
@@ -122,8 +123,26 @@ def test_numbers_of_any_size_are_compared_exactly(store: MemxStore) -> None:
     assert found(gt=10**400) == []
     assert found(gte=10**400) == ["big"]
     assert found(gt=2**53, lt=10**400) == ["near"]
-    assert found(gt=1) == ["big", "near", "text"]
+    assert found(gt=1) == ["text", "near", "big"]
     assert found(lte="0.5") == ["half"]
+
+
+def test_what_a_search_finds_knows_its_revision(store: MemxStore) -> None:
+    store.put(("r",), "a", {"n": 1})
+    (found,) = store.search(("r",))
+    assert store.put_if(("r",), "a", {"n": 2}, found.revision) > found.revision
+
+
+def test_values_of_any_size_are_kept(store: MemxStore, connection: MemxConnection) -> None:
+    text = secrets.token_hex(1_000_000)
+    store.put(("files",), "large", {"content": text}, ttl=10)
+    item = store.get(("files",), "large", refresh_ttl=True)
+    assert item is not None
+    assert item.value == {"content": text}
+    assert [found.key for found in store.search((), limit=5)] == ["large"]
+    assert [found.value for found in store.search(("files",))] == [{"content": text}]
+    store.put(("files",), "large", {"content": "small"})
+    assert len(connection.context.keys("memx:store:*")) == 1
 
 
 def test_lists_namespaces_by_prefix_suffix_and_depth(store: MemxStore) -> None:

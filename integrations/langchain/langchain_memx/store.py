@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from langgraph.store.base import (
     NOT_PROVIDED,
@@ -18,15 +18,16 @@ from langgraph.store.base import (
 
 from langchain_memx._async.items import AsyncItems
 from langchain_memx._sync.items import Items
-from langchain_memx.connection import MemxConnection
+from langchain_memx.connection import Connected, Flows, MemxConnection
+from langchain_memx.store_items import MemxItem, MemxSearchItem
 
 
-class MemxStore(BaseStore):
+class MemxStore(Connected, BaseStore):
     """LangGraph's ``BaseStore``, shared by every process and framework that uses the same memX.
 
-    Search filters items and lists them in the order of namespace and key; it has no vector index, so ``query`` is
-    ignored, as LangGraph's own stores do without one. What somebody else wrote under the prefix, and is no item,
-    counts as not there. Under the default prefix agents' tools do not see the items.
+    Search filters items and lists the last written first; it has no vector index, so ``query`` is ignored, as
+    LangGraph's own stores do without one. Values may be of any size. What somebody else wrote under the prefix, and
+    is no item, counts as not there. Under the default prefix agents' tools do not see the items.
 
     Args:
         connection: Where memX is; by default what the environment says.
@@ -43,9 +44,13 @@ class MemxStore(BaseStore):
         prefix: str = "memx:store",
         ttl: TTLConfig | None = None,
     ) -> None:
-        self._connection = MemxConnection.of(connection)
-        self._prefix = prefix
+        super().__init__(connection)
         self.ttl_config = ttl
+        self._flows = Flows(
+            self._connection,
+            lambda context: Items(context, prefix),
+            lambda context: AsyncItems(context, prefix),
+        )
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """Execute operations; puts after all reads, the last put of a key wins.
@@ -54,11 +59,75 @@ class MemxStore(BaseStore):
             InvalidNamespaceError: A label is empty, no text, or holds a period.
             MemxError: memX refused something or cannot be reached.
         """
-        return self._items.batch(list(ops))
+        return self._flows.here.batch(list(ops))
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         """The same without blocking the event loop."""
-        return await self._async_items.batch(list(ops))
+        return await self._flows.of_loop.batch(list(ops))
+
+    # LangGraph's methods, typed by what they return here: items that know their revision.
+
+    def get(
+        self, namespace: tuple[str, ...], key: str, *, refresh_ttl: bool | None = None
+    ) -> MemxItem | None:
+        """Read an item; its ``revision`` is for ``put_if``."""
+        item = super().get(namespace, key, refresh_ttl=refresh_ttl)
+        return cast("MemxItem | None", item)
+
+    async def aget(
+        self, namespace: tuple[str, ...], key: str, *, refresh_ttl: bool | None = None
+    ) -> MemxItem | None:
+        """The same without blocking the event loop."""
+        item = await super().aget(namespace, key, refresh_ttl=refresh_ttl)
+        return cast("MemxItem | None", item)
+
+    def search(  # type: ignore[override]  # a list, as LangGraph says, but of items of a narrower type
+        self,
+        namespace_prefix: tuple[str, ...],
+        /,
+        *,
+        query: str | None = None,
+        filter: dict[str, Any] | None = None,
+        limit: int = 10,
+        offset: int = 0,
+        refresh_ttl: bool | None = None,
+    ) -> list[MemxSearchItem]:
+        """Find items, the last written first.
+
+        Raises:
+            ValueError: The filter has an operator that LangGraph does not know.
+        """
+        found = super().search(
+            namespace_prefix,
+            query=query,
+            filter=filter,
+            limit=limit,
+            offset=offset,
+            refresh_ttl=refresh_ttl,
+        )
+        return cast("list[MemxSearchItem]", found)
+
+    async def asearch(  # type: ignore[override]  # as above
+        self,
+        namespace_prefix: tuple[str, ...],
+        /,
+        *,
+        query: str | None = None,
+        filter: dict[str, Any] | None = None,
+        limit: int = 10,
+        offset: int = 0,
+        refresh_ttl: bool | None = None,
+    ) -> list[MemxSearchItem]:
+        """The same without blocking the event loop."""
+        found = await super().asearch(
+            namespace_prefix,
+            query=query,
+            filter=filter,
+            limit=limit,
+            offset=offset,
+            refresh_ttl=refresh_ttl,
+        )
+        return cast("list[MemxSearchItem]", found)
 
     def put_if(
         self,
@@ -85,7 +154,7 @@ class MemxStore(BaseStore):
             ConflictError: The item has changed; ``error.entry`` is what it holds now.
         """
         op = self._put_op(namespace, key, value, ttl)
-        return self._items.put_if(op, revision)
+        return self._flows.here.put_if(op, revision)
 
     async def aput_if(
         self,
@@ -98,7 +167,7 @@ class MemxStore(BaseStore):
     ) -> int:
         """The same without blocking the event loop."""
         op = self._put_op(namespace, key, value, ttl)
-        return await self._async_items.put_if(op, revision)
+        return await self._flows.of_loop.put_if(op, revision)
 
     def _put_op(
         self,
@@ -113,11 +182,3 @@ class MemxStore(BaseStore):
         op = PutOp(namespace, key, dict(value), ttl=ttl)
         validate_op_namespace(op)
         return op
-
-    @property
-    def _items(self) -> Items:
-        return Items(self._connection.context, self._prefix)
-
-    @property
-    def _async_items(self) -> AsyncItems:
-        return AsyncItems(self._connection.async_context, self._prefix)

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from langgraph.store.base import Item, MatchCondition
+from langgraph.store.base import Item, MatchCondition, SearchItem
 
-from memx_sdk import Entry
-from memx_sdk.collections import ForeignValues
+from memx_sdk.collections import Record
 
 _MEMBERS = {"namespace", "key", "value", "created_at"}
 
-_foreign = ForeignValues(logging.getLogger(__name__), "item")
-
-_ORDER: Mapping[str, Callable[[Any, Any], bool]] = {
-    "$gt": operator.gt,
-    "$gte": operator.ge,
-    "$lt": operator.lt,
-    "$lte": operator.le,
-}
-
-_OPERATORS = ("$eq", "$ne", *_ORDER)
+_OPERATORS = ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte")
+"""What LangGraph's own stores know."""
 
 
 class MemxItem(Item):
@@ -42,33 +30,58 @@ class MemxItem(Item):
         return {**super().dict(), "revision": self.revision}
 
 
-def is_item(entry: Entry) -> bool:
-    """Whether an entry is an item, and not what another agent put in its place, which is logged."""
-    stored = entry.value
-    good = (
-        isinstance(stored, dict)
-        and stored.keys() >= _MEMBERS
-        and isinstance(stored["namespace"], list)
-        and all(isinstance(label, str) for label in stored["namespace"])
-        and isinstance(stored["key"], str)
-        and isinstance(stored["value"], dict)
-        and _is_time(stored["created_at"])
-        and _is_ttl(stored.get("ttl"))
-    )
-    if not good:
-        _foreign.note(entry.key)
-    return good
+class MemxSearchItem(SearchItem):
+    """An item that a search found, and that knows the revision for a conditional put."""
+
+    __slots__ = ("revision",)
+
+    def __init__(self, *, revision: int, **item: Any) -> None:
+        super().__init__(**item)
+        self.revision = revision
+
+    def dict(self) -> dict[str, Any]:
+        """Write the item as JSON; a checkpoint of a state that holds one restores it from that."""
+        return {**super().dict(), "revision": self.revision}
 
 
-def item_members(entry: Entry) -> dict[str, Any]:
-    """Read the arguments of LangGraph's ``Item`` out of an entry that is one."""
-    stored = entry.value
+class ItemForm:
+    """Items as JSON: what LangGraph's own stores keep of one."""
+
+    def dump(self, value: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Write an item."""
+        return value
+
+    def load(self, stored: Any) -> Mapping[str, Any]:
+        """Read an item.
+
+        Raises:
+            ValueError: It is none, but what another agent put in its place.
+        """
+        good = (
+            isinstance(stored, dict)
+            and stored.keys() >= _MEMBERS
+            and isinstance(stored["namespace"], list)
+            and all(isinstance(label, str) for label in stored["namespace"])
+            and isinstance(stored["key"], str)
+            and isinstance(stored["value"], dict)
+            and _is_time(stored["created_at"])
+            and _is_ttl(stored.get("ttl"))
+        )
+        if not good:
+            raise ValueError("no item")
+        item: Mapping[str, Any] = stored
+        return item
+
+
+def item_members(record: Record[Mapping[str, Any]]) -> dict[str, Any]:
+    """Read the arguments of LangGraph's ``Item`` out of a record."""
+    stored = record.value
     return {
         "namespace": tuple(stored["namespace"]),
         "key": stored["key"],
         "value": stored["value"],
         "created_at": datetime.fromisoformat(stored["created_at"]),
-        "updated_at": datetime.fromtimestamp(entry.ts, UTC),
+        "updated_at": datetime.fromtimestamp(record.ts, UTC),
     }
 
 
@@ -77,7 +90,7 @@ def in_namespace(prefix: Sequence[str], namespace: Sequence[str]) -> bool:
     return list(namespace[: len(prefix)]) == list(prefix)
 
 
-def check_filter(expected: Any) -> None:
+def check_item_filter(expected: Any) -> None:
     """Refuse a filter with an operator that LangGraph does not know, whatever there is to find.
 
     Raises:
@@ -85,17 +98,12 @@ def check_filter(expected: Any) -> None:
     """
     if isinstance(expected, (list, tuple)):
         for part in expected:
-            check_filter(part)
+            check_item_filter(part)
     elif isinstance(expected, Mapping):
         for name, part in expected.items():
             if str(name).startswith("$") and name not in _OPERATORS:
                 raise ValueError(f"operator {name!r}: use {', '.join(_OPERATORS)}")
-            check_filter(part)
-
-
-def matches_filter(value: Mapping[str, Any], expected: Mapping[str, Any] | None) -> bool:
-    """Whether every member that the filter names is as it says; `check_filter` has passed the filter."""
-    return all(_matches_value(value.get(name), want) for name, want in (expected or {}).items())
+            check_item_filter(part)
 
 
 def matches_condition(condition: MatchCondition, namespace: Sequence[str]) -> bool:
@@ -110,42 +118,6 @@ def matches_condition(condition: MatchCondition, namespace: Sequence[str]) -> bo
     else:
         raise ValueError(f"match type {condition.match_type!r}: use prefix or suffix")
     return all(want in ("*", label) for want, label in zip(expected, part, strict=True))
-
-
-def _matches_value(found: Any, want: Any) -> bool:
-    if isinstance(want, Mapping):
-        if any(str(name).startswith("$") for name in want):
-            return all(_compares(found, name, operand) for name, operand in want.items())
-        return isinstance(found, Mapping) and matches_filter(found, want)
-    if isinstance(want, (list, tuple)):
-        return (
-            isinstance(found, (list, tuple))
-            and len(found) == len(want)
-            and all(_matches_value(f, w) for f, w in zip(found, want, strict=True))
-        )
-    return bool(found == want)
-
-
-def _compares(found: Any, name: str, operand: Any) -> bool:
-    if name == "$eq":
-        return bool(found == operand)
-    if name == "$ne":
-        return bool(found != operand)
-    left, right = _number(found), _number(operand)
-    return left is not None and right is not None and _ORDER[name](left, right)
-
-
-def _number(value: Any) -> int | float | Decimal | None:
-    """Read a number, or a text of one, exactly; None for what is neither, which no comparison holds for.
-
-    ``float`` would fail with integers beyond its range, and take different large integers for the same.
-    """
-    try:
-        number = value if isinstance(value, (int, float)) else Decimal(str(value))
-    except InvalidOperation:
-        return None
-    is_nan = number.is_nan() if isinstance(number, Decimal) else number != number
-    return None if is_nan else number  # Decimal raises when it is compared with NaN
 
 
 def _is_time(value: Any) -> bool:

@@ -16,7 +16,7 @@ from memx_sdk.collections._async.split_values import AsyncSplitValues
 from memx_sdk.collections.envelope import Split
 from memx_sdk.collections.layout import Layout
 from memx_sdk.core.retry import CONTENTION
-from memx_sdk.errors import ConflictError, MemxTimeout
+from memx_sdk.errors import ConflictError, MemxTimeout, TooLargeError
 from memx_sdk.models import Entry
 
 _AT_ONCE = 30
@@ -98,14 +98,14 @@ class AsyncRecordWrites:
         texts = {name: self._write(name, value) for name, value in dumped.items()}
         revision = 0
         for chunk in _chunks(texts):
-            revision = await self._put(chunk, conditions, ttl, seen)
+            revision = await self._put_some(chunk, conditions, ttl, seen)
         return revision
 
     async def delete(self, names: Sequence[str], conditions: Mapping[str, int]) -> int:
         """Delete records with their parts; tells how many there were."""
         deleted = 0
         for start in range(0, len(names), _AT_ONCE):
-            deleted += await self._delete(names[start : start + _AT_ONCE], conditions)
+            deleted += await self._delete_some(names[start : start + _AT_ONCE], conditions)
         return deleted
 
     async def touch(self, keys: Sequence[str], ttl: float | None) -> None:
@@ -123,6 +123,33 @@ class AsyncRecordWrites:
         # A key that is too long for its name holds a digest in its place, and the envelope holds the name.
         is_whole = self._layout.holds_name("", self._layout.record("", name))
         return envelope.write(value, None if is_whole else name)
+
+    async def _put_some(
+        self,
+        texts: Mapping[str, msgspec.Raw | Split],
+        conditions: Mapping[str, int],
+        ttl: float | None,
+        seen: Present,
+    ) -> int:
+        try:
+            return await self._put(texts, conditions, ttl, seen)
+        except TooLargeError:
+            # What the records hold now is longer than the server compares in one transaction.
+            if len(texts) == 1:
+                raise
+        revision = 0
+        for half in _halves(list(texts)):
+            part = {name: texts[name] for name in half}
+            revision = await self._put_some(part, conditions, ttl, {})
+        return revision
+
+    async def _delete_some(self, names: Sequence[str], conditions: Mapping[str, int]) -> int:
+        try:
+            return await self._delete(names, conditions)
+        except TooLargeError:  # as for a put
+            if len(names) == 1:
+                raise
+        return sum([await self._delete_some(half, conditions) for half in _halves(names)])
 
     async def _put(
         self,
@@ -327,6 +354,11 @@ class AsyncRecordWrites:
             await self._head.sweep_notes(limit=1)
         elif self._head.record_ttl is not None:
             await self._head.renew(results[0].get("expires_at"), state)
+
+
+def _halves(names: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    middle = len(names) // 2
+    return names[:middle], names[middle:]
 
 
 def _must_look(condition: int | None, seen: AsyncSeen | None) -> bool:

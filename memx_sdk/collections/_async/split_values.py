@@ -112,7 +112,7 @@ class AsyncSplitValues:
             return await self._context.mget(keys)
         except TooLargeError:
             # One value and the head of its collection always fit: the server bounds a value by less.
-            if len(keys) <= 2:  # noqa: PLR2004 - a value and the head
+            if len(keys) <= 2:
                 raise
             return None
 

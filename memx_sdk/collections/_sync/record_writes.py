@@ -17,11 +17,14 @@ from memx_sdk.collections._sync.split_values import SplitValues
 from memx_sdk.collections.envelope import Split
 from memx_sdk.collections.layout import Layout
 from memx_sdk.core.retry import CONTENTION
-from memx_sdk.errors import ConflictError, MemxTimeout
+from memx_sdk.errors import ConflictError, MemxTimeout, TooLargeError
 from memx_sdk.models import Entry
 
 _AT_ONCE = 30
 """Records of one transaction: a compare, a write and a read of each."""
+
+_READ_BACK = 6
+"""Records that a transaction brings where its compares fail: as many values of 1 MiB as fit into a response."""
 
 _BYTES_AT_ONCE = 4_000_000
 _GIVE_UP = 30.0
@@ -96,14 +99,14 @@ class RecordWrites:
         texts = {name: self._write(name, value) for name, value in dumped.items()}
         revision = 0
         for chunk in _chunks(texts):
-            revision = self._put(chunk, conditions, ttl, seen)
+            revision = self._put_some(chunk, conditions, ttl, seen)
         return revision
 
     def delete(self, names: Sequence[str], conditions: Mapping[str, int]) -> int:
         """Delete records with their parts; tells how many there were."""
         deleted = 0
         for start in range(0, len(names), _AT_ONCE):
-            deleted += self._delete(names[start : start + _AT_ONCE], conditions)
+            deleted += self._delete_some(names[start : start + _AT_ONCE], conditions)
         return deleted
 
     def touch(self, keys: Sequence[str], ttl: float | None) -> None:
@@ -122,6 +125,33 @@ class RecordWrites:
         is_whole = self._layout.holds_name("", self._layout.record("", name))
         return envelope.write(value, None if is_whole else name)
 
+    def _put_some(
+        self,
+        texts: Mapping[str, msgspec.Raw | Split],
+        conditions: Mapping[str, int],
+        ttl: float | None,
+        seen: Present,
+    ) -> int:
+        try:
+            return self._put(texts, conditions, ttl, seen)
+        except TooLargeError:
+            # What the records hold now is longer than the server compares in one transaction.
+            if len(texts) == 1:
+                raise
+        revision = 0
+        for half in _halves(list(texts)):
+            part = {name: texts[name] for name in half}
+            revision = self._put_some(part, conditions, ttl, {})
+        return revision
+
+    def _delete_some(self, names: Sequence[str], conditions: Mapping[str, int]) -> int:
+        try:
+            return self._delete(names, conditions)
+        except TooLargeError:  # as for a put
+            if len(names) == 1:
+                raise
+        return sum([self._delete_some(half, conditions) for half in _halves(names)])
+
     def _put(
         self,
         texts: Mapping[str, msgspec.Raw | Split],
@@ -132,8 +162,9 @@ class RecordWrites:
         state = self._state()
         generation = state.generation or self._new_generation()
         present = seen
-        if any(conditions.get(name) and name not in seen for name in texts):
-            # A condition on what is there: it must be read first, to know the parts that it leaves behind.
+        if any(_must_look(conditions.get(name), seen.get(name)) for name in texts):
+            # A condition on what is there: it must be read first, to know the parts that it leaves behind, and
+            # what it holds now where it has changed.
             state, generation, present = self._look(texts)
         staged: dict[str, tuple[str, ...]] = {}
         attempt, give_up = 0, time.monotonic() + _GIVE_UP
@@ -157,11 +188,12 @@ class RecordWrites:
                 self._drop(left_behind[room:])
                 return int(result.revision)
             state, present = self._learn(result.results, texts, generation)
-            if state.generation != generation:
+            if state.generation != generation or len(present) < len(texts):
                 # Never the generation that was meant before: if the collection was cleared meanwhile, then that
                 # one is being swept. What was staged lies under it, and the records of the present one are unread.
-                staged = {}
+                before = generation
                 state, generation, present = self._look(texts)
+                staged = staged if generation == before else {}
             attempt += 1
             _pause(attempt, give_up, self._layout.base)
 
@@ -202,9 +234,9 @@ class RecordWrites:
             state = self._state()
             keys = {name: self._layout.record(state.generation, name) for name in names}
             if self._layout.plain:
-                entries = self._context.mget(keys.values())
+                entries = self._split.entries(list(keys.values()))
                 break
-            entries = self._context.mget([self._layout.head, *keys.values()])
+            entries = self._split.entries([*keys.values(), self._layout.head])
             if self._head.learn(entries[self._layout.head]).generation == state.generation:
                 state = self._head.present()
                 break
@@ -218,7 +250,8 @@ class RecordWrites:
         found = [read_entry(each) for each in results]
         state = _NOTHING if self._layout.plain else self._head.learn(found.pop(0))
         seen = (self._seen(entry, generation) for entry in found)
-        return state, dict(zip(names, seen, strict=True))
+        # Of many records it brought the head alone.
+        return state, dict(zip(names, seen, strict=False))
 
     def _head_writes(self, state: HeadState, generation: str) -> list[dict[str, Any]]:
         return [] if self._layout.plain else self._head.keep(state, generation)
@@ -238,6 +271,8 @@ class RecordWrites:
 
     def _reads(self, names: Mapping[str, Any], generation: str) -> list[dict[str, Any]]:
         reads = [] if self._layout.plain else [self._head.read_again()]
+        if len(names) > _READ_BACK:
+            return reads
         keys = (self._layout.record(generation, name) for name in names)
         return reads + [{"op": "get", "key": key} for key in keys]
 
@@ -320,6 +355,18 @@ class RecordWrites:
             self._head.sweep_notes(limit=1)
         elif self._head.record_ttl is not None:
             self._head.renew(results[0].get("expires_at"), state)
+
+
+def _halves(names: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    middle = len(names) // 2
+    return names[:middle], names[middle:]
+
+
+def _must_look(condition: int | None, seen: Seen | None) -> bool:
+    """Whether a record is to be read before it is written under a condition."""
+    if condition is None:
+        return False
+    return bool(condition) if seen is None else seen.revision != condition
 
 
 def _chunks(

@@ -10,6 +10,7 @@ from memx_sdk._sync.client import memxContext
 from memx_sdk.collections import envelope
 from memx_sdk.collections.envelope import Pointer, Split, Stored
 from memx_sdk.collections.foreign import ForeignValues
+from memx_sdk.errors import TooLargeError
 from memx_sdk.models import Entry
 
 STAGED_SECONDS = 3600.0
@@ -54,14 +55,25 @@ class SplitValues:
         start, size = 0, _FIRST_READ
         while start < len(keys) or (start == 0 and beside):
             chunk = list(keys[start : start + size])
+            entries = self._some([*chunk, beside] if beside else chunk)
+            if entries is None:  # they are longer than one response may be
+                size = max(1, len(chunk) // 3)
+                continue
             start += max(len(chunk), 1)
-            entries = self._context.mget([*chunk, beside] if beside else chunk)
             if beside:
                 head = entries[beside]
             held = [entry for key in chunk if (entry := entries[key]) is not None]
             found |= self.join(held, parts)
             size = _next_size(held, size)
         return found, head
+
+    def entries(self, keys: Sequence[str]) -> dict[str, Entry | None]:
+        """Read entries as they are, of one moment where they fit into one response."""
+        found = self._some(keys)
+        if found is not None:
+            return found
+        middle = len(keys) // 2
+        return {**self.entries(keys[:middle]), **self.entries(keys[middle:])}
 
     def join(self, entries: Iterable[Entry], parts: str) -> dict[str, Stored]:
         """Open envelopes and join what is in parts; by key, without those that cannot be read."""
@@ -94,6 +106,16 @@ class SplitValues:
                 ]
             )
         return tuple(keys)
+
+    def _some(self, keys: Sequence[str]) -> dict[str, Entry | None] | None:
+        """Read entries; None where several are longer than one response may be."""
+        try:
+            return self._context.mget(keys)
+        except TooLargeError:
+            # One value and the head of its collection always fit: the server bounds a value by less.
+            if len(keys) <= 2:
+                raise
+            return None
 
     def _open(self, entry: Entry, parts: str) -> Stored | None:
         key = entry.key
