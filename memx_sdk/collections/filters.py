@@ -1,89 +1,129 @@
-"""Conditions on the members of a value: what a filter may say, and whether a value fits it."""
+"""The filter language of memX's lists, for values that the server cannot look into, as those that lie in parts."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
-from decimal import Decimal, InvalidOperation
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final
 
-_ORDER: Mapping[str, Callable[[Any, Any], bool]] = {
+from memx_sdk.core import values
+
+_ORDER: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "$gt": operator.gt,
     "$gte": operator.ge,
     "$lt": operator.lt,
     "$lte": operator.le,
 }
 
-OPERATORS = ("$eq", "$ne", "$in", *_ORDER)
+OPERATORS: Final = ("$eq", "$ne", *_ORDER, "$in", "$nin", "$exists")
+
+_LARGEST = int(1.7976931348623157e308)
+"""The server takes numbers that a double reaches; larger ones are compared here."""
+
+_LONGEST: Final = 4000
+"""Bytes of a filter's text that fit into the query of a URL; with a longer one everything is read."""
+
+_MISSING: Final = object()
 
 
 def check_filter(expected: Any) -> None:
-    """Refuse a filter with an operator that nothing knows, whatever there is to find.
+    """Refuse a filter with an operator that there is not, whatever there is to find.
 
     Raises:
-        ValueError: It has one.
+        ValueError: It has one, or an operator stands where a member should.
     """
+    if expected is None:
+        return
+    if not isinstance(expected, Mapping):
+        raise ValueError("a filter is an object that names members of the value")
+    for name, part in expected.items():
+        if str(name).startswith("$"):
+            raise ValueError(f"operator {name!r} stands outside of a member: " + _example(name))
+        if isinstance(part, Mapping):
+            _check_member(part)
+
+
+def may_be_sent(expected: Mapping[str, Any]) -> bool:
+    """Whether a filter fits into a request and the server takes its numbers."""
+    return _is_within_doubles(expected) and len(values.encode(expected)) <= _LONGEST
+
+
+def _is_within_doubles(expected: Any) -> bool:
+    if isinstance(expected, Mapping):
+        return all(_is_within_doubles(part) for part in expected.values())
     if isinstance(expected, (list, tuple)):
-        for part in expected:
-            check_filter(part)
-    elif isinstance(expected, Mapping):
-        for name, part in expected.items():
-            if str(name).startswith("$") and name not in OPERATORS:
-                raise ValueError(f"operator {name!r}: use {', '.join(OPERATORS)}")
-            check_filter(part)
+        return all(_is_within_doubles(part) for part in expected)
+    return not isinstance(expected, (int, Decimal)) or -_LARGEST <= expected <= _LARGEST
 
 
 def matches(value: Any, expected: Mapping[str, Any] | None) -> bool:
-    """Whether every member that the filter names is as it says; `check_filter` has passed the filter.
+    """Whether a value fulfils every condition; `check_filter` has passed the filter.
 
     Args:
-        value: An object of JSON, or something else, which fits no filter but an empty one.
-        expected: Values by member; in place of a value an object of operators, or of members of the member.
+        value: JSON; only an object has members.
+        expected: Conditions by member: a value that it equals, operators, or conditions on its own members.
     """
     if not expected:
         return True
     return isinstance(value, Mapping) and all(
-        _fits(value.get(name), want) for name, want in expected.items()
+        _fulfils(value.get(name, _MISSING), wanted) for name, wanted in expected.items()
     )
 
 
-def _fits(found: Any, want: Any) -> bool:
-    if isinstance(want, Mapping):
-        if any(str(name).startswith("$") for name in want):
-            return all(_compares(found, name, operand) for name, operand in want.items())
-        return isinstance(found, Mapping) and matches(found, want)
-    if isinstance(want, (list, tuple)):
-        return (
-            isinstance(found, (list, tuple))
-            and len(found) == len(want)
-            and all(_fits(f, w) for f, w in zip(found, want, strict=True))
+def _check_member(wanted: Mapping[str, Any]) -> None:
+    if not any(str(name).startswith("$") for name in wanted):
+        check_filter(wanted)
+        return
+    for name, operand in wanted.items():
+        if name not in OPERATORS:
+            raise ValueError(f"operator {name!r}: use {', '.join(OPERATORS)}")
+        if name in ("$in", "$nin") and not isinstance(operand, (list, tuple)):
+            raise ValueError(f"{name} takes a list of values")
+        if name == "$exists" and not isinstance(operand, bool):
+            raise ValueError("$exists takes true or false")
+
+
+def _example(name: str) -> str:
+    known = name if name in OPERATORS else "$gte"
+    return f'{{"score": {{"{known}": 1}}}}; the operators are {", ".join(OPERATORS)}'
+
+
+def _fulfils(found: Any, wanted: Any) -> bool:
+    if not isinstance(wanted, Mapping):
+        return _same(None if found is _MISSING else found, wanted)
+    if any(str(name).startswith("$") for name in wanted):
+        return all(_holds(found, name, operand) for name, operand in wanted.items())
+    return isinstance(found, Mapping) and matches(found, wanted)
+
+
+def _holds(found: Any, name: str, operand: Any) -> bool:
+    if name == "$exists":
+        return (found is not _MISSING) is operand
+    value = None if found is _MISSING else found
+    if name in ("$in", "$nin"):
+        return any(_same(value, each) for each in operand) is (name == "$in")
+    if name in ("$eq", "$ne"):
+        return _same(value, operand) is (name == "$eq")
+    # A number is compared with numbers, a text with texts; true and false are numbers to Python, not to JSON.
+    if isinstance(value, bool) or isinstance(operand, bool):
+        return False
+    kind = str if isinstance(operand, str) else (int, float, Decimal)
+    return isinstance(value, kind) and isinstance(operand, kind) and _ORDER[name](value, operand)
+
+
+def _same(left: Any, right: Any) -> bool:
+    """Whether two values are the same in JSON: 1 and 1.0 are, 1 and true are not."""
+    if isinstance(left, bool) or isinstance(right, bool):
+        return left is right
+    if isinstance(left, Mapping) and isinstance(right, Mapping):
+        return left.keys() == right.keys() and all(_same(left[name], right[name]) for name in left)
+    if _is_list(left) and _is_list(right):
+        return len(left) == len(right) and all(
+            _same(a, b) for a, b in zip(left, right, strict=True)
         )
-    return bool(found == want)
+    return bool(left == right)
 
 
-def _compares(found: Any, name: str, operand: Any) -> bool:
-    if name == "$eq":
-        return bool(found == operand)
-    if name == "$ne":
-        return bool(found != operand)
-    if name == "$in":
-        return isinstance(operand, (list, tuple)) and any(found == each for each in operand)
-    left, right = _number(found), _number(operand)
-    if left is not None and right is not None:
-        return _ORDER[name](left, right)
-    # Two texts that are no numbers compare as texts: dates in ISO form are in the order of time so.
-    both = isinstance(found, str) and isinstance(operand, str)
-    return both and left is None and right is None and _ORDER[name](found, operand)
-
-
-def _number(value: Any) -> int | float | Decimal | None:
-    """Read a number, or a text of one, exactly; None for what is neither.
-
-    ``float`` would fail with integers beyond its range, and take different large integers for the same.
-    """
-    try:
-        number = value if isinstance(value, (int, float)) else Decimal(str(value))
-    except InvalidOperation:
-        return None
-    is_nan = number.is_nan() if isinstance(number, Decimal) else number != number
-    return None if is_nan else number  # Decimal raises when it is compared with NaN
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))

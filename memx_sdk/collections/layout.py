@@ -33,7 +33,7 @@ class Layout:
         self.base = ":".join([root, *map(segment, name)])
         self.head = f"{self.base}:^head"
         self.plain = plain
-        self._encoded = encoded
+        self.is_encoded = encoded
 
     @staticmethod
     def new_generation() -> str:
@@ -46,24 +46,24 @@ class Layout:
 
     def record(self, generation: str, name: str) -> str:
         """The key of a record."""
-        return f"{self._start(generation)}{name if self._encoded else record_name(name)}"
+        return f"{self._start(generation)}{name if self.is_encoded else record_name(name)}"
 
     def records(self, generation: str, prefix: str = "") -> str:
         """The pattern of the records whose names start with ``prefix``."""
         start = self._start(generation)
         if prefix:
-            return f"{start}{prefix if self._encoded else record_names_prefix(prefix)}*"
+            return f"{start}{prefix if self.is_encoded else record_names_prefix(prefix)}*"
         # The parts of large records start with "^:", which no record's name does.
-        return f"{start}?[!:]*" if self._encoded else f"{start}[!^]*"
+        return f"{start}?[!:]*" if self.is_encoded else f"{start}[!^]*"
 
     def holds_name(self, generation: str, key: str) -> bool:
         """Whether a record's key holds its whole name; of a long one it holds a digest."""
-        return self._encoded or "^" not in self._end(generation, key)
+        return self.is_encoded or "^" not in self._end(generation, key)
 
     def name_of(self, generation: str, key: str) -> str | None:
         """Read a record's name from its key; None where the key does not hold it, or is none of a record's."""
         end = self._end(generation, key)
-        return end if self._encoded else name_in(end)
+        return end if self.is_encoded else name_in(end)
 
     def place(self, generation: str, number: int) -> str:
         """The key of a place of a log; keys list in the order of places."""

@@ -238,6 +238,16 @@ async def test_lists_by_filter_order_and_limit(made: Collections) -> None:
     late = await records.list(filter={"at": {"$gte": "2026-11-04"}})
     assert [each.name for each in late] == ["n4", "n5"]
     assert await records.list(filter={"score": {"$gt": 10**400}}) == []
+    assert [each.name for each in await records.list(filter={"at": {"$exists": False}})] == []
+    # A long name and a value in parts are found too, though the server cannot look into them.
+    await records.put("x" * 600, {"score": 3})
+    await records.put("large", {"score": 3, "text": HUGE})
+    threes = await records.list(filter={"score": 3}, order="newest")
+    assert [each.name for each in threes] == ["large", "x" * 600, "n3"]
+    assert len(await records.list(filter={"score": {"$lt": 10**400}}, limit=6)) == 6
+    await records.delete_many(["large", "x" * 600])
+    with pytest.raises(ValueError, match="score"):
+        await records.list(filter={"$gt": 5})
     with pytest.raises(ValueError, match=r"\$regex"):
         await records.list(filter={"score": {"$regex": "x"}})
     with pytest.raises(ValueError, match="newest"):

@@ -4,19 +4,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterator, Callable, Iterable, Mapping, MutableSequence, Sequence
 from typing import Any, Generic, TypeVar, cast
 
 from memx_sdk._sync.client import memxContext
+from memx_sdk.collections import envelope
 from memx_sdk.collections._sync.heads import Head
 from memx_sdk.collections._sync.record_writes import RecordWrites, Seen
 from memx_sdk.collections._sync.split_values import SplitValues
 from memx_sdk.collections.envelope import Stored
-from memx_sdk.collections.filters import check_filter, matches
+from memx_sdk.collections.filters import check_filter, matches, may_be_sent
 from memx_sdk.collections.foreign import ForeignValues
 from memx_sdk.collections.forms import JSON, Form
 from memx_sdk.collections.layout import Layout
 from memx_sdk.collections.models import Record, RecordPage
+from memx_sdk.core import reads
 from memx_sdk.models import Entry
 
 V = TypeVar("V")
@@ -176,7 +178,7 @@ class Records(Generic[V]):
             prefix: Only those whose names start with it.
             order: ``name``, ``newest`` (the last written first) or ``oldest``.
             filter: Conditions on members of the stored value, such as ``{"score": {"$gt": 5}, "kind": "note"}``;
-                the operators are ``$eq $ne $gt $gte $lt $lte $in``.
+                the operators are those of memX's lists: ``$eq $ne $gt $gte $lt $lte $in $nin $exists``.
             where: One more condition, of the program's own.
             limit: How many at the most.
 
@@ -186,59 +188,38 @@ class Records(Generic[V]):
         if order not in ("name", "newest", "oldest"):
             raise ValueError(f"order {order!r}: use name, newest or oldest")
         check_filter(filter)
-        found: list[Record[V]] = []
-        cursor: str | None = None
-        while True:
-            page = self.page(prefix=prefix, filter=filter, cursor=cursor)
-            found += page.records if where is None else filter_by(where, page.records)
-            cursor = page.next
-            done = order == "name" and limit is not None and len(found) >= limit
-            if cursor is None or done:
-                break
+        sent = filter if filter and may_be_sent(filter) else None
+        # The server lists by name or the newest first; the oldest are found among all.
+        listed: reads.Order = "newest" if order == "newest" else "key"
+        most = None if order == "oldest" else limit
+
+        def fits(record: Record[V], stored: Any) -> bool:
+            return matches(stored, filter) and (where is None or where(record))
+
+        found = self._gather(prefix, listed, sent, fits, most)
+        if sent and self._has_hidden():
+            # What lies in parts, or in an envelope with its name, the server cannot look into.
+            hidden = {envelope.MARK: {"$exists": True}}
+            found += self._gather(prefix, listed, hidden, fits, most)
+            found = sorted(
+                {record.name: record for record in found}.values(), key=lambda record: record.key
+            )
         if order != "name":
-            found.sort(key=lambda record: record.revision, reverse=order == "newest")
+            found = sorted(found, key=lambda record: record.revision, reverse=order == "newest")
         return found[:limit]
 
     def page(
-        self,
-        *,
-        prefix: str = "",
-        filter: Mapping[str, Any] | None = None,
-        limit: int = _PAGE,
-        cursor: str | None = None,
+        self, *, prefix: str = "", limit: int = _PAGE, cursor: str | None = None
     ) -> RecordPage[V]:
         """Read one page of the records, by name.
 
         Args:
             prefix: Only those whose names start with it.
-            filter: As for `list`.
-            limit: How many to look at, at the most; what does not fit the filter is left out.
+            limit: How many to look at, at the most.
             cursor: ``next`` of the page before. After a `clear` in between, the list ends.
         """
-        check_filter(filter)
-        while True:
-            state = self._head.known if not self._layout.plain else None
-            generation = "" if state is None else state.generation
-            entries: list[Entry] = []
-            following: str | None = None
-            if generation or self._layout.plain:
-                pattern = self._layout.records(generation, prefix)
-                found = self._context.entry_page(pattern, limit=limit, after=cursor)
-                entries, following = found.items, found.next
-            stored = self._split.join(entries, self._layout.parts(generation))
-            # The head is looked at after the records: if it still names their generation, then it did so while they
-            # were read, and nothing of it had been swept.
-            if self._layout.plain or (self._now()).generation == generation:
-                break
-            if cursor is not None:
-                return RecordPage([], None)
-        read = [self._record(generation, each) for each in stored.values()]
-        records = [
-            record
-            for record, each in zip(read, stored.values(), strict=True)
-            if record is not None and record.name.startswith(prefix) and matches(each.value, filter)
-        ]
-        return RecordPage(records, following)
+        found, following = self._page(prefix, "key", None, limit, cursor)
+        return RecordPage([record for record, _ in found], following)
 
     def names(self, prefix: str = "") -> Sequence[str]:
         """List the names, sorted as their keys are; long ones cost reading their records."""
@@ -287,6 +268,66 @@ class Records(Generic[V]):
             if cursor is None:
                 return
 
+    def _gather(
+        self,
+        prefix: str,
+        order: reads.Order,
+        filter: Mapping[str, Any] | None,
+        fits: Callable[[Record[V], Any], bool],
+        limit: int | None,
+    ) -> MutableSequence[Record[V]]:
+        """Read pages until there are enough records that fit."""
+        found: list[Record[V]] = []
+        cursor: str | None = None
+        while limit is None or len(found) < limit:
+            size = _PAGE if limit is None else min(_PAGE, limit - len(found))
+            page, cursor = self._page(prefix, order, filter, size, cursor)
+            found += [record for record, stored in page if fits(record, stored)]
+            if cursor is None:
+                break
+        return found
+
+    def _page(
+        self,
+        prefix: str,
+        order: reads.Order,
+        filter: Mapping[str, Any] | None,
+        limit: int,
+        cursor: str | None,
+    ) -> tuple[Sequence[tuple[Record[V], Any]], str | None]:
+        """Read a page of records, each with its stored value."""
+        while True:
+            plain = self._layout.plain
+            generation = "" if plain else (self._head.present()).generation
+            entries: Sequence[Entry] = []
+            following: str | None = None
+            if generation or plain:
+                pattern = self._layout.records(generation, prefix)
+                page = self._context.entry_page(
+                    pattern, limit=limit, after=cursor, order=order, filter=filter
+                )
+                entries, following = page.items, page.next
+            stored = self._split.join(entries, self._layout.parts(generation))
+            # The head is looked at after the records: if it still names their generation, then it did so while they
+            # were read, and nothing of it had been swept.
+            if plain or (self._now()).generation == generation:
+                break
+            if cursor is not None:
+                return [], None
+        pairs = [(self._record(generation, each), each.value) for each in stored.values()]
+        return [
+            (record, value)
+            for record, value in pairs
+            if record is not None and record.name.startswith(prefix)
+        ], following
+
+    def _has_hidden(self) -> bool:
+        """Whether any record may lie in parts or in an envelope."""
+        if not self._layout.plain or not self._layout.is_encoded:
+            return True  # names may be long
+        parts = f"{self._layout.parts('')}*"
+        return bool((self._context.key_page(parts, limit=1)).items)
+
     def _now(self) -> Any:
         state = self._head.fresh()
         if self._refresh:
@@ -334,8 +375,3 @@ class Records(Generic[V]):
             entry.key,
             stored.parts,
         )
-
-
-def filter_by(where: Callable[[Record[V]], bool], records: Iterable[Record[V]]) -> list[Record[V]]:
-    """Keep the records for which the program's own condition holds."""
-    return [record for record in records if where(record)]
