@@ -38,6 +38,9 @@ from memx_server.routes.http.endpoint import http_operations
 from memx_server.routes.http.events import EventsEndpoint
 from memx_server.routes.http.head_guard import HeadGuard
 from memx_server.routes.http.host_guard import HostGuard
+from memx_server.routes.observing.access_log import AccessLog
+from memx_server.routes.observing.observed_gateway import ObservedGateway
+from memx_server.routes.observing.request_ids import RequestIds
 from memx_server.routes.ws.endpoints import WebSockets
 from memx_server.services import Services
 from memx_server.settings import Limits, Settings
@@ -74,7 +77,7 @@ class MemxApp(FastAPI):
         self.mcp = mcp_endpoint.mcp_endpoint(
             self, services.settings, keeps_sessions=_keeps_mcp_sessions(services.settings, store)
         )
-        gateway = Gateway(services)
+        gateway = _gateway(services)
         self._endpoints = self._http_endpoints(gateway)
         self._sockets = WebSockets(gateway)
         self._entry = self._guarded(self._route)
@@ -116,6 +119,8 @@ class MemxApp(FastAPI):
             )
         if settings.known_hosts_only:
             entry = HostGuard(entry, settings.allowed_hosts)
+        if settings.access_log != "off":
+            entry = RequestIds(entry)
         return HeadGuard(entry)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -133,6 +138,14 @@ class MemxApp(FastAPI):
                 await endpoint(scope, receive, send)
         else:
             await endpoint(scope, receive, send)
+
+
+def _gateway(services: Services) -> Gateway:
+    """Make the way in; one that is observed costs every request, and so is made only where it is asked for."""
+    if services.settings.access_log == "off":
+        return Gateway(services)
+    log = AccessLog(with_keys=services.settings.access_log == "keys")
+    return ObservedGateway(services, log.note)
 
 
 def create_app(

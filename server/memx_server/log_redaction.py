@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 _SHOWN_HEADERS = frozenset(
@@ -74,6 +76,25 @@ class RedactingFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line for ``record``."""
         return redact(super().format(record))
+
+
+class JsonFormatter(RedactingFormatter):
+    """Formats a record as one JSON object, for programs that collect logs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line for ``record``."""
+        when = datetime.fromtimestamp(record.created, UTC)
+        document = {
+            "time": when.isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": redact(record.getMessage()),
+        }
+        if record.exc_info:
+            document["exception"] = redact(self.formatException(record.exc_info))
+        # What a record brings as fields of its own is not in need of redaction: memX alone puts it there.
+        document |= record.__dict__.get("memx_fields", {})
+        return json.dumps(document, default=str)
 
 
 def redact_uvicorn() -> None:

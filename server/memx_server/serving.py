@@ -21,8 +21,9 @@ from fastapi import FastAPI
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from memx_server.log_redaction import RedactingFormatter, RedactionFilter
+from memx_server.log_redaction import JsonFormatter, RedactingFormatter, RedactionFilter
 from memx_server.routes.http.protocol import HttpProtocol, WireBounds
+from memx_server.routes.observing.access_log import LOGGER as ACCESS_LOGGER
 from memx_server.routes.ws.protocol import WireProtocol
 from memx_server.settings import Settings
 
@@ -47,27 +48,30 @@ class CancellationFilter(logging.Filter):
         return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
-def _log_config(level: int) -> dict[str, Any]:
+def _log_config(level: int, form: str) -> dict[str, Any]:
     """Return the configuration of logging for a server's process.
 
     Below INFO only memX's own loggers and uvicorn's speak. Other libraries log there what they are given, which may be
     the value of an entry.
     """
     own = {name: {"level": level} for name in ("memx_sdk", "memx_server", "memx_mcp")}
+    # It speaks only where MEMX_ACCESS_LOG asks for it, and then at whatever level the others do.
+    own[ACCESS_LOGGER] = {"level": logging.INFO}
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {
-            "line": {
+            "json": {"()": JsonFormatter},
+            "text": {
                 "()": RedactingFormatter,
                 "fmt": "%(asctime)s %(levelname)s %(name)s: %(message)s",
-            }
+            },
         },
         "filters": {"ended": {"()": CancellationFilter}, "redacted": {"()": RedactionFilter}},
         "handlers": {
             "stderr": {
                 "class": "logging.StreamHandler",
-                "formatter": "line",
+                "formatter": form,
                 "filters": ["ended", "redacted"],
             }
         },
@@ -130,6 +134,18 @@ def log_level() -> int:
     return level
 
 
+def log_form() -> str:
+    """Return the form of log lines, ``text`` or ``json``, of ``MEMX_LOG_FORMAT``.
+
+    Raises:
+        ValueError: It names no form.
+    """
+    form = os.environ.get("MEMX_LOG_FORMAT", "").lower() or "text"
+    if form not in ("text", "json"):
+        raise ValueError(f"MEMX_LOG_FORMAT must be text or json, not {form!r}")
+    return form
+
+
 def configure(app: Any, *, workers: int = 1) -> uvicorn.Config:
     """Make uvicorn's settings.
 
@@ -138,7 +154,7 @@ def configure(app: Any, *, workers: int = 1) -> uvicorn.Config:
         workers: Processes.
 
     Raises:
-        ValueError: ``MEMX_LOG_LEVEL`` names no level.
+        ValueError: ``MEMX_LOG_LEVEL`` names no level, or ``MEMX_LOG_FORMAT`` no form.
     """
     level = log_level()
     return uvicorn.Config(
@@ -152,7 +168,7 @@ def configure(app: Any, *, workers: int = 1) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         backlog=BACKLOG,
-        log_config=_log_config(level),
+        log_config=_log_config(level, log_form()),
         log_level=level,
         timeout_graceful_shutdown=GRACE,
         timeout_worker_healthcheck=WORKER_PATIENCE,

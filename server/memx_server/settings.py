@@ -183,6 +183,7 @@ class Settings:
         rate_limit: The rate limit of each API key; None for none.
         metrics: The callers that may read ``/metrics``: all (``open``), those on this machine (``local``),
             none (``off``).
+        access_log: Whether a line is logged for each request: ``off``, ``on``, or ``keys`` for one that names keys.
         durability: How safe a write is to be when it is answered, unless it says so itself.
         known_hosts_only: Whether every request must call the server by one of ``allowed_hosts``.
         published_on_loopback: Whether the port is published on a loopback address of the host alone, as Compose does
@@ -205,6 +206,7 @@ class Settings:
     workers: int = 1
     rate_limit: RateLimit | None = None
     metrics: str = "local"
+    access_log: str = "off"
     durability: Durability = "memory"
     known_hosts_only: bool = False
     published_on_loopback: bool = False
@@ -235,16 +237,14 @@ class Settings:
             head_timeout=_seconds(environ, "MEMX_HEAD_TIMEOUT", defaults.head_timeout),
             body_timeout=_seconds(environ, "MEMX_BODY_TIMEOUT", defaults.body_timeout),
             supabase=SupabaseSettings.from_env(environ),
-            allowed_hosts=_list(
-                environ, "MEMX_ALLOWED_HOSTS", _HOST, "host names without a port, or *"
-            )
-            or defaults.allowed_hosts,
+            allowed_hosts=_allowed_hosts(environ, defaults.allowed_hosts),
             allowed_origins=_list(
                 environ, "MEMX_ALLOWED_ORIGINS", _ORIGIN, "origins like https://example.org, or *"
             ),
             workers=_whole(environ, "MEMX_WORKERS", 1),
             rate_limit=RateLimit.from_env(environ),
             metrics=_one_of(environ, "MEMX_METRICS", ("local", "open", "off")),
+            access_log=_one_of(environ, "MEMX_ACCESS_LOG", ("off", "on", "keys")),
             durability=_durability(environ),
             known_hosts_only=_flag(environ, "MEMX_KNOWN_HOSTS_ONLY"),
             published_on_loopback=_published_on_loopback(environ),
@@ -266,6 +266,15 @@ def _mcp_sessions(environ: Mapping[str, str]) -> bool | None:
     return keeps
 
 
+def _allowed_hosts(environ: Mapping[str, str], loopback: tuple[str, ...]) -> tuple[str, ...]:
+    """Read ``MEMX_ALLOWED_HOSTS``: further names, beside those of the machine itself.
+
+    A name in public must not shut out whoever looks after the server on its own machine, nor its health checks.
+    """
+    named = _list(environ, "MEMX_ALLOWED_HOSTS", _HOST, "host names without a port, or *")
+    return tuple(dict.fromkeys((*named, *loopback)))
+
+
 def _published_on_loopback(environ: Mapping[str, str]) -> bool:
     """Read ``MEMX_PUBLISHED_ON_LOOPBACK``: 1, 0, or the address that the port is published on.
 
@@ -284,7 +293,12 @@ def _published_on_loopback(environ: Mapping[str, str]) -> bool:
 
 def _limits_from(environ: Mapping[str, str]) -> Limits:
     defaults = Limits().as_dict()
-    del defaults["key_bytes"]  # fixed by the wire format
+    # Fixed by the wire format. Whoever sets it is told so, and not left to believe that it holds.
+    fixed = defaults.pop("key_bytes")
+    if environ.get("MEMX_MAX_KEY_BYTES", "") not in ("", str(fixed)):
+        raise ValueError(
+            f"MEMX_MAX_KEY_BYTES cannot be changed: a key has at most {fixed} bytes, on which clients rely"
+        )
     given = {
         name: _whole(environ, f"MEMX_MAX_{name.upper()}", default)
         for name, default in defaults.items()

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from memx_server.routes.api.origin_checks import check_origin
 from memx_server.settings import Settings
 from memx_server.storage.sqlite import SqliteStore
 from websockets.asyncio.client import connect
@@ -17,6 +18,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
 
 from memx_sdk import AsyncMemxContext
+from memx_sdk.protocol.errors import ProtocolError
 from tests.support.memx_server import MemxServer, Served, serve_store
 
 
@@ -125,6 +127,29 @@ async def test_only_the_servers_own_pages_connect(
         with pytest.raises(InvalidStatus) as refused:
             await opening
         assert refused.value.response.status_code == status
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "opens"),
+    [
+        # A browser leaves the default port away, and a proxy may put it into Host.
+        ("https://memory.example.com", "memory.example.com:443", True),
+        ("http://memory.example.com:80", "memory.example.com", True),
+        ("https://memory.example.com", "memory.example.com", True),
+        ("https://memory.example.com", "memory.example.com:80", False),
+        ("https://memory.example.com:8443", "memory.example.com", False),
+        ("https://other.example.com", "memory.example.com:443", False),
+        ("https://memory.example.com", "user@memory.example.com:443", False),
+        ("https://memory.example.com:x", "memory.example.com", False),
+    ],
+)
+def test_default_ports_are_the_same_origin(origin: str, host: str, opens: bool) -> None:
+    scope = {"headers": [(b"origin", origin.encode()), (b"host", host.encode())]}
+    if opens:
+        check_origin(scope, ("memory.example.com",), ())
+    else:
+        with pytest.raises(ProtocolError, match="MEMX_ALLOWED_ORIGINS"):
+            check_origin(scope, ("memory.example.com",), ())
 
 
 @pytest.mark.parametrize("path", ["/", "/dashboard/app.js"])

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from memx_server.routes.http import events
 
+from memx_sdk.protocol.errors import ProtocolError
 from tests.feed.sockets import DEADLINE, Reachable, client
 from tests.support.memx_server import Served
 
@@ -231,3 +232,11 @@ async def test_a_chain_of_long_polls_misses_nothing(server: Served) -> None:
             cursor = page["cursor"]
         assert heard == list(range(60))
         await writing
+
+
+def test_a_malformed_last_event_id_is_told_by_its_own_name() -> None:
+    headers = [(b"accept", b"text/event-stream"), (b"last-event-id", b"nonsense")]
+    with pytest.raises(ProtocolError) as refused:
+        events.read_events_request({"query_string": b"", "headers": headers})
+    assert refused.value.extra["field"] == "last-event-id"
+    assert "Last-Event-ID" in refused.value.detail

@@ -74,7 +74,8 @@ def test_pages_and_names_are_lists() -> None:
             "MEMX_ALLOWED_ORIGINS": "https://example.org,http://[::1]:3000, null,*",
         }
     )
-    assert settings.allowed_hosts == ("memx.example.org", "::1")
+    # The machine's own names stay: a public one shuts nobody out who looks after the server.
+    assert settings.allowed_hosts == ("memx.example.org", "::1", "localhost", "127.0.0.1")
     assert settings.allowed_origins == ("https://example.org", "http://[::1]:3000", "null", "*")
 
 

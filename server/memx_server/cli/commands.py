@@ -44,6 +44,7 @@ def commands(app: typer.Typer) -> None:
     api_keys.add_to(app)
     stored_schemas.add_to(schema.app)
     doctor.LOCAL_CHECKS.append(_check_acl_file)
+    doctor.LOCAL_CHECKS.append(_check_settings)
 
 
 def dev(
@@ -198,13 +199,17 @@ def _prepare(
     from memx_server.cli.local_setup import acl_fault
     from memx_server.settings import Settings
     from memx_server.storage.sqlite import SqliteStore
+    from memx_server.unknown_settings import unknown_settings
 
     try:
         serving.log_level()
+        serving.log_form()
         settings = Settings.from_env(environ)
+        for fault in unknown_settings(environ):
+            _print_note(fault)
         # A running server waits for a file of API keys; one that is started without is a mistake.
-        if not _uses_supabase(environ) and (fault := acl_fault(settings.acl_file)):
-            _fail(fault)
+        if not _uses_supabase(environ) and (no_keys := acl_fault(settings.acl_file)):
+            _fail(no_keys)
         app = create_app(settings)
         if workers > 1 and isinstance(app.store, SqliteStore):
             _fail("a SQLite store belongs to one process; leave --workers away, or use Redis")
@@ -230,6 +235,15 @@ def _announce(url: str, settings: Settings, print_banner: Callable[[str, Setting
 
 def _uses_supabase(environ: Mapping[str, str]) -> bool:
     return bool(environ.get("SUPABASE_URL") and environ.get("SUPABASE_SERVICE_KEY"))
+
+
+def _check_settings() -> Iterator[Finding]:
+    """Name the variables that look like settings and are none."""
+    from memx_server.unknown_settings import unknown_settings
+
+    for fault in unknown_settings(os.environ):
+        what, _, meant = fault.partition("; ")
+        yield Finding("settings", "warning", what, meant or "correct its name, or remove it")
 
 
 def _check_acl_file() -> Iterator[Finding]:

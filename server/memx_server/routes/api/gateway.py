@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.auth.sample_keys import SAMPLE_CREDENTIALS
@@ -50,6 +50,9 @@ class Gateway:
         services: The parts of the server.
     """
 
+    is_observed = False
+    """Whether somebody wants to know of each request, so that what it asks for is to be kept to its end."""
+
     def __init__(self, services: Services) -> None:
         self.services = services
 
@@ -60,6 +63,7 @@ class Gateway:
         work: Work[T],
         *,
         turn: asyncio.Lock | None = None,
+        requests: Sequence[Any] = (),
     ) -> Sequence[T | ProtocolError]:
         """Run requests of one caller that came together; most often it is one.
 
@@ -73,6 +77,7 @@ class Gateway:
                 What it raises becomes the error of each.
             turn: Held while the requests are counted against the rate limit. Batches that share one reach ``work``
                 in the order in which they came, although the count is kept in the store.
+            requests: What holds each request as ``request`` once it is read; for those who observe.
 
         Returns:
             The result or the error of each request, in order.

@@ -36,7 +36,7 @@ def check_origin(scope: Scope, hosts: Sequence[str], origins: Sequence[str]) -> 
     host = headers.get(b"host", b"").decode("latin-1")
     # Both conditions count. A page whose own name was made to point here has an Origin that equals its Host; that the
     # name is one of this server's is what it cannot have.
-    if urlsplit(origin).netloc == host and ("*" in hosts or host_name(host) in hosts):
+    if _is_of(origin, host) and ("*" in hosts or host_name(host) in hosts):
         return
     raise ProtocolError(
         "forbidden",
@@ -71,6 +71,25 @@ def check_host(scope: Scope, hosts: Sequence[str]) -> None:
             "this server does not go by the name in the header Host; an operator gives it further names by "
             "MEMX_ALLOWED_HOSTS",
         )
+
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def _is_of(origin: str, host: str) -> bool:
+    """Return whether a page of ``origin`` came from ``host``, where a default port is as good as none.
+
+    A browser leaves the default port of the page's scheme away (RFC 6454, section 6.2); a proxy may put it into Host.
+    """
+    try:
+        page, server = urlsplit(origin), urlsplit(f"//{host}")
+        default = _DEFAULT_PORTS.get(page.scheme)
+        ports = (page.port or default, server.port or default)
+    except ValueError:  # a port that is no number
+        return False
+    # A Host with what no Host has, such as a user's name, is none of this server's.
+    plain = server.netloc == host and "@" not in host and "@" not in page.netloc
+    return plain and page.hostname == server.hostname and ports[0] == ports[1]
 
 
 def host_name(host: str) -> str:

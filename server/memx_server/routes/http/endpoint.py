@@ -57,7 +57,9 @@ class HttpOperations:
             return
         request = _HttpRequest(self._gateway, operation, scope, receive)
         try:
-            (result,) = await self._gateway.run((operation.name,), request.identify, request.run)
+            (result,) = await self._gateway.run(
+                (operation.name,), request.identify, request.run, requests=(request,)
+            )
         except ClientGone:
             return
         if isinstance(result, ProtocolError):
@@ -91,13 +93,22 @@ class HttpOperations:
 
 
 class _HttpRequest:
-    """One request on its way through the gateway."""
+    """One request on its way through the gateway.
 
-    __slots__ = ("_gateway", "_held", "_operation", "_presented", "_receive", "_scope", "space")
+    Attributes:
+        request: What it asks for, once that is read; kept only for those who observe.
+        space: The caller's space.
+    """
+
+    __slots__ = (
+        *("_gateway", "_held", "_operation", "_presented", "_receive", "_scope"),
+        *("request", "space"),
+    )
 
     space: str
 
     _presented: RequestCredentials
+    request: Any
 
     def __init__(
         self, gateway: Gateway, operation: Operation, scope: Scope, receive: Receive
@@ -125,6 +136,8 @@ class _HttpRequest:
                 parameters = decode_query(operation, self._scope["query_string"])
             else:
                 parameters = await self._read_parameters(call)
+            if self._gateway.is_observed:
+                self.request = parameters
             return (await operation.run(call, parameters),)
         finally:
             # The body counts until the operation has ended: by then nothing holds it any more.

@@ -9,6 +9,7 @@ from functools import partial
 
 import msgspec
 
+from memx_sdk.protocol.cursors import decode_cursor
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.domain.feed.messages import Event, Packet
 from memx_server.domain.feed.send_queue import Lane, SendQueue
@@ -166,11 +167,24 @@ def read_events_request(scope: Scope) -> SubscribeRequest:
     for name, value in scope["headers"]:
         # Its ids are cursors of memX's. An empty one means that the client has seen none.
         if name == b"last-event-id" and value:
-            parameters["since"] = value.decode("latin-1")
+            parameters["since"] = _last_event_id(value.decode("latin-1"))
     try:
         return msgspec.convert(parameters, SubscribeRequest, strict=False)
     except msgspec.ValidationError as error:
         raise explain(error, SubscribeRequest) from None
+
+
+def _last_event_id(text: str) -> str:
+    """Return the cursor of a ``Last-Event-ID``; what is wrong with it is told by the name under which it was sent."""
+    try:
+        decode_cursor(text)
+    except ProtocolError as error:
+        raise ProtocolError(
+            error.code,
+            "the header Last-Event-ID holds no cursor that memX gave out; reconnect without it",
+            field="last-event-id",
+        ) from None
+    return text
 
 
 def _wants_events(scope: Scope) -> bool:

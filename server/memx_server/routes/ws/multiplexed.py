@@ -261,7 +261,9 @@ class MultiplexedSocket:
             return await work(requests[:count])
 
         try:
-            results = await self._gateway.run(names, self._identify, run_admitted, turn=turn)
+            results = await self._gateway.run(
+                names, self._identify, run_admitted, turn=turn, requests=requests
+            )
         finally:
             # Also for a read that is cancelled: the places of its requests are free again.
             for _ in requests:
