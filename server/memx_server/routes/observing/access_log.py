@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from memx_sdk.display import name as shown_name
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.routes.api.operation import Call
 from memx_server.routes.observing.request_ids import RequestId
@@ -54,7 +54,7 @@ class AccessLog:
         """Write the line of a request."""
         fields = self._fields(seen)
         # In the text what others chose is quoted where it could pass for more than one word; as JSON it is escaped.
-        shown = " ".join(f"{name}={shown_name(str(value))}" for name, value in fields.items())
+        shown = " ".join(f"{name}={_word(str(value))}" for name, value in fields.items())
         _log.info("request %s", shown, extra={"memx_fields": fields})
 
     def _fields(self, seen: Observation) -> Mapping[str, Any]:
@@ -74,7 +74,7 @@ class AccessLog:
             fields["writer"] = seen.call.writer
         keys = _keys_of(seen.request)
         if keys and self._with_keys:
-            fields["keys"] = " ".join(map(shown_name, keys))
+            fields["keys"] = " ".join(map(_word, keys))
         elif keys:
             fields["key_hashes"] = " ".join(map(hash_of, keys))
         return fields
@@ -88,6 +88,13 @@ def hash_of(key: str) -> str:
     return hashlib.blake2b(
         key.encode(), digest_size=_HASHED_BYTES, person=b"memx-access-log"
     ).hexdigest()
+
+
+def _word(text: str) -> str:
+    """Return what an agent chose as one word, in quotes and with escapes where it could pass for more."""
+    # As JSON in ASCII: neither a line break nor a character that nobody sees gets into a line of the log.
+    plain = text.isascii() and text.isprintable() and not set(text) & set(" \"'=")
+    return text if plain else json.dumps(text)
 
 
 def _keys_of(request: Any) -> Sequence[str]:
