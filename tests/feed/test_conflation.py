@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from memx_server.routes.http.events import CONFLATED_EVERY
 
 from tests.feed.sockets import Frame, Socket, client, multiplexed, subscribed
+from tests.feed.test_events import streaming
 from tests.support.memx_server import Served
 
 WRITES = 2000
 ROADS = ("subscribe", "ws")
+CONFLATED = "?pattern=k&since=now&conflate=true"
 
 
 @asynccontextmanager
@@ -75,6 +79,31 @@ async def test_a_reader_that_is_not_behind_still_gets_each_value(server: Served)
         for number in range(20):
             await http.post("/set", json={"key": "k", "value": number})
             assert (await socket.receive())["value"] == number
+
+
+async def test_an_event_stream_carries_few_events_to_a_reader_that_is_away(server: Served) -> None:
+    async with streaming(server, CONFLATED) as stream:
+        began = time.monotonic()
+        await write_all(server, "k")
+        passed = time.monotonic() - began
+        numbers: list[int] = []
+        while not numbers or numbers[-1] != WRITES - 1:
+            numbers.append((await stream.until("value"))[-1]["value"])
+    assert numbers == sorted(set(numbers))
+    assert (
+        len(numbers) <= passed / CONFLATED_EVERY + 3
+    )  # the first one goes at once, and the newest comes
+
+
+async def test_an_event_stream_whose_reader_is_not_behind_waits_for_no_pace(server: Served) -> None:
+    async with (
+        streaming(server, CONFLATED) as stream,
+        client(server) as http,
+    ):
+        for number in range(2):
+            await asyncio.sleep(2 * CONFLATED_EVERY)  # a pause between changes is the point
+            await http.post("/set", json={"key": "k", "value": number})
+            assert (await stream.until("value"))[-1]["value"] == number
 
 
 async def test_what_waits_for_a_slow_reader_keeps_nothing_else_of_its_socket_waiting(

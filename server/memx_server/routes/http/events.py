@@ -30,6 +30,8 @@ PATIENCE = 30.0
 """Seconds that a client may leave an event unread before its stream ends."""
 COMMENT_EVERY = 15.0
 """Seconds of silence after which a comment shows that the stream lives."""
+CONFLATED_EVERY = 0.1
+"""Seconds between two packets of a conflated stream: nothing tells whether its client has read the one before."""
 _RETRY_MS = 1000
 _LAST_EVENT_WITHIN = 1.0
 """Seconds that the last event may take to be sent."""
@@ -114,6 +116,7 @@ class EventStream:
             given_up=self._cancellation.cancel,
             idle=self._comment,
             idle_after=COMMENT_EVERY,
+            pace=CONFLATED_EVERY,
         )
         try:
             async with self._cancellation.awaited():

@@ -137,6 +137,8 @@ class TaskWriter:
         given_up: Called when it does.
         idle: Called when nothing was sent for ``idle_after``.
         idle_after: Seconds; None for never.
+        pace: Seconds between two packets of a lane that is paced. A peer that confirms nothing may be behind although
+            the transport takes more: both kernels and the peer's library have room for thousands of events.
     """
 
     def __init__(
@@ -148,6 +150,7 @@ class TaskWriter:
         given_up: Callable[[], None],
         idle: Callable[[], Awaitable[None]] | None = None,
         idle_after: float | None = None,
+        pace: float = 0.0,
     ) -> None:
         self._queue = queue
         self._send = send
@@ -155,6 +158,7 @@ class TaskWriter:
         self._given_up = given_up
         self._idle = idle
         self._idle_after = idle_after
+        self._pace = pace
         self._something = asyncio.Event()
         self._task = asyncio.create_task(self._run())
 
@@ -176,8 +180,10 @@ class TaskWriter:
                     async with asyncio.timeout(self._patience):
                         await self._send(lane, packet)
                     if lane.held:
-                        # No more is known of the peer than that the transport takes more.
-                        self._queue.release(lane)
+                        # No more is known of the peer than that the transport takes more. Other lanes are not to
+                        # wait for this one's pace, so a timer releases it.
+                        loop = asyncio.get_running_loop()
+                        loop.call_later(self._pace, self._queue.release, lane)
         except (TimeoutError, OSError):
             # The peer has not taken one packet for as long as it may, or is gone.
             self._given_up()
