@@ -74,8 +74,12 @@ class MemxApp(FastAPI):
         self.store = store
         self.state.services = services
         self.garbage = SocketGarbage()
+        self.tokens = mcp_endpoint.oauth_tokens(services.settings)
         self.mcp = mcp_endpoint.mcp_endpoint(
-            self, services.settings, keeps_sessions=_keeps_mcp_sessions(services.settings, store)
+            self,
+            services.settings,
+            keeps_sessions=_keeps_mcp_sessions(services.settings, store),
+            tokens=self.tokens,
         )
         gateway = _gateway(services)
         self._endpoints = self._http_endpoints(gateway)
@@ -98,6 +102,9 @@ class MemxApp(FastAPI):
         endpoints[events.PATH] = EventsEndpoint(gateway, operations[events.PATH])
         if self.mcp is not None:
             endpoints |= dict.fromkeys(mcp_endpoint.PATHS, self.mcp)
+        if self.tokens is not None:
+            told = mcp_endpoint.ResourceMetadata(self.tokens)
+            endpoints |= dict.fromkeys(self.tokens.metadata_paths, told)
         return endpoints
 
     def _guarded(self, entry: Endpoint) -> Endpoint:
@@ -274,6 +281,7 @@ async def _lifespan(app: MemxApp) -> AsyncIterator[None]:
     """Hold the parts and the sessions of ``/mcp``, which use them and so end first."""
     async with (
         lifespan.running(app.services, app.store, app.garbage),
+        app.tokens.keys.running() if app.tokens else nullcontext(),
         app.mcp.lifespan() if app.mcp else nullcontext(),
     ):
         yield

@@ -22,6 +22,9 @@ _WHOLE = re.compile(r"[0-9]{1,15}")
 _FLAGS = {"": False, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
 _HOST = re.compile(r"[\w.-]+|[0-9a-f:.]+", re.I)
 _ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]*://([\w.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.I)
+_ISSUER = re.compile(
+    r"(https://[^\s/?#]+|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?)(/[^\s?#]*)?", re.I
+)
 _WEB_ADDRESS = re.compile(r"https?://[^\s/]+(/\S*)?", re.I)
 
 
@@ -139,6 +142,47 @@ class SupabaseSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class OAuthSettings:
+    """The issuer whose tokens name callers of ``/mcp``.
+
+    Attributes:
+        issuer: Its URL, as ``iss`` of its tokens has it.
+        resource: The URL of ``/mcp`` as clients know it, which must be the ``aud`` of a token.
+    """
+
+    issuer: str
+    resource: str
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> OAuthSettings | None:
+        """Read ``MEMX_OAUTH_ISSUER`` and ``MEMX_OAUTH_RESOURCE``; None where neither is set.
+
+        Raises:
+            ValueError: Only one is set, one cannot be used, or API keys come from Supabase; the message says it.
+        """
+        issuer, resource = environ.get("MEMX_OAUTH_ISSUER"), environ.get("MEMX_OAUTH_RESOURCE")
+        if not issuer and not resource:
+            return None
+        if not issuer or not resource:
+            raise ValueError("set both MEMX_OAUTH_ISSUER and MEMX_OAUTH_RESOURCE, or neither")
+        # A token is as good as the way on which its keys came.
+        if not _ISSUER.fullmatch(issuer):
+            raise ValueError(
+                f"MEMX_OAUTH_ISSUER must be like https://login.example.org, without query, not {issuer!r}"
+            )
+        if not _WEB_ADDRESS.fullmatch(resource) or "#" in resource:
+            raise ValueError(
+                f"MEMX_OAUTH_RESOURCE must be like https://memx.example.org/mcp, not {resource!r}"
+            )
+        # A row of the table is found by what a request presents, so it could not tell a token's name from a key.
+        if environ.get("SUPABASE_URL"):
+            raise ValueError(
+                "MEMX_OAUTH_ISSUER needs the ACL file; it does not go with SUPABASE_URL"
+            )
+        return cls(issuer, resource)
+
+
+@dataclass(frozen=True, slots=True)
 class RateLimit:
     """The rate limit of one API key.
 
@@ -189,6 +233,7 @@ class Settings:
         published_on_loopback: Whether the port is published on a loopback address of the host alone, as Compose does
             it. A connection then counts as made to a loopback address, although it arrives from the container's
             network.
+        oauth: The issuer whose tokens name callers of ``/mcp``; None where none are taken.
         mcp_sessions: Whether ``/mcp`` keeps sessions; None where the store decides: on SQLite it does, on Redis not.
         owns_process: Whether the process runs nothing but the server, so that its garbage collector may be tuned.
     """
@@ -210,6 +255,7 @@ class Settings:
     durability: Durability = "memory"
     known_hosts_only: bool = False
     published_on_loopback: bool = False
+    oauth: OAuthSettings | None = None
     mcp_sessions: bool | None = None
     owns_process: bool = False
 
@@ -248,6 +294,7 @@ class Settings:
             durability=_durability(environ),
             known_hosts_only=_flag(environ, "MEMX_KNOWN_HOSTS_ONLY"),
             published_on_loopback=_published_on_loopback(environ),
+            oauth=OAuthSettings.from_env(environ),
             mcp_sessions=_mcp_sessions(environ),
             owns_process=True,
         )

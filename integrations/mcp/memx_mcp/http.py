@@ -31,7 +31,7 @@ from memx_mcp.admission import (
 from memx_mcp.callers import Callers, Credentials, OpenContext, credentials_of
 from memx_mcp.server import create_server
 from memx_mcp.tools import ToolChoice
-from memx_sdk import ForbiddenError, MemxError, UnauthenticatedError
+from memx_sdk import ForbiddenError, InvalidRequestError, MemxError, UnauthenticatedError
 
 
 class McpApp:
@@ -111,7 +111,11 @@ class McpApp:
             raise UnauthenticatedError(
                 "unauthenticated", "send your memX API key as Bearer or x-api-key"
             )
-        await self._callers.with_credentials(credentials).check()
+        try:
+            caller = self._callers.with_credentials(credentials)
+        except ValueError as error:  # a key or an agent's name that cannot be
+            raise InvalidRequestError("invalid_request", str(error)) from None
+        await caller.check()
 
     def _refused(self, error: MemxError, scope: Scope) -> Response:
         metadata = None if self._tokens is None else self._tokens.metadata_url
@@ -128,6 +132,8 @@ class McpApp:
             )
             said = challenge(error.detail if came else None, metadata)
             return error_response(401, error.code, error.detail, said)
+        if isinstance(error, InvalidRequestError):
+            return error_response(400, error.code, error.detail)
         return error_response(503, error.code, error.detail, {"Retry-After": "1"})
 
     async def _answer(

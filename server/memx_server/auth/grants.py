@@ -103,8 +103,28 @@ def is_hashed(stored: str) -> bool:
     return _STORED_DIGEST.fullmatch(stored) is not None
 
 
+OAUTH_ENTRY = "oauth:"
+"""Begins an entry that is no API key: whom a token of the configured issuer names."""
+
+_OAUTH_CREDENTIAL = "oauth\u2192"
+
+
+def oauth_credential(subject: str) -> str:
+    """Return the credential by which the server itself presents whom a checked token names.
+
+    No request can present it: what comes over a network is decoded byte by byte, and no byte is an arrow. So
+    ``oauth:alice`` in ``x-api-key`` opens nothing.
+
+    Args:
+        subject: ``oauth:<sub>``.
+    """
+    return f"{_OAUTH_CREDENTIAL}{subject.removeprefix(OAUTH_ENTRY)}"
+
+
 def digest_of(stored: str) -> bytes:
-    """Return the SHA-256 digest of a stored key: plain text, or ``sha256:<hex>``."""
+    """Return the SHA-256 digest of a stored key: plain text, ``sha256:<hex>``, or ``oauth:<sub>``."""
+    if stored.startswith(OAUTH_ENTRY):
+        return hashlib.sha256(oauth_credential(stored).encode()).digest()
     match = _STORED_DIGEST.fullmatch(stored)
     return bytes.fromhex(match[1]) if match else hashlib.sha256(stored.encode()).digest()
 

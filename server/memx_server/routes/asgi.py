@@ -14,6 +14,9 @@ Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
 IN_PROCESS = "memx.in_process"
 """Among the ``extensions`` of a scope: the call comes from the server's own process and not from a network."""
 
+OAUTH_SUBJECT = "memx.oauth_subject"
+"""Among the ``extensions`` of a call from the server's own process: whom a token names that was checked."""
+
 Headers = list[tuple[bytes, bytes]]
 
 _JSON = (b"content-type", b"application/json")

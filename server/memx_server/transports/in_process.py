@@ -15,7 +15,7 @@ from memx_sdk.core.responses import success_body
 from memx_sdk.errors import MemxConnectionError, MemxTimeout
 from memx_sdk.protocol import durability
 from memx_sdk.transport import AsyncMessageStream, Request, Response, TransportOptions
-from memx_server.routes.asgi import IN_PROCESS
+from memx_server.routes.asgi import IN_PROCESS, OAUTH_SUBJECT
 
 T = TypeVar("T")
 
@@ -54,10 +54,14 @@ class InProcessCalls:
 
     Args:
         options: Whose API key and agent name each call carries, and how long it may take.
+        oauth_subject: Whom a checked token names, in place of an API key.
     """
 
-    def __init__(self, options: TransportOptions) -> None:
+    def __init__(self, options: TransportOptions, oauth_subject: str | None = None) -> None:
         self._options = options
+        self._extensions: dict[str, Any] = {IN_PROCESS: {}}
+        if oauth_subject is not None:
+            self._extensions[OAUTH_SUBJECT] = oauth_subject
 
     async def request(self, host: Host, request: Request) -> Response:
         """Send ``request`` once; see `AsyncTransport.request`."""
@@ -110,7 +114,7 @@ class InProcessCalls:
             "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
             "client": None,
             "server": None,
-            "extensions": {IN_PROCESS: {}},
+            "extensions": dict(self._extensions),
         }
 
 

@@ -18,10 +18,13 @@ class LocalTransport:
     Args:
         app: The application.
         options: Whose API key.
+        oauth_subject: Whom a checked token names, in place of an API key.
     """
 
-    def __init__(self, app: Application, options: TransportOptions) -> None:
-        self._calls = InProcessCalls(options)
+    def __init__(
+        self, app: Application, options: TransportOptions, oauth_subject: str | None = None
+    ) -> None:
+        self._calls = InProcessCalls(options, oauth_subject)
         self._host = _ThisLoop(app)
 
     async def request(self, request: Request) -> Response:

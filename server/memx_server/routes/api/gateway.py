@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 from memx_sdk.protocol.errors import ProtocolError
+from memx_server.auth.grants import oauth_credential
 from memx_server.auth.sample_keys import SAMPLE_CREDENTIALS
 from memx_server.domain.access import Principal
 from memx_server.routes.api.credentials import RequestCredentials, read_headers
@@ -21,7 +22,7 @@ from memx_server.routes.api.operation import Call
 from memx_server.routes.api.origin_checks import check_origin
 from memx_server.routes.api.sample_key_rule import check_sample_key
 from memx_server.routes.api.tickets import take_ticket
-from memx_server.routes.asgi import Scope
+from memx_server.routes.asgi import OAUTH_SUBJECT, Scope
 from memx_server.routes.peers import note_identified
 from memx_server.services import Services
 
@@ -122,7 +123,11 @@ class Gateway:
             ProtocolError: As ``Authenticator.authenticate``; ``forbidden`` as ``check_sample_key``.
         """
         services = self.services
-        principal = await services.authenticator.authenticate(presented.credential)
+        credential = presented.credential
+        if credential is None and (subject := scope.get("extensions", {}).get(OAUTH_SUBJECT)):
+            # Only the server's own calls have such a scope: of `/mcp`, for whom a token names.
+            credential = oauth_credential(subject)
+        principal = await services.authenticator.authenticate(credential)
         note_identified(scope)
         if principal.credential in SAMPLE_CREDENTIALS:
             check_sample_key(principal.credential, scope, services.settings)
