@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -128,9 +129,9 @@ class MemxApp(FastAPI):
             entry = HostGuard(entry, settings.allowed_hosts)
         if settings.access_log != "off":
             entry = RequestIds(entry)
-        return HeadGuard(entry)
+        return HeadGuard(entry, os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1"))
 
-    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def _route(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Hand a request or a socket to its endpoint, and all others to FastAPI."""
         # Paths are compared as they come, without a router's patterns: that is what makes this cheap.
         endpoint: Endpoint | None = None
@@ -138,12 +139,16 @@ class MemxApp(FastAPI):
             endpoint = self._endpoints.get(scope["path"])
         elif scope["type"] == "websocket":
             endpoint = self._sockets.find(scope["path"])
+            if endpoint is not None:
+                return self._serve_socket(endpoint, scope, receive, send)
         if endpoint is None:
-            await super().__call__(scope, receive, send)
-        elif scope["type"] == "websocket":
-            with self.garbage.socket():
-                await endpoint(scope, receive, send)
-        else:
+            return super().__call__(scope, receive, send)
+        return endpoint(scope, receive, send)
+
+    async def _serve_socket(
+        self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        with self.garbage.socket():
             await endpoint(scope, receive, send)
 
 

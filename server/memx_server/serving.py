@@ -166,6 +166,7 @@ def configure(app: Any, *, workers: int = 1) -> uvicorn.Config:
         ws_per_message_deflate=False,  # it halves the fan-out
         lifespan="on" if workers > 1 else "off",  # `Server` runs the lifespan by itself
         access_log=False,
+        proxy_headers=False,  # the application's `HeadGuard` has them read where there are any
         server_header=False,
         backlog=BACKLOG,
         log_config=_log_config(level, log_form()),

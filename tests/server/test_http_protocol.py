@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
-from memx_server.routes.http.protocol import JoiningTransport
+from memx_server.routes.http.response_writing import JoiningTransport
 
 
 class Wire(asyncio.Transport):

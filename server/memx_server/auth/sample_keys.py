@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 
 LOCAL_DEV_KEY = "local_dev_key"
 """The API key that ``memx dev`` makes where there is none; good for this machine only."""
@@ -23,6 +24,7 @@ def sample_keys_in(digests: Iterable[bytes]) -> int:
     return sum(digest.hex() in SAMPLE_CREDENTIALS for digest in digests)
 
 
+@lru_cache(maxsize=64)  # a server has few addresses, and asks for each request
 def is_loopback(host: str) -> bool:
     """Tell whether a server that listens on ``host`` is reached from this machine alone."""
     try:

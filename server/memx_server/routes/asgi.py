@@ -21,6 +21,9 @@ Headers = list[tuple[bytes, bytes]]
 
 _JSON = (b"content-type", b"application/json")
 
+JSON_HEADERS = 2
+"""The headers that ``send_json`` makes by itself: the type and the length of the body."""
+
 
 async def send_json(
     send: Send,
@@ -53,3 +56,9 @@ async def send_json(
             await send({"type": "http.response.body", "body": part, "more_body": more})
         return
     await send({"type": "http.response.body", "body": body})
+
+
+def is_json_head(message: Message) -> bool:
+    """Tell whether a message is the head that ``send_json`` makes; its body is the message that follows."""
+    headers: Headers = message.get("headers", [])
+    return bool(headers) and headers[0] is _JSON

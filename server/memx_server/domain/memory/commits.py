@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
@@ -58,16 +58,16 @@ class TransactionDraft(msgspec.Struct, frozen=True):
     idempotency: Idempotency | None = None
 
 
-class _CheckedDraft(NamedTuple):
-    """A draft that has been checked.
+class _CheckedDrafts(NamedTuple):
+    """Drafts that have been checked.
 
     Attributes:
-        transaction: What to send.
-        refusal: Why none of it may happen, if so; then the transaction holds an impossible compare.
+        transactions: What to send, in the order of the drafts.
+        refusals: Why none of a draft may happen, by its place; then its transaction holds an impossible compare.
     """
 
-    transaction: Transaction
-    refusal: ProtocolError | None
+    transactions: list[Transaction]
+    refusals: dict[int, ProtocolError]
 
 
 class Committer:
@@ -97,10 +97,12 @@ class Committer:
         Raises:
             ProtocolError: ``conflict`` where a compare fails, and as ``try_commit``.
         """
-        outcome = await self.try_commit(draft)
-        if isinstance(outcome, Conflicted):
-            raise responses.conflict(draft.caller, outcome.key, outcome.entry)
-        return outcome
+        (result,) = await self.commit_each((draft,))
+        if isinstance(result, Committed):
+            return result
+        if isinstance(result, Conflicted):
+            raise responses.conflict(draft.caller, result.key, result.entry)
+        raise result
 
     async def try_commit(self, draft: TransactionDraft) -> Committed | Conflicted:
         """Check the values and commit them.
@@ -124,53 +126,82 @@ class Committer:
         the deadline. What is sent again may pass drafts behind it, so a draft with a token must be the
         only one here that writes its keys.
         """
-        results = await self._commit_until_known(drafts)
-        if self._durability != "memory" or any(draft.caller.durability for draft in drafts):
-            return await self._confirm(drafts, results)
-        return results
-
-    async def _commit_until_known(self, drafts: Sequence[TransactionDraft]) -> list[CommitResult]:
-        """Send drafts, some of them again, until it is known what came of each."""
-        space = drafts[0].caller.space
-        results: list[CommitResult | None] = [None] * len(drafts)
-        pending: Sequence[int] = range(len(drafts))
+        space = drafts[0].caller.principal.space
         give_up = time.monotonic() + self._deadline
-        first = True
-        sending: Awaitable[Sequence[Outcome | StoreUnavailable]]
-        while pending:
-            waiting = [drafts[at] for at in pending]
-            try:
-                if first:
-                    checked = await self._check_each(space, waiting)
-                    sending = self._store.commit(space, [each.transaction for each in checked])
-                else:
-                    # Calls that have to check anew began in the order of their socket, and keep it: checks may wait,
-                    # each for another time, so one call at a time checks and begins to send.
-                    async with self._order_again(space):
-                        checked = await self._check_each(space, waiting)
-                        transactions = [each.transaction for each in checked]
-                        sending = asyncio.ensure_future(self._store.commit(space, transactions))
-            except StoreUnavailable as error:
-                # Those that were sent before keep their result; the rest were never sent, or lost.
-                return [result or error.copy() for result in results]
-            outcomes, first = await sending, False
-            may_wait = time.monotonic() + _PAUSE <= give_up
-            pause = False
-            for at, sent, outcome in zip(pending, checked, outcomes, strict=True):
-                if isinstance(outcome, SchemaMoved):
-                    self._schemas.moved(space, outcome.revision)
-                elif (
-                    isinstance(outcome, StoreUnavailable)
-                    and sent.transaction.idempotency is not None
-                    and may_wait
-                ):
-                    pause = True
-                else:
-                    results[at] = _result(outcome, sent.refusal)
-            pending = [at for at in pending if results[at] is None]
+        try:
+            checked = await self._check_each(space, drafts)
+        except StoreUnavailable as error:  # nothing was sent
+            return [error.copy() for _ in drafts]
+        outcomes = await self._store.commit(space, checked.transactions)
+        results: list[CommitResult | None] = [None] * len(drafts)
+        again, pause = self._note(space, range(len(drafts)), checked, outcomes, results, give_up)
+        if again:
+            await self._send_again(drafts, again, results, give_up, pause=pause)
+        known = [result for result in results if result is not None]
+        for draft in drafts:
+            if (draft.caller.durability or self._durability) != "memory":
+                return await self._confirm(drafts, known)
+        return known
+
+    def _note(
+        self,
+        space: str,
+        pending: Sequence[int],
+        checked: _CheckedDrafts,
+        outcomes: Sequence[Outcome | StoreUnavailable],
+        results: list[CommitResult | None],
+        give_up: float,
+    ) -> tuple[list[int], bool]:
+        """Note what came of the drafts at the places ``pending``.
+
+        Returns:
+            The places of those that are to be sent again, and whether to pause before that.
+        """
+        again: list[int] = []
+        pause = False
+        for index, (at, outcome) in enumerate(zip(pending, outcomes, strict=True)):
+            if isinstance(outcome, Committed):
+                results[at] = outcome
+            elif isinstance(outcome, SchemaMoved):
+                self._schemas.moved(space, outcome.revision)
+                again.append(at)
+            elif (
+                isinstance(outcome, StoreUnavailable)
+                and checked.transactions[index].idempotency is not None
+                and time.monotonic() + _PAUSE <= give_up
+            ):
+                pause = True
+                again.append(at)
+            else:
+                results[at] = _result(outcome, checked.refusals.get(index))
+        return again, pause
+
+    async def _send_again(
+        self,
+        drafts: Sequence[TransactionDraft],
+        again: Sequence[int],
+        results: list[CommitResult | None],
+        give_up: float,
+        *,
+        pause: bool,
+    ) -> None:
+        """Send the drafts at the places ``again`` until it is known what came of each."""
+        space = drafts[0].caller.principal.space
+        while again:
             if pause:
                 await asyncio.sleep(_PAUSE)
-        return [result for result in results if result is not None]
+            try:
+                # Calls that have to check anew began in the order of their socket, and keep it: checks may wait,
+                # each for another time, so one call at a time checks and begins to send.
+                async with self._order_again(space):
+                    checked = await self._check_each(space, [drafts[at] for at in again])
+                    sending = asyncio.ensure_future(self._store.commit(space, checked.transactions))
+            except StoreUnavailable as error:
+                # Those that were sent before keep their result; the rest were refused, or lost.
+                for at in again:
+                    results[at] = error.copy()
+                return
+            again, pause = self._note(space, again, checked, await sending, results, give_up)
 
     async def _confirm(
         self, drafts: Sequence[TransactionDraft], results: Sequence[CommitResult]
@@ -213,23 +244,25 @@ class Committer:
             lock = self._again[space] = asyncio.Lock()
         return lock
 
-    async def _check_each(
-        self, space: str, drafts: Sequence[TransactionDraft]
-    ) -> list[_CheckedDraft]:
+    async def _check_each(self, space: str, drafts: Sequence[TransactionDraft]) -> _CheckedDrafts:
         """Make the transactions of drafts, by the schemas of the moment."""
-        schemas = await self._schemas.of(space)
-        return [await self._check(schemas, draft) for draft in drafts]
-
-    async def _check(self, schemas: SchemaSet, draft: TransactionDraft) -> _CheckedDraft:
-        """Make the transaction of a draft, by these schemas."""
-        refusal = await self._refusal(schemas, draft.caller.space, draft.writes)
-        writes, compares = draft.writes, draft.compares
-        if refusal is not None:
-            # The store still has to say that these are the schemas and that it is no repetition.
-            writes, compares = (), _IMPOSSIBLE
-        writer, revision = draft.caller.writer, schemas.revision
-        transaction = Transaction(writer, writes, compares, revision, draft.idempotency)
-        return _CheckedDraft(transaction, refusal)
+        # A coroutine costs more than the question, and most often the schemas are at hand.
+        schemas = self._schemas.at_hand(space) or await self._schemas.of(space)
+        checked = _CheckedDrafts([], {})
+        for draft in drafts:
+            caller, writes, compares = draft.caller, draft.writes, draft.compares
+            if schemas.by_pattern:
+                refusal = await self._refusal(schemas, space, writes)
+            else:
+                refusal = self._bounds_refusal(writes)
+            if refusal is not None:
+                # The store still has to say that these are the schemas and that it is no repetition.
+                checked.refusals[len(checked.transactions)] = refusal
+                writes, compares = (), _IMPOSSIBLE
+            checked.transactions.append(
+                Transaction(caller.writer, writes, compares, schemas.revision, draft.idempotency)
+            )
+        return checked
 
     async def _refusal(
         self, schemas: SchemaSet, space: str, writes: Sequence[Write]
@@ -252,6 +285,16 @@ class Committer:
                 return refusal
             if violations:
                 return violation_error(write.key, schema.pattern, violations)
+        return None
+
+    def _bounds_refusal(self, writes: Sequence[Write]) -> ProtocolError | None:
+        """Why one of the values is too large or too deep, in a space without schemas; None where none is."""
+        try:
+            for write in writes:
+                if isinstance(write, Put):
+                    check_value(write.value, self._limits)
+        except ProtocolError as refusal:
+            return refusal
         return None
 
     def checked_reason(self, reason: str | None) -> str | None:

@@ -124,8 +124,12 @@ class SchemaCache:
         self._waiting: Counter[str] = Counter()
 
     def cached(self, space: str) -> SchemaSet | None:
-        """Return the set that is at hand, without waiting."""
+        """Return the set that is kept, without waiting."""
         return self._sets.get(space)
+
+    def at_hand(self, space: str) -> SchemaSet | None:
+        """Return the set of ``space`` where ``of`` would not wait for it; None where it would."""
+        return None if space in self._loading else self._sets.get(space)
 
     async def of(self, space: str) -> SchemaSet:
         """Return the set of ``space``, read from the store if need be.
@@ -133,8 +137,7 @@ class SchemaCache:
         Callers go on in the order in which they called. Without that a write could overtake an earlier
         one of the same socket, which the order of ``WS /ws`` rules out.
         """
-        found = self._sets.get(space)
-        if found is not None and space not in self._loading:
+        if (found := self.at_hand(space)) is not None:
             return found
         lock = self._loading.setdefault(space, asyncio.Lock())
         self._waiting[space] += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, get_args
 
 from memx_sdk.protocol.durability import Durability
@@ -59,6 +59,67 @@ def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> RequestCredentials:
         content_length,
         durability,
     )
+
+
+KNOWN_HEAD = "memx.known_head"
+"""In the ``state`` of a scope: the ``KnownHead`` of the connection; only memX's own protocol puts one there."""
+
+
+class KnownHead:
+    """The head of the last request of a connection that was let in, and what it said.
+
+    A client sends the same head with each request of a connection, but for the length of its body. What was read in it
+    and checked about it then holds again: only the API key has to be looked up anew, since it may have been revoked.
+
+    Attributes:
+        credentials: What the head said.
+        content_length: The length of the present request's body, as its head tells it.
+        is_forwarded: Whether a proxy says in it for whom it asks.
+    """
+
+    __slots__ = ("_headers", "_length_at", "content_length", "credentials", "is_forwarded")
+
+    def __init__(self) -> None:
+        self._headers: Sequence[tuple[bytes, bytes]] | None = None
+        self._length_at = -1
+        self.credentials = RequestCredentials(None, None, None, None, None)
+        self.content_length: bytes | None = None
+        self.is_forwarded = False
+
+    def keep(self, headers: Sequence[tuple[bytes, bytes]], credentials: RequestCredentials) -> None:
+        """Keep a head that names one host, and whose caller may ask from where it asks."""
+        self._headers = headers
+        self._length_at = -1
+        self.credentials = credentials
+        self.is_forwarded = False
+        for at, (name, _) in enumerate(headers):
+            if name == b"content-length":
+                self._length_at = at
+            elif name in FORWARDED:
+                self.is_forwarded = True
+
+    def matches(self, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+        """Tell whether a head is the one that is kept, whatever the length of its body."""
+        kept, at = self._headers, self._length_at
+        if kept is None:
+            return False
+        if headers == kept:
+            self.content_length = self.credentials.content_length
+            return True
+        if (
+            at < 0
+            or len(headers) != len(kept)
+            or headers[at][0] != b"content-length"
+            or headers[:at] != kept[:at]
+            or headers[at + 1 :] != kept[at + 1 :]
+        ):
+            return False
+        self.content_length = headers[at][1]
+        return True
+
+
+FORWARDED = frozenset({b"x-forwarded-for", b"x-forwarded-proto"})
+"""The headers by which a proxy tells for whom it asks, as uvicorn understands them."""
 
 
 def read_durability(value: str) -> Durability:

@@ -16,7 +16,8 @@ from memx_sdk.protocol.errors import ProtocolError
 from memx_server.auth.grants import oauth_credential
 from memx_server.auth.sample_keys import SAMPLE_CREDENTIALS
 from memx_server.domain.access import Principal
-from memx_server.routes.api.credentials import RequestCredentials, read_headers
+from memx_server.domain.rate_limit import RateLimiter
+from memx_server.routes.api.credentials import KNOWN_HEAD, RequestCredentials, read_headers
 from memx_server.routes.api.errors import unexpected
 from memx_server.routes.api.operation import Call
 from memx_server.routes.api.origin_checks import check_origin
@@ -87,16 +88,17 @@ class Gateway:
             BaseException: What is no ``Exception``: the client left, or the server ends.
         """
         begun = perf_counter()
+        services = self.services
         results: Sequence[T | ProtocolError] | None = None
         try:
             call = await identify()
             # Who is not identified costs no counter: the limit belongs to an API key.
             admitted, refusal = len(operations), None
-            if operations[0] not in _RELEASING:
-                admitted, refusal = await self._admit(call.principal, len(operations), turn)
+            if services.rates is not None and operations[0] not in _RELEASING:
+                admitted, refusal = await _admit(services.rates, call.principal, admitted, turn)
             # Between admission and the first await of `work` no other task runs: this keeps the order of `turn`.
             if operations[0] not in _NO_ACTIVITY:
-                self.services.presence.seen(call)
+                services.presence.seen(call)
             results = await work(call, admitted) if admitted else ()
             # The limit cuts a batch at one place: of a socket's writes, none runs behind one that was refused.
             if refusal is not None:
@@ -128,9 +130,12 @@ class Gateway:
             # Only the server's own calls have such a scope: of `/mcp`, for whom a token names.
             credential = oauth_credential(subject)
         principal = await services.authenticator.authenticate(credential)
-        note_identified(scope)
-        if principal.credential in SAMPLE_CREDENTIALS:
-            check_sample_key(principal.credential, scope, services.settings)
+        if KNOWN_HEAD not in scope:  # else the same head was let in before, over this connection
+            note_identified(scope)
+            if principal.credential in SAMPLE_CREDENTIALS:
+                check_sample_key(principal.credential, scope, services.settings)
+            if KNOWN_HEAD in scope.get("state", ()):
+                scope["state"][KNOWN_HEAD].keep(scope["headers"], presented)
         return Call(
             principal,
             presented.agent,
@@ -179,27 +184,15 @@ class Gateway:
             )
         return principal, holder.agent
 
-    async def _admit(
-        self, principal: Principal, count: int, turn: asyncio.Lock | None
-    ) -> tuple[int, ProtocolError | None]:
-        rates = self.services.rates
-        if rates is None:
-            return count, None
-        if turn is None:
-            return await rates.admit(principal, count)
-        # The store may answer a later question first. The lock is fair (first come, first served), and it is
-        # released in the step in which `run` goes on to the work.
-        async with turn:
-            return await rates.admit(principal, count)
-
     def _count(
         self, operations: Sequence[str], results: Sequence[object] | None, seconds: float
     ) -> None:
         count = self.services.requests.count
         if len(operations) == 1 and results is not None:  # nearly always; a Counter takes longer
             (result,) = results
-            outcome = result.code if isinstance(result, ProtocolError) else "ok"
-            count(operations[0], outcome, seconds)
+            count(
+                operations[0], result.code if isinstance(result, ProtocolError) else "ok", seconds
+            )
             return
         if results is None:
             outcomes = ["client_gone"] * len(operations)
@@ -207,6 +200,17 @@ class Gateway:
             outcomes = [each.code if isinstance(each, ProtocolError) else "ok" for each in results]
         for (name, outcome), number in Counter(zip(operations, outcomes, strict=True)).items():
             count(name, outcome, seconds, number)
+
+
+async def _admit(
+    rates: RateLimiter, principal: Principal, count: int, turn: asyncio.Lock | None
+) -> tuple[int, ProtocolError | None]:
+    if turn is None:
+        return await rates.admit(principal, count)
+    # The store may answer a later question first. The lock is fair (first come, first served), and it is
+    # released in the step in which `run` goes on to the work.
+    async with turn:
+        return await rates.admit(principal, count)
 
 
 def _forget_origin(error: ProtocolError) -> None:

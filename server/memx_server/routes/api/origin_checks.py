@@ -7,6 +7,7 @@ across origins (RFC 6454; RFC 6455, section 10.2). Programs send none and are no
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from memx_sdk.protocol.errors import ProtocolError
@@ -92,6 +93,7 @@ def _is_of(origin: str, host: str) -> bool:
     return plain and page.hostname == server.hostname and ports[0] == ports[1]
 
 
+@lru_cache(maxsize=64)  # clients repeat themselves, and a Host is no longer than a head may be
 def host_name(host: str) -> str:
     """Return the name, without a port, of a header ``Host``; empty where it holds none."""
     try:

@@ -57,14 +57,14 @@ def _fault_of(scope: Scope, settings: Settings) -> str | None:
     address = (scope.get("server") or ("a socket file", None))[0]
     if not (settings.published_on_loopback or is_loopback(address)):
         return f"this connection was made to {address}"
-    hosts = []
+    host = None
     for name, value in scope["headers"]:
         if name == b"host":
-            hosts.append(value.decode("latin-1"))
+            host = value if host is None else host
         elif name in _FORWARDING or name.startswith(b"x-forwarded"):
             return f"the header {name.decode()} shows that a proxy passed this request on"
+    called = "" if host is None else host_name(host.decode("latin-1"))
     # A `*` in MEMX_ALLOWED_HOSTS names no host, so it is none of the server's names.
-    known = {*LOOPBACK, *settings.allowed_hosts}
-    if not hosts or host_name(hosts[0]) not in known:
+    if not called or (called not in LOOPBACK and called not in settings.allowed_hosts):
         return "this request calls it by another name than its own (the header Host; MEMX_ALLOWED_HOSTS)"
     return None

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.domain.byte_budget import LARGE_RESPONSE
-from memx_server.routes.api.credentials import RequestCredentials, read_headers
+from memx_server.routes.api.credentials import (
+    KNOWN_HEAD,
+    KnownHead,
+    RequestCredentials,
+    read_headers,
+)
 from memx_server.routes.api.decoding import decode_body, decode_query
 from memx_server.routes.api.errors import error_body, error_headers, method_not_allowed
 from memx_server.routes.api.gateway import Gateway
 from memx_server.routes.api.operation import Call, Operation
-from memx_server.routes.asgi import Message, Receive, Scope, Send, send_json
+from memx_server.routes.asgi import Receive, Scope, Send, send_json
 from memx_server.routes.http.protocol import DEADLINES
 
 _PIECE = 256 * 1024
@@ -101,14 +105,14 @@ class _HttpRequest:
     """
 
     __slots__ = (
-        *("_gateway", "_held", "_operation", "_presented", "_receive", "_scope"),
+        *("_gateway", "_held", "_length", "_operation", "_presented", "_receive", "_scope"),
         *("request", "space"),
     )
 
     space: str
-
     _presented: RequestCredentials
     request: Any
+    _length: bytes | None
 
     def __init__(
         self, gateway: Gateway, operation: Operation, scope: Scope, receive: Receive
@@ -121,7 +125,12 @@ class _HttpRequest:
 
     def identify(self) -> Awaitable[Call]:
         """Return the caller that the headers name, to be awaited."""
-        self._presented = read_headers(self._scope["headers"])
+        known: KnownHead | None = self._scope.get(KNOWN_HEAD)
+        if known is None:
+            self._presented = read_headers(self._scope["headers"])
+            self._length = self._presented.content_length
+        else:
+            self._presented, self._length = known.credentials, known.content_length
         return self._gateway.identify(self._scope, self._presented)
 
     async def run(self, call: Call, _count: int) -> tuple[bytes]:
@@ -149,7 +158,7 @@ class _HttpRequest:
         presented, query = self._presented, self._scope["query_string"]
         limit = call.services.settings.limits.body_bytes
         # The length that is announced saves reading what is too long; the bytes that come are counted all the same.
-        if int(presented.content_length or 0) > limit:
+        if int(self._length or 0) > limit:
             raise _too_long(limit)
         body = await self._read_body(call, limit)
         # Many clients cannot send a DELETE with a body, and some proxies drop it.
@@ -173,18 +182,13 @@ class _HttpRequest:
                 where the large requests under way hold too much.
             ClientGone: The client went away.
         """
-        seconds = call.services.settings.body_timeout
         # memX's own protocol keeps the deadline of a body by itself, for less than this timeout costs.
-        has_deadline = DEADLINES in self._scope.get("state", ())
+        if DEADLINES in self._scope.get("state", ()):
+            return await self._read_pieces(call, limit)
+        seconds = call.services.settings.body_timeout
         try:
-            async with nullcontext() if has_deadline else asyncio.timeout(seconds):
-                message = await self._receive()
-                if message["type"] == "http.request" and not message.get("more_body", False):
-                    body: bytes = message.get("body", b"")
-                    if len(body) > limit:
-                        raise _too_long(limit)
-                    return body
-                return await self._read_pieces(call, limit, message)
+            async with asyncio.timeout(seconds):
+                return await self._read_pieces(call, limit)
         except TimeoutError:
             raise ProtocolError(
                 "request_timeout",
@@ -192,8 +196,14 @@ class _HttpRequest:
                 limit="body_seconds",
             ) from None
 
-    async def _read_pieces(self, call: Call, limit: int, message: Message) -> bytes:
-        """Read a body that comes in pieces; what it holds counts until its response is made."""
+    async def _read_pieces(self, call: Call, limit: int) -> bytes:
+        """Read a body; what one that comes in pieces holds counts until its response is made."""
+        message = await self._receive()
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            body: bytes = message.get("body", b"")
+            if len(body) > limit:
+                raise _too_long(limit)
+            return body
         pieces: list[bytes] = []
         while True:
             if message["type"] == "http.disconnect":

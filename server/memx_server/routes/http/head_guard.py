@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
+from typing import Any, cast
+
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from memx_sdk.protocol.errors import ProtocolError
+from memx_server.routes.api.credentials import FORWARDED, KNOWN_HEAD, KnownHead
 from memx_server.routes.api.errors import error_body
 from memx_server.routes.asgi import IN_PROCESS, Endpoint, Receive, Scope, Send, send_json
 from memx_server.routes.ws.connection import refuse_handshake
@@ -29,19 +33,36 @@ what it is there to refuse."""
 class HeadGuard:
     """Refuses such requests and handshakes before anything reads them, whatever their path.
 
+    Where a proxy says for whom it asks, uvicorn's middleware notes it before the application is asked. That stands
+    here, behind a look at the head, since it costs every request as much as this guard does.
+
     Args:
         app: The application behind the guard.
+        trusted: The addresses of proxies that are believed, as uvicorn's ``forwarded_allow_ips``.
     """
 
-    def __init__(self, app: Endpoint) -> None:
+    def __init__(self, app: Endpoint, trusted: str) -> None:
         self._app = app
+        self._forwarded: Endpoint = cast(Any, ProxyHeadersMiddleware(cast(Any, app), trusted))
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Hand a request on, or refuse it."""
-        error = None if scope["type"] == "lifespan" else _fault_of(scope)
-        if error is None:
+        if scope["type"] == "lifespan":
             return self._app(scope, receive, send)
-        return _refuse(error, scope, receive, send)
+        headers = scope["headers"]
+        known: KnownHead | None = scope["state"].get(KNOWN_HEAD) if "state" in scope else None
+        if known is not None and known.matches(headers):
+            scope[KNOWN_HEAD] = known
+            if known.is_forwarded:
+                return self._forwarded(scope, receive, send)
+            return self._app(scope, receive, send)
+        distinct = dict(headers)
+        error = _fault_of(scope, distinct)
+        if error is not None:
+            return _refuse(error, scope, receive, send)
+        if FORWARDED.isdisjoint(distinct):
+            return self._app(scope, receive, send)
+        return self._forwarded(scope, receive, send)
 
 
 async def _refuse(error: ProtocolError, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,9 +73,8 @@ async def _refuse(error: ProtocolError, scope: Scope, receive: Receive, send: Se
         await send_json(send, error.status, error_body(error))
 
 
-def _fault_of(scope: Scope) -> ProtocolError | None:
+def _fault_of(scope: Scope, distinct: Mapping[bytes, bytes]) -> ProtocolError | None:
     headers = scope["headers"]
-    distinct = dict(headers)
     if len(distinct) < len(headers):
         names = [name for name, _ in headers]
         for name in distinct.keys() & _SINGLE:

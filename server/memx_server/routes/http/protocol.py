@@ -13,7 +13,9 @@ from weakref import WeakKeyDictionary
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from memx_sdk.protocol.errors import ProtocolError
+from memx_server.routes.api.credentials import KNOWN_HEAD, KnownHead
 from memx_server.routes.api.errors import error_body, error_headers
+from memx_server.routes.http.response_writing import JoiningTransport, ResponseCycle
 from memx_server.routes.peers import PEER, Peer, PeerRegister
 
 DEADLINES = "memx.deadlines"
@@ -81,7 +83,8 @@ class HttpProtocol(HttpToolsProtocol):
     ) -> None:
         self._register = _register_of(server_state, bounds)
         self._peer = Peer(self._register)
-        state = {**app_state, DEADLINES: True, PEER: self._peer}
+        # uvicorn copies it into the scope of each request: what it holds is shared by those of this connection.
+        state = {**app_state, DEADLINES: True, PEER: self._peer, KNOWN_HEAD: KnownHead()}
         super().__init__(config, server_state, state, _loop)
         self._bounds = bounds
         # Whether the last piece of data ended within a request, and how large the pieces are that began within its
@@ -152,7 +155,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._piece_bytes += len(data)
         self._is_large_piece = len(data) > self._bounds.head_bytes
         super().data_received(data)
-        if self._deadline is None and self._has_whole_request():
+        if self._deadline is None and self._has_whole_request():  # nearly always
             self._is_unfinished = False
         elif not (self._refusal or self._is_handed_over or self.transport.is_closing()):
             self._check_unfinished(len(data))
@@ -235,6 +238,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._piece_bytes = self._body_bytes = self._small_pieces = 0
         super().on_headers_complete()
         if not self.parser.should_upgrade():
+            # The task that answers has been made, and has not run yet.
+            self.cycle.__class__ = ResponseCycle
             # Trailers come by `on_header` too. They are no headers of the request, which the application has read
             # by then or not (RFC 9110, section 6.5.1): an API key or a Host among them means nothing.
             self.headers = []
@@ -391,70 +396,3 @@ def _too_many_pipelined() -> ProtocolError:
         field="request",
         limit="pipelined_requests",
     )
-
-
-class JoiningTransport(asyncio.Transport):
-    """A transport that joins two writes of one turn of the event loop.
-
-    uvicorn writes the head of a response and then its body, and uvloop hands each write to the kernel at once: for a
-    short response that is a quarter of all that the request costs. Here the first write waits for the second one, at
-    the latest until the turn ends.
-
-    Args:
-        transport: The connection's transport.
-        loop: The event loop whose turns count.
-    """
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__()
-        self._transport = transport
-        self._loop = loop
-        self._held: bytes | None = None
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return what the transport beneath knows."""
-        return self._transport.get_extra_info(name, default)
-
-    def is_closing(self) -> bool:
-        """Return whether it is closed, or about to be."""
-        return self._transport.is_closing()
-
-    def pause_reading(self) -> None:
-        """Stop reading for now."""
-        self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        """Read on."""
-        self._transport.resume_reading()
-
-    def write(self, data: Any) -> None:
-        """Write bytes, now or before this turn ends."""
-        held, self._held = self._held, None
-        if held is not None:
-            if (
-                not self._transport.is_closing()
-            ):  # else uvloop raises, where asyncio drops the bytes
-                self._transport.writelines((held, data))
-        else:
-            self._held = data
-            # If a second write comes first, the flush finds nothing; that is cheaper than to cancel it.
-            self._loop.call_soon(self._flush)
-
-    def close(self) -> None:
-        """Close once all is written."""
-        self._flush()
-        self._transport.close()
-
-    def abort(self) -> None:
-        """Close at once."""
-        self._transport.abort()
-
-    def release(self) -> asyncio.Transport:
-        """Return the transport beneath, with nothing held back."""
-        self._flush()
-        return self._transport
-
-    def _flush(self) -> None:
-        held, self._held = self._held, None
-        if held is not None and not self._transport.is_closing():
-            self._transport.write(held)
