@@ -17,7 +17,7 @@ from memx_sdk.cli import doctor, schema
 from memx_sdk.cli.checks import Finding
 from memx_sdk.cli.exits import ExitCode
 from memx_sdk.cli.values import printable
-from memx_server.cli import api_keys, stored_schemas
+from memx_server.cli import api_keys, backups, stored_schemas
 
 if TYPE_CHECKING:
     from socket import socket
@@ -42,9 +42,11 @@ def commands(app: typer.Typer) -> None:
     for command in (dev, serve, demo):
         app.command(rich_help_panel=_PANEL)(command)
     api_keys.add_to(app)
+    backups.add_to(app)
     stored_schemas.add_to(schema.app)
     doctor.LOCAL_CHECKS.append(_check_acl_file)
     doctor.LOCAL_CHECKS.append(_check_settings)
+    doctor.LOCAL_CHECKS.append(backups.check_original)
 
 
 def dev(
