@@ -53,6 +53,8 @@ async def running(services: Services, store: Store, garbage: SocketGarbage) -> A
     if services.settings.owns_process:
         redact_uvicorn()
     watch = StuckProcessWatch() if services.settings.owns_process else None
+    # A worker that does not end is killed by its supervisor.
+    is_alone = services.settings.workers == 1
     opening = asyncio.create_task(_open(store))
     supabase = services.settings.supabase
     warning = asyncio.create_task(_warn_if_exposed(services))
@@ -75,7 +77,7 @@ async def running(services: Services, store: Store, garbage: SocketGarbage) -> A
             garbage.take_over()
         # Streams that never end by themselves are ended as soon as a signal comes: a server lets its
         # open responses finish before it leaves this block.
-        with on_shutdown_signal(services.sessions.end_all, watch):
+        with on_shutdown_signal(services.sessions.end_all, watch, is_alone=is_alone):
             yield
     finally:
         opening.cancel()

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from queue import SimpleQueue
 from types import FrameType
 from typing import Any
+
+from memx_server import watchdog
 
 _log = logging.getLogger("memx_server")
 
@@ -28,7 +33,7 @@ class StuckProcessWatch:
     A handler of Python's own runs in the main thread, between two instructions. It does so too while
     that thread is busy with something else than the event loop, and then nothing else would end the
     process: the shutdown waits for the loop. (Within one call into C that keeps the interpreter's lock
-    no handler and no thread runs; what may take long there is done in processes that can be killed.)
+    no handler and no thread runs; then the process of ``watchdog.py`` ends this one.)
     """
 
     def __init__(self) -> None:
@@ -65,8 +70,34 @@ class StuckProcessWatch:
 
 
 @contextmanager
+def watched_from_outside(signals: Iterable[int]) -> Iterator[None]:
+    """Have another process kill this one where it does not end after one of ``signals``.
+
+    To be entered when the handlers of these signals are set: one that is set later takes the place of what notices.
+    """
+    if sys.platform == "win32":  # there, faulthandler registers no signals
+        yield
+        return
+    command = [sys.executable, "-I", "-S", watchdog.__file__, str(os.getpid())]
+    command.append(str(watchdog.KILL_SECONDS))
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:  # noqa: S603 - all of it is our own
+        assert process.stdin is not None
+        # A pipe that is full must not hold up the server: what does not fit in is not needed.
+        os.set_blocking(process.stdin.fileno(), False)
+        numbers = list(signals)
+        for number in numbers:
+            faulthandler.register(number, process.stdin.fileno(), all_threads=True, chain=True)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                faulthandler.unregister(number)
+            # It ends when its input does. A shutdown that gets stuck from here on is for the watch inside.
+
+
+@contextmanager
 def on_shutdown_signal(
-    end: Callable[[], object], watch: StuckProcessWatch | None = None
+    end: Callable[[], object], watch: StuckProcessWatch | None = None, *, is_alone: bool = False
 ) -> Iterator[None]:
     """Call ``end`` on the event loop as soon as SIGTERM or SIGINT arrives, for the length of the context.
 
@@ -77,6 +108,7 @@ def on_shutdown_signal(
     Args:
         end: Called without arguments; it must not block.
         watch: Ends the process where the loop does not obey; None where the process is somebody else's.
+        is_alone: Whether no supervisor kills the process where it does not end.
     """
     # Only the main thread may set handlers. A server in another thread is ended by its own handle.
     if threading.current_thread() is not threading.main_thread():
@@ -101,7 +133,8 @@ def on_shutdown_signal(
     for number, handler in chained.items():
         signal.signal(number, handler)
     try:
-        yield
+        with watched_from_outside(chained) if watch and is_alone else nullcontext():
+            yield
     finally:
         for number, handler in chained.items():
             # Whoever has set another handler meanwhile keeps it.

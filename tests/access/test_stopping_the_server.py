@@ -24,9 +24,15 @@ BOUND = 20.0
 @pytest.fixture(params=["works", "waits"])
 def blocked(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A server whose event loop never turns again."""
+    with _blocked_server(tmp_path, request.param) as process:
+        yield process
+
+
+@contextlib.contextmanager
+def _blocked_server(tmp_path: Path, how: str) -> Iterator[subprocess.Popen[bytes]]:
     port = free_port()
     script = Path(__file__).with_name("blocked_server.py")
-    command = [sys.executable, str(script), str(port), str(tmp_path), request.param]
+    command = [sys.executable, str(script), str(port), str(tmp_path), how]
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ
@@ -54,9 +60,25 @@ def test_sigterm_ends_a_server_whose_loop_is_blocked(blocked: subprocess.Popen[b
     _, log = blocked.communicate(timeout=BOUND)
     assert blocked.returncode == 1
     assert b"has not answered a signal" in log
-    assert len(workers) == 2
+    assert len(workers) == 3  # two that evaluate, and the one that would kill
     for worker in workers:
         _wait_until_gone(worker)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_server_within_a_call_that_keeps_the_interpreter(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """No handler and no thread of its own runs; a process beside it, which `blocked_server.py` gives 3 s, kills it."""
+    with _blocked_server(tmp_path, "holds") as blocked:
+        children = _children(blocked.pid)
+        blocked.send_signal(number)
+        _, log = blocked.communicate(timeout=BOUND)
+        assert blocked.returncode == -signal.SIGKILL
+        assert b"killing it" in log
+        assert b"blocked_server.py" in log  # where it was
+        for child in children:
+            _wait_until_gone(child)
 
 
 def test_sigterm_ends_a_server_that_is_well_at_once() -> None:
