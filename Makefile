@@ -5,7 +5,7 @@ PYTEST ?= -n 2 --dist worksteal
 COMPOSE ?= docker compose
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-newest fuzz lint format types generate pin bench bench-quick soak dev down clean environment suite
+.PHONY: help demo test test-all test-newest fuzz lint format types generate pin bench bench-quick soak dev down clean environment suite coverage bundle project pictures docs docs-serve
 
 demo: ## Watch agents build one memory, on a server of their own
 	@tools/environment.sh demo
@@ -26,11 +26,21 @@ test-newest: environment ## Run what rests on websockets on its newest version; 
 suite: environment
 	@$(BIN)/pytest $(PYTEST)
 
-lint: environment ## Check style, generated code and Dockerfile
+bundle: ## Write build/memx.mcpb, the bundle for Claude Desktop
+	@python3 tools/bundle.py
+
+coverage: environment ## Run every test, and say in build/coverage.md which lines none of them reaches
+	@mkdir -p build
+	@$(BIN)/pytest $(PYTEST) --cov=memx_sdk --cov=memx_server --cov=langchain_memx --cov=autogen_memx --cov=memx_mcp \
+	    --cov-report=term --cov-report=markdown-append:build/coverage.md
+
+lint: environment ## Check style, generated code, workflows and Dockerfile
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/python tools/unasync.py --check
+	@$(BIN)/python tools/project.py --check
 	@$(BIN)/hadolint Dockerfile
+	@$(BIN)/actionlint
 
 types: environment ## Check the types (mypy, strict)
 	@$(BIN)/mypy
@@ -47,6 +57,15 @@ pin: environment ## Bring constraints.txt in line with the pyproject.toml files
 
 project: ## Write what project.toml says (version, addresses) wherever it is repeated
 	@python3 tools/project.py
+
+pictures: environment ## Take the documentation's pictures from real runs; needs Chromium
+	@PYTHONPATH=. $(BIN)/python tools/pictures.py
+
+docs: environment ## Build the documentation as a site in build/site; a warning is an error
+	@$(BIN)/mkdocs build --quiet --strict
+
+docs-serve: environment ## Show the documentation while you write it
+	@$(BIN)/mkdocs serve
 
 fuzz: environment ## Search ten minutes for inputs that take longer than their length explains
 	@MEMX_FUZZ_SECONDS=100 MEMX_FUZZ_SEED=$$(date +%s) $(BIN)/pytest -n 0 tests/access/test_slowness.py

@@ -153,21 +153,47 @@ def version_module(text: str, project: Project) -> str:
     return re.sub(r'^__version__ = ".*"$', f'__version__ = "{project.version}"', text, flags=re.M)
 
 
-def json_version(text: str, project: Project) -> str:
-    """Return a JSON document with the version in each of its ``version`` members, and the repository's address."""
+def manifest(text: str, project: Project) -> str:
+    """Return the manifest of the bundle for Claude Desktop with the version and the addresses."""
     document = json.loads(text)
-    for holder in (document, *document.get("packages", ())):
-        holder["version"] = project.version
+    document["version"] = project.version
     if project.repository:
+        document["repository"] = {"type": "git", "url": project.repository}
+    if project.documentation:
+        document["documentation"] = project.documentation
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def registry_entry(text: str, project: Project) -> str:
+    """Return server.json with the version, and its name where the repository's owner is known.
+
+    The MCP registry gives names to owners of repositories, so there is none to write before.
+    """
+    document = json.loads(text)
+    document["version"] = document["packages"][0]["version"] = project.version
+    if project.repository:
+        document = {"$schema": document["$schema"], "name": mcp_name(project), **document}
         document["repository"] = {"url": project.repository, "source": "github"}
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def mcp_readme(text: str, project: Project) -> str:
+    """Return memx-mcp's README with the line by which the MCP registry sees that the package is ours."""
+    text = re.sub(r"\n*<!-- mcp-name: .*? -->\n", "\n", text)
+    return f"{text}\n<!-- mcp-name: {mcp_name(project)} -->\n" if project.repository else text
+
+
+def mcp_name(project: Project) -> str:
+    """Return the name in the MCP registry: io.github.OWNER/memx-mcp."""
+    return f"io.github.{project.repository.rsplit('/', 2)[1]}/memx-mcp"
 
 
 OTHERS: dict[str, Callable[[str, Project], str]] = {
     "memx_sdk/_version.py": version_module,
     "server/memx_server/__init__.py": version_module,
-    "integrations/mcp/server.json": json_version,
-    "integrations/mcp/bundle/manifest.json": json_version,
+    "integrations/mcp/README.md": mcp_readme,
+    "integrations/mcp/server.json": registry_entry,
+    "integrations/mcp/bundle/manifest.json": manifest,
 }
 
 if __name__ == "__main__":

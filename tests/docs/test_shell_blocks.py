@@ -62,6 +62,8 @@ class Reader:
         return self.start(script.replace("keys.json", f"{self.home}/keys.json"), stderr)
 
     def start(self, script: str, stderr: int = subprocess.STDOUT) -> subprocess.Popen[str]:
+        # The environment of this run, which `make` may have been told to make elsewhere.
+        script = script.replace(". .venv/bin/activate", f". {BINARIES}/activate")
         return subprocess.Popen(
             ["bash", "-euo", "pipefail", "-c", script],
             cwd=ROOT,
