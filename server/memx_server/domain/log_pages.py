@@ -15,7 +15,7 @@ def up_to_head(page: LogPage) -> LogPage:
     later, or opens a new lineage. Whoever had seen it would have seen what did not happen, and the
     cursor behind it would be refused at its next use.
     """
-    if page.position.revision <= page.head:
+    if not page.records or page.records[-1].position.revision <= page.head:
         return page
     records = [record for record in page.records if record.position.revision <= page.head]
     position = records[-1].position if records else Position(page.position.lineage, page.head)

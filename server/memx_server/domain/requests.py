@@ -61,6 +61,13 @@ Seconds = Annotated[
 Expiry = Annotated[
     float, Meta(gt=0, le=10**10, description="Seconds from now until it expires; null: never.")
 ]
+Logged = Annotated[
+    bool,
+    Meta(
+        description="Whether the change log tells of the key at all. It is settled by the write that makes the key "
+        "(true where that does not say), and stays until the key is deleted."
+    ),
+]
 Cap = Annotated[int, Meta(ge=1, description="Keep only this many of the last items.")]
 Count = Annotated[
     int, Meta(ge=1, description="How many at the most.", extra_json_schema=limited("page"))
@@ -140,6 +147,7 @@ class SetRequest(WriteRequest, kw_only=True):
     value: Value
     ttl: Seconds | None = None
     history: Annotated[bool, Meta(description="Whether the change log keeps the value.")] = True
+    logged: Logged | None = None
 
 
 class DeleteRequest(WriteRequest, kw_only=True):
@@ -182,6 +190,7 @@ class UpdateRequest(WriteRequest, kw_only=True):
     touch: Expiry | UnsetType | None = UNSET
     ttl: Seconds | None = None
     history: Annotated[bool, Meta(description="Whether the change log keeps the value.")] = True
+    logged: Logged | None = None
 
 
 class CompareRequest(Request, kw_only=True):
@@ -209,6 +218,7 @@ class WritingOperation(TxnOperation, kw_only=True):
 
     ttl: Seconds | None = None
     history: bool = True
+    logged: Logged | None = None
 
 
 class ComputedOperation(WritingOperation, kw_only=True):

@@ -101,6 +101,7 @@ def new_entry(caller: Caller, key: str, committed: Committed, value: bytes | Non
         caller.writer,
         written.expires_at,
         value,
+        logged=written.logged,
     )
 
 

@@ -24,6 +24,7 @@ from memx_server.storage.transactions import (
     DeleteSchema,
     Idempotency,
     IdempotencyMismatch,
+    LoggedOtherwise,
     Outcome,
     Put,
     PutSchema,
@@ -56,6 +57,7 @@ __all__ = [
     "IdempotencyMismatch",
     "KeyPage",
     "LogPage",
+    "LoggedOtherwise",
     "Outcome",
     "Put",
     "PutSchema",
@@ -148,8 +150,8 @@ class Record:
 
     Attributes:
         position: Where a reader stands after it. The lineage is the one current when it was read.
-        previous: The revision of the record before it, 0 when there was none. A reader that stands
-            elsewhere has missed something.
+        previous: The revision of the record before it, 0 when there was none. A reader of all records that
+            stands elsewhere has missed something. Revisions in between changed unlogged keys alone.
         changes: Its changes, in the order of the transaction's writes; None in a notice that was
             too large to carry them.
     """
@@ -164,8 +166,9 @@ class LogPage:
     """Records after a position, oldest first; fewer than asked for where they are big.
 
     Attributes:
-        position: Where a reader stands after ``records``; where there are none, the head.
-        head: The newest revision of the space.
+        position: Where a reader stands after ``records``; where there are none, the head, or where the reader
+            stood already if that is above it.
+        head: The newest revision that the log has a record of.
     """
 
     records: Sequence[Record]
@@ -349,8 +352,13 @@ class Store(Protocol):
         Each is all or nothing by itself, and what became of one is nothing to the next. Transactions
         of other callers may come in between.
 
+        A key is logged or unlogged from the write that makes it until it is deleted or expires. Changes of
+        unlogged keys take a revision like all others, and leave no record, nor does their expiry; nobody is
+        told of them.
+
         A key whose time has come is gone here too: its expiry is logged first, as a record of its
-        own. Checks come in this order: idempotency, schema revision, compares, quotas. What changes
+        own. Checks come in this order: idempotency, schema revision, compares, the quota of results, whether
+        keys are logged, the other quotas. What changes
         nothing (only touches, deletes of missing keys) takes no revision and leaves no record, but
         its result is kept under its idempotency token. A transaction without writes keeps no result:
         sent again, it is applied again.
@@ -374,7 +382,7 @@ class Store(Protocol):
         """
 
     async def head(self, space: str) -> Position:
-        """The position after the newest change; revision 0 in a space that never held anything.
+        """The position after the newest change of the log; revision 0 where it never held one.
 
         That position at 0 stays good for ``log``: it stands before all that is written later.
         """

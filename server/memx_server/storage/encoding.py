@@ -4,6 +4,8 @@ Entry::
 
     {"revision":7,"version":2,"ts":1.5,"writer":"w","expires_at":null,"key":"k","value":<value>}
 
+An entry that is unlogged has ``"logged":false,`` behind its version.
+
 Change (``reason`` and ``expires_at`` only where there is one; ``value`` is left out when the log does
 not keep it)::
 
@@ -40,6 +42,7 @@ class StoredEntry(msgspec.Struct, frozen=True):
     key: str
     value: msgspec.Raw
     expires_at: float | None = None
+    logged: bool = True
 
 
 _decode_entry = msgspec.json.Decoder(StoredEntry).decode
@@ -58,6 +61,12 @@ def revision_in(text: bytes) -> int:
     return int(text[_REVISION_AT : text.index(b",", _REVISION_AT)])
 
 
+def is_unlogged(text: bytes) -> bool:
+    """Tell whether an entry's JSON text is that of an unlogged key."""
+    # Before the place where it stands there are two numbers and nothing that a user wrote.
+    return text.startswith(b'"logged"', text.index(b",", text.index(b",") + 1) + 1)
+
+
 def entry_text(
     key: str,
     revision: int,
@@ -66,6 +75,8 @@ def entry_text(
     writer: str,
     expires_at: float | None,
     value: bytes | None,
+    *,
+    logged: bool = True,
 ) -> bytes:
     """The JSON text of an entry.
 
@@ -77,11 +88,13 @@ def entry_text(
         writer: Who wrote it.
         expires_at: Unix seconds; None where it does not expire.
         value: JSON text; None leaves the member out, for a reader who may not see it.
+        logged: Whether the key is logged.
     """
     # `%a` of a float is its shortest exact form, which is also how Lua's side prints both times.
-    return b'{"revision":%d,"version":%d,"ts":%a,"writer":%b,"expires_at":%b,"key":%b%b}' % (
+    return b'{"revision":%d,"version":%d%b,"ts":%a,"writer":%b,"expires_at":%b,"key":%b%b}' % (
         revision,
         version,
+        b"" if logged else b',"logged":false',
         ts,
         quote(writer),
         b"null" if expires_at is None else b"%a" % expires_at,

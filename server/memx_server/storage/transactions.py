@@ -21,6 +21,8 @@ class Put(msgspec.Struct, frozen=True):
         ttl_ms: Milliseconds until it expires, by the store's clock; None for no expiry.
         keep_expiry: Leave the present expiry as it is; goes without ``ttl_ms``.
         log_value: Whether the log keeps the value (``history: false`` makes this False).
+        logged: Whether the key is logged, which its first write settles until it is deleted; None for what
+            holds already, and logged where there is no entry.
     """
 
     key: str
@@ -29,6 +31,7 @@ class Put(msgspec.Struct, frozen=True):
     keep_expiry: bool = False
     log_value: bool = True
     reason: str | None = None
+    logged: bool | None = None
 
 
 class Delete(msgspec.Struct, frozen=True):
@@ -111,11 +114,13 @@ class WriteOutcome(msgspec.Struct, frozen=True):
         changed: False where there was nothing to delete or touch.
         version: The entry's version afterwards; 0 when it is gone or was never there.
         expires_at: Unix seconds, or None.
+        logged: Whether the key is logged; True where nothing changed.
     """
 
     changed: bool
     version: int = 0
     expires_at: float | None = None
+    logged: bool = True
 
 
 class Committed(msgspec.Struct, frozen=True):
@@ -124,7 +129,8 @@ class Committed(msgspec.Struct, frozen=True):
     A repetition gets the other fields as they were the first time.
 
     Attributes:
-        position: Its place in the log; the head as it was when it changed nothing.
+        position: Its place in the order of the space, from which the log resumes although it holds no record of what
+            changed unlogged keys alone; the newest one where it changed nothing.
         ts: Unix seconds by the store's clock.
         written: One for each write, in order.
         confirmed: Whether it is known to be as durable as was wanted; None where memory was enough.
@@ -148,6 +154,18 @@ class SchemaMoved(msgspec.Struct, frozen=True):
     """The values were checked against another schema revision than this one; nothing happened."""
 
     revision: int
+
+
+class LoggedOtherwise(msgspec.Struct, frozen=True):
+    """A write says of a key whether it is logged, and the key was made otherwise; nothing happened.
+
+    Attributes:
+        key: The key.
+        logged: Whether it is logged.
+    """
+
+    key: str
+    logged: bool
 
 
 class IdempotencyMismatch(msgspec.Struct, frozen=True):
@@ -216,4 +234,6 @@ class QuotaExceeded(msgspec.Struct, frozen=True):
     bound: int
 
 
-Outcome = Committed | Conflicted | SchemaMoved | IdempotencyMismatch | QuotaExceeded
+Outcome = (
+    Committed | Conflicted | SchemaMoved | IdempotencyMismatch | QuotaExceeded | LoggedOtherwise
+)

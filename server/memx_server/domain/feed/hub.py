@@ -46,7 +46,8 @@ class Hub:
     The invariant: each live listener has been offered every change up to ``position``, in order,
     once. What moves the position:
 
-    * A notice of the store that carries the record and names ``position`` as the one before it.
+    * A notice of the store that carries the record and names ``position`` as the one before it. (Revisions
+      of unlogged keys have no records, and move nothing.)
     * The log, read from ``position`` on (a *repair*). Any other notice starts a repair: one was lost
       before it, or it came out of order, or it was too large to carry the record. So does a *position
       check* every few seconds that finds another head: it covers a lost last notice, which no later

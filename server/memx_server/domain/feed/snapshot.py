@@ -16,7 +16,7 @@ from memx_server.domain.feed.log_reader import patiently
 from memx_server.domain.feed.messages import Event
 from memx_server.domain.log_pages import up_to_head
 from memx_server.storage.base import Change, Store, TooMuch
-from memx_server.storage.encoding import quote
+from memx_server.storage.encoding import is_unlogged, quote
 
 _ROUNDS = 50
 """How often values that the log does not keep are read again before the builder gives up."""
@@ -149,7 +149,7 @@ class SnapshotBuilder:
                 lambda after=after: self.store.list(self.space, prefix=prefix, after=after)  # type: ignore[misc]  # mypy cannot infer a default's type
             )
             for key, entry in page.entries:
-                if self._matches(key):
+                if self._matches(key) and not is_unlogged(entry):
                     self._keep(key, entry_event(key, entry).data)
             if page.after is None:
                 return
@@ -233,7 +233,7 @@ class SnapshotBuilder:
         except TooMuch:
             raise self._too_large() from None
         for key, entry in zip(keys, entries, strict=True):
-            if entry is None:
+            if entry is None or is_unlogged(entry):
                 self._drop(key)
             else:
                 self._keep(key, entry_event(key, entry).data)

@@ -21,6 +21,7 @@ from memx_server.domain.feed.messages import Event, Packet
 from memx_server.domain.feed.send_queue import Dropped, Lane
 from memx_server.domain.feed.snapshot import entry_event
 from memx_server.storage.base import Compacted, Diverged
+from memx_server.storage.encoding import is_unlogged
 
 _log = logging.getLogger("memx_server")
 
@@ -283,7 +284,9 @@ class Subscriber:
             return event
         hub = self._hub
         (entry,) = await patiently(lambda: hub.store.read(hub.space, [event.key]))
-        return None if entry is None else entry_event(event.key, entry, snapshot=False)
+        if entry is None or is_unlogged(entry):  # made anew as an unlogged one
+            return None
+        return entry_event(event.key, entry, snapshot=False)
 
     def _go_live(self, position: Position, *, announce: bool) -> None:
         self._live = True

@@ -27,6 +27,7 @@ from memx_server.storage.base import (
     Conflicted,
     Idempotency,
     IdempotencyMismatch,
+    LoggedOtherwise,
     Outcome,
     Put,
     QuotaExceeded,
@@ -334,7 +335,12 @@ def idempotency_of(
 
 
 def _result(
-    outcome: Committed | Conflicted | IdempotencyMismatch | QuotaExceeded | StoreUnavailable,
+    outcome: Committed
+    | Conflicted
+    | IdempotencyMismatch
+    | QuotaExceeded
+    | LoggedOtherwise
+    | StoreUnavailable,
     refusal: ProtocolError | None,
 ) -> CommitResult:
     """What came of a draft, given why none of it may happen."""
@@ -342,9 +348,22 @@ def _result(
         return _mismatch()
     if isinstance(outcome, QuotaExceeded):
         return _quota_exceeded(outcome)
+    if isinstance(outcome, LoggedOtherwise):
+        return _logged_otherwise(outcome)
     if refusal is not None and isinstance(outcome, Conflicted):
         return refusal  # the compare that failed was the impossible one
     return outcome
+
+
+def _logged_otherwise(outcome: LoggedOtherwise) -> ProtocolError:
+    word = "logged" if outcome.logged else "unlogged"
+    return ProtocolError(
+        "invalid_update",
+        f"{outcome.key!r} is {word} since the write that made it, and stays so until it is deleted; "
+        "leave `logged` out, or delete the key first",
+        field="logged",
+        key=outcome.key,
+    )
 
 
 def _mismatch() -> ProtocolError:

@@ -30,7 +30,7 @@ from memx_server.storage.base import (
     StoreUnavailable,
     TooMuch,
 )
-from memx_server.storage.encoding import decode_entry, quote
+from memx_server.storage.encoding import decode_entry, is_unlogged, quote
 
 _log = logging.getLogger("memx_server")
 
@@ -206,6 +206,8 @@ class EntryReads:
             return present  # not written since
         # Else what the last change up to that revision left, if the log still has it.
         page = await self._store.history(space, key, 1, until=at)
+        if present is not None and is_unlogged(present):
+            raise responses.forgotten(key, at)  # nothing ever tells what an unlogged key was
         if page.changes:
             return responses.entry_after(page.changes[0])
         if page.complete:

@@ -208,9 +208,15 @@ class Transactions:
             case GetOperation():
                 # No write of this transaction has happened yet, so all reads are of one moment.
                 result = present[key]
-            case SetOperation(ttl=ttl, history=logged):
-                value = bytes(operation.value)
-                put = Put(key, value, milliseconds(ttl), log_value=logged, reason=reason)
+            case SetOperation():
+                put = Put(
+                    key,
+                    bytes(operation.value),
+                    milliseconds(operation.ttl),
+                    log_value=operation.history,
+                    reason=reason,
+                    logged=operation.logged,
+                )
                 plan.writes.append(put)
             case DeleteOperation():
                 plan.writes.append(Delete(key, reason))

@@ -43,7 +43,7 @@ from memx_server.storage.base import (
     StoreUnavailable,
     Touch,
 )
-from memx_server.storage.encoding import decode_entry
+from memx_server.storage.encoding import decode_entry, is_unlogged
 
 _LOGGED_NOTE_BYTES = 512
 """Up to this length a new value that the log has too is kept with its idempotency token.
@@ -131,8 +131,11 @@ class Updates:
             try:
                 put, base = await self._planned(caller, request, operation, lock.entry)
                 value = put.value
+                # What the log does not have is kept with the token.
+                has_log = put.log_value and not _is_unlogged_by(put, lock.entry)
+                noted = _noted(idempotency, put, has_log=has_log)
                 outcome = await self._commits.try_commit(
-                    TransactionDraft(caller, (put,), (base,), _noted(idempotency, put))
+                    TransactionDraft(caller, (put,), (base,), noted)
                 )
             except StoreUnavailable:
                 raise
@@ -205,11 +208,17 @@ def computed_put(operation: Computed, value: bytes, reason: str | None) -> Put:
         keep_expiry=operation.ttl is None,
         log_value=operation.history,
         reason=reason,
+        logged=operation.logged,
     )
 
 
-def _noted(idempotency: Idempotency | None, put: Put) -> Idempotency | None:
-    longest = _LOGGED_NOTE_BYTES if put.log_value else _NOTE_BYTES
+def _is_unlogged_by(put: Put, present: bytes | None) -> bool:
+    """Tell whether a write is one of an unlogged key, which holds ``present``."""
+    return put.logged is False if present is None else is_unlogged(present)
+
+
+def _noted(idempotency: Idempotency | None, put: Put, *, has_log: bool) -> Idempotency | None:
+    longest = _LOGGED_NOTE_BYTES if has_log else _NOTE_BYTES
     if idempotency is None or len(put.value) > longest:
         return idempotency
     return replace(idempotency, note=put.value)
@@ -234,22 +243,26 @@ def operation_of(request: UpdateRequest) -> Computed | TouchOperation:
 
 
 def _operation(request: UpdateRequest) -> Computed | TouchOperation:
-    key, ttl, history = request.key, request.ttl, request.history
-    if not isinstance(request.merge, UnsetType):
-        return MergeOperation(key=key, ttl=ttl, history=history, merge=request.merge)
-    if not isinstance(request.patch, UnsetType):
-        return PatchOperation(key=key, ttl=ttl, history=history, patch=request.patch)
-    if not isinstance(request.append, UnsetType):
-        return AppendOperation(
-            key=key, ttl=ttl, history=history, append=request.append, cap=request.cap
-        )
+    key = request.key
     if not isinstance(request.touch, UnsetType):
         return TouchOperation(key=key, touch=request.touch)
+    operation = _computed(request)
+    operation.ttl, operation.history = request.ttl, request.history
+    operation.logged = request.logged
+    return operation
+
+
+def _computed(request: UpdateRequest) -> Computed:
+    key = request.key
+    if not isinstance(request.merge, UnsetType):
+        return MergeOperation(key=key, merge=request.merge)
+    if not isinstance(request.patch, UnsetType):
+        return PatchOperation(key=key, patch=request.patch)
+    if not isinstance(request.append, UnsetType):
+        return AppendOperation(key=key, append=request.append, cap=request.cap)
     assert not isinstance(request.increment, UnsetType)
     return IncrementOperation(
         key=key,
-        ttl=ttl,
-        history=history,
         increment=request.increment,
         minimum=request.minimum,
         maximum=request.maximum,

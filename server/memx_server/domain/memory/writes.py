@@ -89,6 +89,7 @@ class EntryWrites:
                 ttl_ms=milliseconds(request.ttl),
                 log_value=request.history,
                 reason=reason,
+                logged=request.logged,
             )
             operation = "set"
         else:

@@ -22,6 +22,9 @@ class EntryResponse(ResponseSchema, kw_only=True):
 
     revision: Revision
     version: Annotated[int, Meta(description="1 on creation, then one more for each change.")]
+    logged: Annotated[
+        Literal[False] | UnsetType, Meta(description="There where the key is unlogged.")
+    ] = UNSET
     ts: Time
     writer: Annotated[str, Meta(description="`principal/agent`.")]
     expires_at: Time | None
@@ -100,6 +103,7 @@ class UpdateResponse(ResponseSchema, kw_only=True):
     confirmed: Confirmed = UNSET
     revision: Revision
     version: int
+    logged: Literal[False] | UnsetType = UNSET
     ts: Time
     writer: str
     expires_at: Time | None

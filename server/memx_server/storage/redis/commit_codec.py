@@ -12,6 +12,7 @@ from memx_server.storage.base import (
     Delete,
     DeleteSchema,
     IdempotencyMismatch,
+    LoggedOtherwise,
     Outcome,
     Put,
     PutSchema,
@@ -31,6 +32,16 @@ from memx_server.storage.redis.network.faults import SlotMoving
 _TTL_MAX_MS = 2**52
 _WRITES_MAX = 1000
 """Lua's stack takes a few thousand values at once; the domain's own limit is far below."""
+
+_LOGGED = {
+    (None, True): b"1",
+    (None, False): b"",
+    (True, True): b"1+",
+    (True, False): b"+",
+    (False, True): b"n",
+    (False, False): b"n",
+}
+"""What a write says of the log: 1 for the value too, + where the key must be logged, n where it must not."""
 
 Argument = bytes | str | int
 
@@ -89,6 +100,8 @@ def decode(
         return Conflicted(key, reply[2] if len(reply) > 2 else None)
     if outcome == b"schemas":
         return SchemaMoved(reply[1])
+    if outcome == b"logged":
+        return LoggedOtherwise(transaction.writes[reply[1]].key, bool(reply[2]))
     if outcome == b"full":
         return quotas.exceeded(reply[1].decode())
     if outcome == b"moving":
@@ -97,9 +110,14 @@ def decode(
 
 
 def _committed(reply: Sequence[Any], note: bytes | None) -> Committed:
-    """Read lineage, revision, ts, and for each write: changed, version, expiry or -1."""
+    """Read lineage, revision, ts, and for each write: changed (2: unlogged), version, expiry or -1."""
     written = [
-        WriteOutcome(reply[i] == 1, reply[i + 1], None if reply[i + 2] < 0 else reply[i + 2] / 1000)
+        WriteOutcome(
+            reply[i] > 0,
+            reply[i + 1],
+            None if reply[i + 2] < 0 else reply[i + 2] / 1000,
+            logged=reply[i] != 2,
+        )
         for i in range(3, len(reply), 3)
     ]
     return Committed(Position(reply[0].decode(), reply[1]), reply[2] / 1_000_000, written, note)
@@ -111,7 +129,7 @@ def _write_arguments(write: Write) -> Sequence[Argument]:
     match write:
         case Put():
             ttl = b"keep" if write.keep_expiry else _ttl(write.ttl_ms)
-            logged = b"1" if write.log_value else b""
+            logged = _LOGGED[write.logged, write.log_value]
             return (b"put", key, quoted, _reason(write.reason), ttl, logged, write.value)
         case Delete():
             return (b"delete", key, quoted, _reason(write.reason), b"", b"1", b"")

@@ -11,12 +11,13 @@ from memx_server.storage.errors import CannotOpen
 from memx_server.storage.redis.keyspace import Keyspaces
 from memx_server.storage.redis.network.topology import Topology
 
-FORMAT = 2
+FORMAT = 3
 """Raised with every change after which an older server would read or write something wrong.
 
 1: what the first servers of 0.2.0 wrote; they kept no version.
 2: the hash of a space counts kept results and schemas. Servers of both formats work side by side: the older ones do
 not count, and leave the fields alone.
+3: keys may be unlogged. An older server would log them, and give a revision of theirs a second time.
 """
 
 

@@ -35,7 +35,7 @@ _PAGE_BYTES = 4 * 1024 * 1024
 _REVISION_BYTES = 32
 """The beginning of an entry's text, in which its revision stands."""
 
-_LOG_FIELDS = (b"lineage", b"head", b"floor", b"cuts")
+_LOG_FIELDS = (b"lineage", b"head", b"floor", b"cuts", b"last")
 _FIRST_RECORDS = 32
 _HISTORY_STEPS = 32
 
@@ -47,16 +47,18 @@ class LogState:
     Attributes:
         cuts: The last revision of each ended lineage that is part of the history.
         floor: The newest revision that is no longer in the log.
+        last: The newest revision, which may be one of unlogged keys alone.
     """
 
     lineage: str
     head: int
     floor: int
     cuts: dict[str, int]
+    last: int
 
     def check(self, since: Position) -> None:
         """Raise ``Diverged`` or ``Compacted`` where the log cannot go on from ``since``."""
-        end = self.head if since.lineage == self.lineage else self.cuts.get(since.lineage, -1)
+        end = self.last if since.lineage == self.lineage else self.cuts.get(since.lineage, -1)
         if since.lineage == NO_LINEAGE:
             end = 0
         if since.revision > end:
@@ -98,7 +100,7 @@ class RedisReads:
         lineage, head = await self._topology.call(
             space.slot, b"HMGET", space.meta, b"lineage", b"head"
         )
-        return Position(lineage.decode(), int(head)) if lineage else Position(NO_LINEAGE, 0)
+        return _position(lineage.decode() if lineage else NO_LINEAGE, int(head or 0))
 
     async def keys(self, space: Keyspace, prefix: str, after: str, limit: int) -> KeyPage:
         """Read a page of the index of keys together with the entries, as they are at one moment."""
@@ -149,7 +151,9 @@ class RedisReads:
                 break
             records += further
             count += more
-        position = records[-1].position if records else Position(state.lineage, state.head)
+        # A reader may stand above the head, at a revision without a record, and stays there.
+        stands = max(state.head, 0 if since is None else since.revision)
+        position = records[-1].position if records else _position(state.lineage, stands)
         return LogPage(records, position, state.head)
 
     async def history(
@@ -206,7 +210,7 @@ class RedisReads:
 
 
 def _log_state(held: Sequence[bytes | None], length: int) -> LogState:
-    lineage, head, floor, cuts = held
+    lineage, head, floor, cuts, last = held
     ended = (cut.rsplit(":", 1) for cut in (cuts or b"").decode().split())
     newest = int(head or 0)
     # The newest record always stays, so an empty log was evicted or deleted.
@@ -215,7 +219,13 @@ def _log_state(held: Sequence[bytes | None], length: int) -> LogState:
         head=newest,
         floor=int(floor or 0) if length else newest,
         cuts={name: int(cut) for name, cut in ended},
+        last=max(newest, int(last or 0)),
     )
+
+
+def _position(lineage: str, revision: int) -> Position:
+    """Make a position; the one before every record is the same in all lineages."""
+    return Position(lineage if revision else NO_LINEAGE, revision)
 
 
 def _fitting_behind(records: Sequence[Record]) -> int:

@@ -11,11 +11,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 
+from memx_sdk.protocol.cursors import Position
 from memx_server.storage.base import (
     Committed,
     Conflicted,
     DeleteSchema,
+    LoggedOtherwise,
     Outcome,
+    Put,
     PutSchema,
     QuotaExceeded,
     Record,
@@ -91,7 +94,7 @@ class CommitWriter:
             for write in transaction.writes
         ]
         self._log(draft)
-        committed = Committed(space.position, seconds(now), written)
+        committed = Committed(self._latest(space), seconds(now), written)
         if (size := result_size(transaction)) and transaction.idempotency:
             self._results.keep(space, transaction.idempotency, committed, now // 1000, size)
             space.result_bytes += size
@@ -102,12 +105,13 @@ class CommitWriter:
         """Log the expiry of up to ``limit`` entries whose time has come."""
         now = self._clock()
         due = self._connection.execute(
-            "SELECT space, key FROM entries WHERE expires_at <= ? ORDER BY expires_at LIMIT ?",
+            "SELECT space, key, logged FROM entries WHERE expires_at <= ?"
+            " ORDER BY expires_at LIMIT ?",
             (now // 1000, limit),
         ).fetchall()
         # One record for each: expiries belong to no transaction, so nothing ties them together.
-        for space_id, key in due:
-            self._expire(self._spaces.by_id(space_id), key, now)
+        for space_id, key, logged in due:
+            self._expire(self._spaces.by_id(space_id), key, now, logged=logged)
 
     def next_due(self) -> int | None:
         """When the next entry expires, in milliseconds since the epoch."""
@@ -146,15 +150,16 @@ class CommitWriter:
             if part.key in present or isinstance(part, PutSchema | DeleteSchema):
                 continue
             row = self._connection.execute(
-                "SELECT revision, version, expires_at FROM entries WHERE space = ? AND key = ?",
+                "SELECT revision, version, expires_at, logged FROM entries"
+                " WHERE space = ? AND key = ?",
                 (space.id, part.key),
             ).fetchone()
             if row is None:
                 continue
             if row[2] is not None and row[2] <= now // 1000:
-                self._expire(space, part.key, now)
+                self._expire(space, part.key, now, logged=row[3])
             else:
-                present[part.key] = PresentEntry(*row)
+                present[part.key] = PresentEntry(row[0], row[1], row[2], logged=bool(row[3]))
         return present
 
     def _refusal(
@@ -163,7 +168,7 @@ class CommitWriter:
         transaction: Transaction,
         present: dict[str, PresentEntry],
         now_ms: int,
-    ) -> SchemaMoved | Conflicted | QuotaExceeded | None:
+    ) -> SchemaMoved | Conflicted | QuotaExceeded | LoggedOtherwise | None:
         # The values were checked against the schemas of that revision. Nothing can change them between
         # here and COMMIT, as there is one writing connection; so no value lands that a schema refuses.
         if transaction.schema_revision not in (None, space.schema_revision):
@@ -177,16 +182,30 @@ class CommitWriter:
             self._results.purge(now_ms)
             if not self._quotas.has_room_for_result(space, size):
                 return self._quotas.result_refusal()
+        for write in transaction.writes:
+            if isinstance(write, Put) and write.logged is not None:
+                before = present.get(write.key)
+                if before is not None and before.logged != write.logged:
+                    return LoggedOtherwise(write.key, before.logged)
         return self._quotas.exceeded(space, transaction, present, now_ms)
 
     def _entry(self, space: Space, key: str) -> bytes | None:
         row = self._connection.execute(SELECT_ENTRIES + " AND key = ?", (space.id, key)).fetchone()
         return None if row is None else text_of(row)
 
-    def _expire(self, space: Space, key: str, now: int) -> None:
+    def _latest(self, space: Space) -> Position:
+        """The position behind all that was committed, with or without a record."""
+        return Position(space.lineage, space.newest) if space.newest else space.position
+
+    def _expire(self, space: Space, key: str, now: int, *, logged: bool) -> None:
         draft = self._draft(space, "", now)
-        self._writes.remove(draft, key, "expire")
-        self._log(draft)
+        if logged:
+            self._writes.remove(draft, key, "expire")
+            self._log(draft)
+        else:
+            self._writes.remove_unlogged(
+                draft, key
+            )  # of which nobody is told, so it takes no revision
 
     def _draft(self, space: Space, writer: str, now: int) -> ChangeDraft:
         return ChangeDraft(space, writer, self._spaces.next_revision(space, now), now)
@@ -194,6 +213,9 @@ class CommitWriter:
     def _log(self, draft: ChangeDraft) -> None:
         """Append the changes of a draft as one record; a draft without changes leaves none."""
         if not draft.changes:
+            if draft.is_quiet:
+                self._spaces.advance_unlogged(draft.space, draft.revision)
+                self._spaces.save(draft.space)
             return
         space, previous = draft.space, draft.space.head
         # The head moves, and with it perhaps the lineage, before the record is made: a record

@@ -13,7 +13,7 @@ from memx_server.storage.base import StoreFull, StoreUnavailable
 from memx_server.storage.errors import CannotOpen
 
 APPLICATION_ID = 0x6D656D58  # "memX"
-LAYOUT = 2
+LAYOUT = 3
 """The format of the file, kept in SQLite's ``user_version``: raised with every change of ``schema.sql``."""
 
 _MIGRATIONS = {
@@ -25,6 +25,11 @@ _MIGRATIONS = {
         UPDATE spaces SET schema_bytes = coalesce((
             SELECT sum(128 + length(CAST(pattern AS BLOB)) + length(schema)) FROM schemas
             WHERE schemas.space = spaces.id), 0);
+    """,
+    # From 2: keys may be unlogged, and their revisions are none of the log's.
+    2: """
+        ALTER TABLE spaces ADD COLUMN last INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE entries ADD COLUMN logged INTEGER NOT NULL DEFAULT 1;
     """,
 }
 """For each older layout the statements that make the next one of it."""

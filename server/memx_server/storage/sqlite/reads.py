@@ -203,7 +203,7 @@ class SqliteReads:
         """Return the revision after which a reader at ``since`` goes on."""
         # A position above the head comes from a history that this file does not hold, even where
         # the lineages agree: a backup was restored, and nothing was written since.
-        if since.revision > space.head:
+        if since.revision > space.newest:
             raise Diverged
         if since.lineage != space.lineage and since != BEGINNING:
             ended = self._connection.execute(
@@ -232,7 +232,10 @@ class SqliteReads:
             records.append(Record(Position(space.lineage, revision), previous, changes))
             size += sum(len(change.data) for change in changes)
         rows.close()
-        position = records[-1].position if records else space.position
+        # A reader may stand above the head, at a revision without a record, and stays there.
+        position = Position(space.lineage, start) if start > space.head else space.position
+        if records:
+            position = records[-1].position
         return LogPage(records, position, space.head)
 
     def _entry(self, space_id: int, key: str) -> bytes | None:

@@ -30,11 +30,13 @@ class PresentEntry:
         revision: The revision that wrote it; 0 where there is no entry.
         version: How often it has been written; 0 where there is no entry.
         expires_at: Milliseconds since the epoch; None where it does not expire.
+        logged: Whether the key is logged.
     """
 
     revision: int
     version: int
     expires_at: int | None
+    logged: bool = True
 
 
 MISSING = PresentEntry(revision=0, version=0, expires_at=None)
@@ -50,6 +52,7 @@ class ChangeDraft:
         revision: The revision that it takes if it changes anything.
         ts: Microseconds since the epoch.
         changes: What it has changed so far, for the log.
+        is_quiet: Whether it has changed unlogged keys, which the log does not tell.
     """
 
     space: Space
@@ -57,6 +60,7 @@ class ChangeDraft:
     revision: int
     ts: int
     changes: list[Change] = field(default_factory=list)
+    is_quiet: bool = False
 
     def expiry(self, ttl_ms: int | None) -> int | None:
         """When what lives ``ttl_ms`` from now expires, in milliseconds since the epoch."""
@@ -88,8 +92,12 @@ class RowWrites:
             case Delete():
                 if before is MISSING:
                     return UNCHANGED
-                self.remove(draft, write.key, "delete", write.reason)
-                return WriteOutcome(changed=True)
+                if before.logged:
+                    self.remove(draft, write.key, "delete", write.reason)
+                else:
+                    self.remove_unlogged(draft, write.key)
+                    draft.is_quiet = True
+                return WriteOutcome(changed=True, logged=before.logged)
             case PutSchema():
                 return self._put_schema(draft, write)
             case DeleteSchema():
@@ -97,23 +105,28 @@ class RowWrites:
 
     def remove(self, draft: ChangeDraft, key: str, action: str, reason: str | None = None) -> None:
         """Remove an entry; ``action`` says why: ``delete`` or ``expire``."""
-        self._connection.execute(
-            "DELETE FROM entries WHERE space = ? AND key = ?", (draft.space.id, key)
-        )
-        draft.count_keys(-1)
+        self.remove_unlogged(draft, key)
         text = removal_text(
             action, key, draft.revision, seconds(draft.ts), draft.writer, reason=reason
         )
         draft.changes.append(Change(key, action, text))
 
+    def remove_unlogged(self, draft: ChangeDraft, key: str) -> None:
+        """Remove an entry without a change for the log."""
+        self._connection.execute(
+            "DELETE FROM entries WHERE space = ? AND key = ?", (draft.space.id, key)
+        )
+        draft.count_keys(-1)
+
     def _put(self, draft: ChangeDraft, put: Put, before: PresentEntry) -> WriteOutcome:
         expires_at = before.expires_at if put.keep_expiry else draft.expiry(put.ttl_ms)
         version = before.version + 1
+        logged = put.logged is not False if before is MISSING else before.logged
         # An upsert rather than INSERT OR REPLACE: that would delete the row and make another one,
         # which moves it to the end of the table and touches every index.
         self._connection.execute(
-            "INSERT INTO entries (space, key, revision, version, ts, expires_at, writer, value)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+            "INSERT INTO entries (space, key, revision, version, ts, expires_at, writer, value, logged)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (space, key) DO UPDATE SET revision = excluded.revision,"
             " version = excluded.version, ts = excluded.ts, expires_at = excluded.expires_at,"
             " writer = excluded.writer, value = excluded.value",
@@ -126,10 +139,14 @@ class RowWrites:
                 expires_at,
                 draft.writer,
                 put.value,
+                int(logged),
             ),
         )
         if before is MISSING:
             draft.count_keys(1)
+        if not logged:
+            draft.is_quiet = True
+            return WriteOutcome(True, version, expiry_seconds(expires_at), logged=False)
         text = set_text(
             put.key,
             draft.revision,
@@ -151,7 +168,7 @@ class RowWrites:
             "UPDATE entries SET expires_at = ? WHERE space = ? AND key = ?",
             (expires_at, draft.space.id, touch.key),
         )
-        return WriteOutcome(True, before.version, expiry_seconds(expires_at))
+        return WriteOutcome(True, before.version, expiry_seconds(expires_at), logged=before.logged)
 
     def _put_schema(self, draft: ChangeDraft, put: PutSchema) -> WriteOutcome:
         self._connection.execute(

@@ -5,13 +5,14 @@ CREATE TABLE spaces (
     id              INTEGER PRIMARY KEY,
     name            TEXT    NOT NULL UNIQUE,
     lineage         TEXT    NOT NULL DEFAULT '',
-    head            INTEGER NOT NULL DEFAULT 0,
+    head            INTEGER NOT NULL DEFAULT 0,  -- the newest revision of the log
     floor           INTEGER NOT NULL DEFAULT 0,  -- the newest revision that was trimmed from the log
     log_records     INTEGER NOT NULL DEFAULT 0,
     log_bytes       INTEGER NOT NULL DEFAULT 0,
     schema_revision INTEGER NOT NULL DEFAULT 0,
     result_bytes    INTEGER NOT NULL DEFAULT 0,  -- sum of idempotency.size
-    schema_bytes    INTEGER NOT NULL DEFAULT 0   -- what the schemas are charged with
+    schema_bytes    INTEGER NOT NULL DEFAULT 0,  -- what the schemas are charged with
+    last            INTEGER NOT NULL DEFAULT 0   -- the newest revision of unlogged keys
 );
 
 -- Lineages that have ended, and the last revision of theirs that is part of the history.
@@ -31,6 +32,7 @@ CREATE TABLE entries (
     expires_at INTEGER,
     writer     TEXT    NOT NULL,
     value      BLOB    NOT NULL,
+    logged     INTEGER NOT NULL DEFAULT 1,
     UNIQUE (space, key)
 );
 

@@ -18,11 +18,12 @@ class Space:
 
     Attributes:
         lineage: The current one; empty before the first commit.
-        head: The newest revision.
+        head: The newest revision of the log.
         floor: The newest revision that was trimmed from the log, 0 when none was.
         log_bytes: Sum of ``len(change.data)`` over the log.
         result_bytes: Sum of ``result_size`` over the results that are kept.
         schema_bytes: Sum of ``schema_size`` over the schemas.
+        last: The newest revision that changed unlogged keys alone.
         keys: Entries, of which some may have expired; None until the key quota has counted them.
             Not in the row.
     """
@@ -37,19 +38,25 @@ class Space:
     schema_revision: int = 0
     result_bytes: int = 0
     schema_bytes: int = 0
+    last: int = 0
     keys: int | None = None
 
     @property
     def position(self) -> Position:
-        """The position of a reader who has read everything."""
+        """The position of a reader who has read all of the log."""
         return Position(self.lineage, self.head) if self.head else BEGINNING
+
+    @property
+    def newest(self) -> int:
+        """The newest revision, of logged or unlogged keys."""
+        return max(self.head, self.last)
 
 
 def find_space(connection: sqlite3.Connection, name: str) -> Space | None:
     """Read a space; None when nothing was ever written to it."""
     row = connection.execute(
         "SELECT id, name, lineage, head, floor, log_records, log_bytes, schema_revision,"
-        " result_bytes, schema_bytes FROM spaces WHERE name = ?",
+        " result_bytes, schema_bytes, last FROM spaces WHERE name = ?",
         (name,),
     ).fetchone()
     return None if row is None else Space(*row)
@@ -98,8 +105,8 @@ class Spaces:
             space: The space that it is for.
             now: Microseconds since the epoch.
         """
-        # A clock that was set back must not give out a revision twice, so the head counts in any case.
-        following = space.head + 1
+        # A clock that was set back must not give out a revision twice, so the newest one counts in any case.
+        following = space.newest + 1
         return following if self._is_current(space) else max(following, now)
 
     def advance(self, space: Space, revision: int) -> None:
@@ -108,11 +115,17 @@ class Spaces:
             self._open_lineage(space)
         space.head = revision
 
+    def advance_unlogged(self, space: Space, revision: int) -> None:
+        """Give ``revision`` to a transaction without a record, in a new lineage as ``advance`` does."""
+        if not self._is_current(space):
+            self._open_lineage(space)
+        space.last = revision
+
     def save(self, space: Space) -> None:
         """Write the row back."""
         self._connection.execute(
             "UPDATE spaces SET lineage = ?, head = ?, floor = ?, log_records = ?, log_bytes = ?,"
-            " schema_revision = ?, result_bytes = ?, schema_bytes = ? WHERE id = ?",
+            " schema_revision = ?, result_bytes = ?, schema_bytes = ?, last = ? WHERE id = ?",
             (
                 space.lineage,
                 space.head,
@@ -122,6 +135,7 @@ class Spaces:
                 space.schema_revision,
                 space.result_bytes,
                 space.schema_bytes,
+                space.last,
                 space.id,
             ),
         )
@@ -144,7 +158,7 @@ class Spaces:
             # The cut: what the ended lineage says up to here is part of the history, and no more.
             self._connection.execute(
                 "INSERT INTO lineages (space, id, cut) VALUES (?, ?, ?)",
-                (space.id, space.lineage, space.head),
+                (space.id, space.lineage, space.newest),
             )
         space.lineage = secrets.token_hex(8)
         self._opened[space.id] = space.lineage

@@ -12,12 +12,12 @@ if SCHEMA_REVISION ~= '' and SCHEMA_REVISION ~= schema_revision then
   break
 end
 
--- The last entry that was compared, and its version: most often it is the one that is written.
-local compared, compared_version
+-- The last entry that was compared, and what is known of it: most often it is the one that is written.
+local compared, compared_version, compared_unlogged
 for i = 0, COMPARES - 1 do
   local entry = KEYS[FIRST_ENTRY + i]
-  local version, revision = standing(entry)
-  compared, compared_version = entry, version
+  local version, revision, unlogged = standing(entry)
+  compared, compared_version, compared_unlogged = entry, version, unlogged
   if (revision or '0') ~= ARGV[FIRST_COMPARE + i * COMPARE_ARGS + 1] then
     outcome = {'conflict', i, revision and call('GET', entry)}
     break

@@ -3,25 +3,41 @@
 -- The writes, and of their keys those that have expired without a record of it: an entry that Redis does
 -- not have is gone, even if this clock (a new primary's, perhaps) is behind the one that ended it.
 local writes, at_hand, expired, added, listed, schema_added = {}, {}, {}, 0, false, 0
+-- Those of them whose expiry is logged; whether an unlogged key is at hand, and whether one changes.
+local expired_logged, any_unlogged, quiet = {}, false, false
 -- Whether a key is written again that this run has removed.
 local touches_gone = false
 for at = FIRST_WRITE, next_arg - 1, WRITE_ARGS do
   local kind, name, quoted, reason, ttl, in_log, value = unpack(ARGV, at, at + WRITE_ARGS - 1)
   local write = {
     kind = kind, name = name, quoted = quoted, reason = reason, value = value,
-    in_log = in_log == '1', entry = KEYS[FIRST_ENTRY + COMPARES + #writes],
+    in_log = in_log == '1' or in_log == '1+', unlogged = false, entry = KEYS[FIRST_ENTRY + COMPARES + #writes],
     version_before = false, version = 0, expires = false, text = false, changed = false,
     known = false,
   }
   if kind ~= 'put_schema' and kind ~= 'delete_schema' then
-    local version = write.entry == compared and compared_version or standing(write.entry)
+    local version, unlogged = compared_version, compared_unlogged
+    if write.entry ~= compared then
+      local found, _, mark = standing(write.entry)
+      version, unlogged = found, mark
+    end
+    -- The write that makes a key settles whether it is logged; another one may only say the same.
+    local says = in_log:sub(-1)
+    if kind == 'put' and version and (unlogged and says == '+' or not unlogged and says == 'n') then
+      outcome = {'logged', #writes, unlogged and 0 or 1}
+      break
+    end
+    write.unlogged = version and unlogged or not version and says == 'n'
+    any_unlogged = any_unlogged or write.unlogged
     write.version_before = tonumber(version or nil)
     at_hand[name] = true
     if kind == 'put' and not version then added, listed = added + 1, true end
     if kind == 'delete' and version then added, listed = added - 1, true end
     if kind == 'put' and gone and gone[write.entry] then touches_gone = true end
-    if expiring > 0 and not version and call('ZSCORE', EXPIRIES, name) then
+    local expired_at = expiring > 0 and not version and call('ZSCORE', EXPIRIES, name)
+    if expired_at then
       expired[#expired + 1] = name
+      if expired_at % 1 == 0 then expired_logged[#expired_logged + 1] = name end
     end
   else
     local before = schemas_gone and 0 or call('HSTRLEN', SCHEMAS, name)
@@ -31,14 +47,15 @@ for at = FIRST_WRITE, next_arg - 1, WRITE_ARGS do
     if kind == 'put_schema' then schema_added = schema_added + SCHEMA_OVERHEAD + #name + #value end
   end
   if ttl == 'keep' then
-    write.expires = expiring > 0 and write.version_before
-      and tonumber(call('ZSCORE', EXPIRIES, name) or nil)
+    local expires = expiring > 0 and write.version_before and call('ZSCORE', EXPIRIES, name)
+    write.expires = expires and math.floor(expires)
   elseif ttl ~= '' then
     write.expires = now_ms + tonumber(ttl)
     touches_gone = touches_gone or expiries_gone
   end
   writes[#writes + 1] = write
 end
+if outcome then break end
 
 -- Asked of a key that never exists: in a slot that is moving, Redis refuses to look for it here.
 if (touches_gone or records == 0 or head == '0') and (#writes > 0 or expiring > 0)
@@ -77,14 +94,18 @@ if outcome then break end
 
 -- Other entries that have expired. Those at hand that Redis still shows are alive in this transaction.
 local due = expiring > 0 and not swept and call('ZRANGEBYSCORE', EXPIRIES, '-inf',
-  format('%.0f', now_ms - 1), 'LIMIT', 0, EXPIRED_AT_ONCE) or {}
-swept, more = true, more or #due == EXPIRED_AT_ONCE
+  format('%.0f', now_ms - 1), 'WITHSCORES', 'LIMIT', 0, EXPIRED_AT_ONCE) or {}
+swept, more = true, more or #due == 2 * EXPIRED_AT_ONCE
 if #due > 0 then
   for i = 0, COMPARES - 1 do
     if standing(KEYS[FIRST_ENTRY + i]) then at_hand[ARGV[FIRST_COMPARE + i * COMPARE_ARGS]] = true end
   end
-  for _, name in ipairs(due) do
-    if not at_hand[name] then expired[#expired + 1] = name end
+  for i = 1, #due, 2 do
+    local name = due[i]
+    if not at_hand[name] then
+      expired[#expired + 1] = name
+      if due[i + 1] % 1 == 0 then expired_logged[#expired_logged + 1] = name end
+    end
   end
 end
 
@@ -92,22 +113,25 @@ end
 
 -- The revision. A replication id stands for an unbroken history: a restart and a promotion, which may
 -- both have lost writes, give the server another one, and that opens a new lineage.
-local counted_from = tonumber(head)
+local counted_from = tonumber(last)
 if #writes > 0 or #expired > 0 then
   if not server_replid then
     local info = call('INFO', 'replication')
     local _, before = info:find('master_replid:', 1, true)
     server_replid = before and info:sub(before + 1, before + 40) or ''
   end
-  if server_replid ~= replid then
-    -- A new lineage counts from the clock, so XADD would not notice a log that ends above the head.
+  if server_replid ~= replid or any_unlogged or last ~= head then
+    -- A new lineage counts from the clock, and unlogged keys leave the log behind: XADD would not notice one that
+    -- ends above the head.
     if head ~= '0' and #call('XREVRANGE', LOG, '+', '(' .. head .. '-0', 'COUNT', 1) > 0 then
       do return {err = 'ERR LOGABOVE the log of the space ends above its head'} end
     end
+  end
+  if server_replid ~= replid then
     counted_from = math.max(counted_from, now - 1, tonumber(call('HGET', META, 'beyond') or 0))
   end
 end
-local expiry_revision = #expired > 0 and format('%.0f', counted_from + 1)
+local expiry_revision = #expired_logged > 0 and format('%.0f', counted_from + 1)
 local revision = format('%.0f', counted_from + (expiry_revision and 2 or 1))
 
 local changes = {}
@@ -118,15 +142,18 @@ for _, write in ipairs(writes) do
   if kind == 'put' then
     write.version = (write.version_before or 0) + 1
     local stamp = '"revision":' .. revision .. ',"version":' .. format('%.0f', write.version)
-      .. ',"ts":' .. ts .. ',"writer":' .. WRITER
+      .. (write.unlogged and ',"logged":false' or '') .. ',"ts":' .. ts .. ',"writer":' .. WRITER
     write.text = '{' .. stamp .. ',"expires_at":' .. (expires or 'null') .. ',"key":' .. write.quoted
       .. ',"value":' .. write.value .. '}'
-    action, change = 'set', '{"event":"value","action":"set","key":' .. write.quoted .. ',' .. stamp
+    quiet = quiet or write.unlogged
+    action, change = 'set', not write.unlogged and '{"event":"value","action":"set","key":' .. write.quoted .. ',' .. stamp
       .. (expires and ',"expires_at":' .. expires or '') .. write.reason
       .. (write.in_log and ',"value":' or '') .. (write.in_log and write.value or '') .. '}'
 
   elseif kind == 'delete' and write.version_before then
-    action, change = 'delete', removal('delete', write.quoted, revision, WRITER, write.reason)
+    quiet, write.changed = quiet or write.unlogged, true
+    action, change = 'delete',
+      not write.unlogged and removal('delete', write.quoted, revision, WRITER, write.reason)
 
   elseif kind == 'touch' and write.version_before then
     write.version = write.version_before
@@ -143,6 +170,6 @@ for _, write in ipairs(writes) do
       .. ',"schema":' .. write.value .. '}'
   end
 
-  write.changed = (change or write.text) and true or false
+  write.changed = write.changed or (change or write.text) and true or false
   if change then changes[#changes + 1] = {action = action, name = write.name, text = change} end
 end

@@ -7,13 +7,16 @@ local ts = format('%s.%06d', clock[1], clock[2])
 
 -- The state of the space. It is read once, kept up to date by each transaction, and written back once.
 local held = call('HMGET', META, 'head', 'lineage', 'replid', 'floor', 'bytes', 'schemas', 'cuts',
-  'results', 'results_minute', 'schema_bytes', 'format')
+  'results', 'results_minute', 'schema_bytes', 'format', 'last')
 if tonumber(held[11] or 0) > FORMAT then
   return redis.error_reply('NEWER a newer memX writes to this space (format ' .. held[11] .. ')')
 end
 local head, lineage, replid, floor = held[1] or '0', held[2] or '0', held[3], held[4] or '0'
 local bytes, records = tonumber(held[5] or 0), call('XLEN', LOG)
 local schema_revision, cuts = held[6] or '0', held[7] or ''
+-- The newest revision, which may be one of unlogged keys alone and then has no record.
+local last, last_moved = held[12] or head, false
+if tonumber(last) < tonumber(head) then last = head end
 -- How many keys expire: EXPIRIES is left alone while that is none.
 local expiring = call('ZCARD', EXPIRIES)
 
@@ -42,7 +45,7 @@ local allowed = false
 -- was empty; whether other entries' expiries have been looked for; whether work is left for an empty one.
 local logged, moved, empty, swept, more = false, false, false, false, false
 
--- Returns the version and the revision of an entry, nil where there is none.
+-- Returns the version and the revision of an entry and whether its key is unlogged, nil where there is none.
 --
 -- An entry that Redis still shows is alive, whatever TIME says by now: Redis holds expiry still while
 -- a script runs.
@@ -50,8 +53,9 @@ local function standing(entry)
   if gone and gone[entry] then return nil end
   local start = call('GETRANGE', entry, 0, 63)
   if start ~= '' then
-    local revision, version = start:match('^{"revision":(%d+),"version":(%d+)')
-    return version, revision
+    -- Behind the version comes `"ts"`, or before it `"logged"`, which stands for unlogged keys alone.
+    local revision, version, member = start:match('^{"revision":(%d+),"version":(%d+),"(%a)')
+    return version, revision, member == 'l'
   end
 end
 

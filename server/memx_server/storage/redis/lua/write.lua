@@ -1,15 +1,15 @@
 -- The commit script: the writing.
 
-local logs = #expired > 0 or #changes > 0
+local logs = #expired_logged > 0 or #changes > 0
 
 -- A Redis that is out of memory refuses the first write of a script if that can take memory, and none behind
 -- it. One that takes nothing lets deletes through, with their records.
 if ONLY_DELETES then call('HDEL', META, '') end
 
--- A new lineage begins with a record. What survived of the old one ends at the present head.
-if logs and server_replid ~= replid then
+-- A new lineage begins with a revision. What survived of the old one ends at the newest one.
+if (logs or quiet) and server_replid ~= replid then
   if replid then
-    local ended = {lineage .. ':' .. head}
+    local ended = {lineage .. ':' .. last}
     for cut in cuts:gmatch('%S+') do
       if #ended < CUTS_KEPT then ended[#ended + 1] = cut end
     end
@@ -29,9 +29,9 @@ end
 -- What to take out of the indexes of expiries and of keys, at the end of the transaction.
 local unexpire, unlist, unlisted_schemas = {}, {}, {}
 
-if #expired > 0 then
+if expiry_revision then
   local expiries = {}
-  for i, name in ipairs(expired) do
+  for i, name in ipairs(expired_logged) do
     -- A name holds no control characters, so these two are all that JSON escapes in it.
     local quoted = '"' .. name:gsub('["\\]', '\\%0') .. '"'
     local text = removal('expire', quoted, expiry_revision, '""', '')
@@ -40,9 +40,11 @@ if #expired > 0 then
   append(expiries, expiry_revision)
 end
 if #changes > 0 then append(changes, revision) end
+if tonumber(head) > tonumber(last) then last = head end
+if quiet and #changes == 0 then last, last_moved = revision, true end
 
 empty = empty or #writes == 0
-outcome = {'committed', lineage, tonumber(head), now}
+outcome = {'committed', lineage, tonumber(last), now}
 -- Names that this transaction puts anew although they have expired: they stay in the indexes.
 local kept_listed, kept_expiring = {}, {}
 for _, write in ipairs(writes) do
@@ -51,7 +53,8 @@ for _, write in ipairs(writes) do
     if write.expires then
       local expires = format('%.0f', write.expires)
       call('SET', write.entry, write.text, 'PXAT', expires)
-      expiring = expiring + call('ZADD', EXPIRIES, expires, name)
+      -- Of an unlogged key the index holds half a millisecond more, which tells it apart once the entry is gone.
+      expiring = expiring + call('ZADD', EXPIRIES, expires .. (write.unlogged and '.5' or ''), name)
       kept_expiring[name] = true
     else
       call('SET', write.entry, write.text)
@@ -74,7 +77,7 @@ for _, write in ipairs(writes) do
     schema_revision, moved = head, true
   end
   local at = #outcome
-  outcome[at + 1], outcome[at + 2] = write.changed and 1 or 0, write.version
+  outcome[at + 1], outcome[at + 2] = write.changed and (write.unlogged and 2 or 1) or 0, write.version
   outcome[at + 3] = write.text and write.expires or -1
 end
 
