@@ -55,6 +55,7 @@ class Entry(dict[str, Any], Generic[Value]):
         ts: Unix seconds of the last write, by the store's clock.
         writer: ``principal/agent`` of the last write.
         expires_at: Unix seconds, or None.
+        logged: Whether the log tells of the key; False for an unlogged one.
         cursor: The position after the write, on the answer to a write; None on a read.
         confirmed: Whether the write is known to be as safe as its ``durability`` asks; None where memory was enough.
     """
@@ -67,6 +68,7 @@ class Entry(dict[str, Any], Generic[Value]):
     ts = _Attribute(0.0)
     writer = _Attribute("")
     expires_at = _Attribute[float | None](None)
+    logged = _Attribute(True)
     cursor = _Attribute[str | None](None)
     confirmed = _Attribute[bool | None](None)
 

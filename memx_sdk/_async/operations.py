@@ -167,6 +167,7 @@ class AsyncOperations(AsyncLists):
         ttl: float | None = None,
         reason: str | None = None,
         history: bool = True,
+        logged: bool | None = None,
         idempotency_key: str | None = None,
         durability: Durability | None = None,
     ) -> WriteResult:
@@ -179,11 +180,17 @@ class AsyncOperations(AsyncLists):
             ttl: Seconds until it expires.
             reason: Why, for the log.
             history: Whether the log keeps the value.
+            logged: False makes an *unlogged* key, for what is big or changes often and nobody watches: it is
+                ordered and conditional, and in no log, history, subscription or search. The write that makes a key
+                settles it (True where that does not say), until it is deleted; a later one that says
+                otherwise is refused.
             idempotency_key: Names this write, so that it is applied once even if several programs
                 send it.
             durability: As for every write.
         """
-        options = WriteOptions(if_revision, ttl, reason, history, idempotency_key, durability)
+        options = WriteOptions(
+            if_revision, ttl, reason, history, logged, idempotency_key, durability
+        )
         return await self._caller.run(writes.set(key, value, options))
 
     async def delete(
@@ -207,10 +214,11 @@ class AsyncOperations(AsyncLists):
         ttl: float | None = None,
         reason: str | None = None,
         history: bool = True,
+        logged: bool | None = None,
         durability: Durability | None = None,
     ) -> Entry:
         """Merge members into an object (RFC 7396): null removes one; a missing key starts empty."""
-        options = WriteOptions(if_revision, ttl, reason, history, durability=durability)
+        options = WriteOptions(if_revision, ttl, reason, history, logged, durability=durability)
         return await self._caller.run(writes.update(key, "merge", patch, options))
 
     async def patch(
@@ -222,10 +230,11 @@ class AsyncOperations(AsyncLists):
         ttl: float | None = None,
         reason: str | None = None,
         history: bool = True,
+        logged: bool | None = None,
         durability: Durability | None = None,
     ) -> Entry:
         """Apply JSON Patch operations (RFC 6902)."""
-        options = WriteOptions(if_revision, ttl, reason, history, durability=durability)
+        options = WriteOptions(if_revision, ttl, reason, history, logged, durability=durability)
         return await self._caller.run(writes.update(key, "patch", operations, options))
 
     async def increment(
@@ -239,6 +248,7 @@ class AsyncOperations(AsyncLists):
         ttl: float | None = None,
         reason: str | None = None,
         history: bool = True,
+        logged: bool | None = None,
         durability: Durability | None = None,
     ) -> Entry:
         """Add to a number, exactly; a missing key counts from 0.
@@ -247,7 +257,7 @@ class AsyncOperations(AsyncLists):
             InvalidRequestError: ``invalid_update``: the result would be outside of ``minimum`` and
                 ``maximum``; nothing was written.
         """
-        options = WriteOptions(if_revision, ttl, reason, history, durability=durability)
+        options = WriteOptions(if_revision, ttl, reason, history, logged, durability=durability)
         bounds = {"minimum": minimum, "maximum": maximum}
         return await self._caller.run(writes.update(key, "increment", by, options, **bounds))
 
@@ -261,10 +271,11 @@ class AsyncOperations(AsyncLists):
         ttl: float | None = None,
         reason: str | None = None,
         history: bool = True,
+        logged: bool | None = None,
         durability: Durability | None = None,
     ) -> Entry:
         """Append items to a list and keep the last ``cap``; a missing key starts empty."""
-        options = WriteOptions(if_revision, ttl, reason, history, durability=durability)
+        options = WriteOptions(if_revision, ttl, reason, history, logged, durability=durability)
         return await self._caller.run(writes.update(key, "append", list(items), options, cap=cap))
 
     async def touch(self, key: str, ttl: float | None, *, if_revision: int | None = None) -> Entry:

@@ -65,6 +65,14 @@ async def set_(
     history: Annotated[
         bool, typer.Option("--history/--no-history", help="Keep the value in the history.")
     ] = True,
+    logged: Annotated[
+        bool | None,
+        typer.Option(
+            "--logged/--unlogged",
+            help="Whether the log is to tell of a new key; an unlogged one nobody can watch.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Write a value. Exit code 4 where another write came first, 5 where a schema refuses it."""
     written = await session.memory.set(
@@ -74,6 +82,7 @@ async def set_(
         ttl=ttl,
         reason=reason,
         history=history,
+        logged=logged,
     )
     if session.output.as_json:
         session.output.document(written)

@@ -23,6 +23,7 @@ class WriteOptions:
         ttl: Seconds until the entry expires.
         reason: Why, for the log.
         history: Whether the log keeps the value.
+        logged: Whether the log tells of the key at all; None for what holds already.
         idempotency_key: Names the write, so that sending it again applies it once.
         durability: How safe it is to be when it is answered; None for the server's setting.
     """
@@ -31,6 +32,7 @@ class WriteOptions:
     ttl: float | None = None
     reason: str | None = None
     history: bool = True
+    logged: bool | None = None
     idempotency_key: str | None = None
     durability: Durability | None = None
 
@@ -42,6 +44,7 @@ class WriteOptions:
             reason=self.reason,
             # Sent only where it is off: on is what a write without it means.
             history=None if self.history else False,
+            logged=self.logged,
         )
 
     def writing(
