@@ -219,9 +219,7 @@ class Operations(Lists):
         durability: Durability | None = None,
     ) -> Entry:
         """Merge members into an object (RFC 7396): null removes one; a missing key starts empty."""
-        options = WriteOptions(
-            if_revision, ttl, reason, history, logged, durability=durability
-        )
+        options = WriteOptions(if_revision, ttl, reason, history, logged, durability=durability)
         return self._caller.run(writes.update(key, "merge", patch, options))
 
     def patch(
@@ -237,9 +235,7 @@ class Operations(Lists):
         durability: Durability | None = None,
     ) -> Entry:
         """Apply JSON Patch operations (RFC 6902)."""
-        options = WriteOptions(
-            if_revision, ttl, reason, history, logged, durability=durability
-        )
+        options = WriteOptions(if_revision, ttl, reason, history, logged, durability=durability)
         return self._caller.run(writes.update(key, "patch", operations, options))
 
     def increment(
@@ -262,9 +258,7 @@ class Operations(Lists):
             InvalidRequestError: ``invalid_update``: the result would be outside of ``minimum`` and
                 ``maximum``; nothing was written.
         """
-        options = WriteOptions(
-            if_revision, ttl, reason, history, logged, durability=durability
-        )
+        options = WriteOptions(if_revision, ttl, reason, history, logged, durability=durability)
         bounds = {"minimum": minimum, "maximum": maximum}
         return self._caller.run(writes.update(key, "increment", by, options, **bounds))
 
@@ -282,9 +276,7 @@ class Operations(Lists):
         durability: Durability | None = None,
     ) -> Entry:
         """Append items to a list and keep the last ``cap``; a missing key starts empty."""
-        options = WriteOptions(
-            if_revision, ttl, reason, history, logged, durability=durability
-        )
+        options = WriteOptions(if_revision, ttl, reason, history, logged, durability=durability)
         return self._caller.run(writes.update(key, "append", list(items), options, cap=cap))
 
     def touch(self, key: str, ttl: float | None, *, if_revision: int | None = None) -> Entry:
