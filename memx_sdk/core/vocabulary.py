@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 
 class _Names(NamedTuple):
-    """What one route is called elsewhere."""
+    """What one route, or another thing of HTTP, is called elsewhere."""
 
     call: str
     command: str
@@ -37,6 +37,16 @@ _BY_ROUTE: Final[Mapping[str, _Names]] = {
     "GET /schema": _Names("get_schema()", "`memx schema get`", "memx_get_schema"),
     "POST /schema": _Names("set_schema()", "`memx schema set`", "memx_set_schema"),
     "GET /whoami": _Names("whoami()", "`memx whoami`", "whoami"),
+    "send it as the header x-api-key, or as Authorization: Bearer <key>": _Names(
+        "pass it as api_key, or set MEMX_API_KEY",
+        "set MEMX_API_KEY or pass --api-key",
+        "whoever runs you sets MEMX_API_KEY",
+    ),
+    "this Idempotency-Key was used before for another request; use a new key for a new request": _Names(
+        "this idempotency_key was used before for another call; use a new one for a new call",
+        "this idempotency key was used before for another command; use a new one for a new command",
+        "this call was taken for another one; make it again",
+    ),
 }
 # The longer routes first: ``GET /keys`` is the beginning of another one.
 _ROUTE: Final = re.compile("|".join(re.escape(route) for route in sorted(_BY_ROUTE, key=len)[::-1]))

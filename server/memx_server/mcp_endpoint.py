@@ -16,6 +16,7 @@ from memx_sdk.transport import TransportOptions
 from memx_server.routes.api.errors import error_body, error_headers, method_not_allowed
 from memx_server.routes.api.sample_key_rule import check_sample_key
 from memx_server.routes.asgi import Receive, Scope, Send, send_json
+from memx_server.routes.peers import note_identified
 from memx_server.settings import Settings
 from memx_server.transports.in_process import Application
 from memx_server.transports.local import LocalTransport
@@ -114,6 +115,8 @@ def mcp_endpoint(
         ],
         settings=("MEMX_ALLOWED_HOSTS", "MEMX_ALLOWED_ORIGINS"),
         tokens=None if tokens is None else _Tokens(tokens),
+        # The calls behind the endpoint are made in process, and so tell nothing of the connection.
+        admitted=note_identified,
     )
     return _SampleKeyGuard(endpoint, settings)
 

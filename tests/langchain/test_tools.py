@@ -227,3 +227,20 @@ async def test_eight_agents_lose_none_of_a_thousand_updates(connection: MemxConn
     assert sum(entry.value for entry in entries.values() if entry) == 1000
     assert sum(entry.version for entry in entries.values() if entry) == 1000
     await connection.aclose()
+
+
+def test_one_tool_speaks_of_its_own_actions(connection: MemxConnection) -> None:
+    tool = MemxTool(connection=connection)
+    invoke(tool, action="set", key="plan", value=["a step"] * 9000)
+    part = invoke(tool, action="get", key="plan")
+    assert "call action get with start" in part.artifact["note"]
+    assert part.text == json.dumps(part.artifact)
+    rest = invoke(tool, action="get", key="plan", start=part.artifact["part"]["next"])
+    assert len(part.artifact["value"]) + len(rest.artifact["value"]) == 9000
+    first = invoke(tool, action="list", limit=1, pattern="*")
+    assert first.artifact["keys"] == ["plan"]
+    connection.context.set_schema("count", {"type": "integer"})
+    refused = invoke(tool, action="set", key="count", value="one")
+    assert refused.status == "error"
+    assert "memx_" not in refused.text
+    assert "integer" in refused.text

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
+from memx_server.auth.base import missing_credential
+from memx_server.domain.memory.commits import _mismatch
 
 from memx_sdk import NotFoundError, SchemaViolationError
 from memx_sdk.core.vocabulary import in_calls, in_commands, in_tools
@@ -28,6 +30,14 @@ def test_each_reader_gets_words_of_its_own() -> None:
     )
     assert "memx_list with values: true or memx_list;" in explain_error(error)
     assert in_tools("rekeys()") == "rekeys()"
+
+
+def test_headers_are_arguments_and_options_elsewhere() -> None:
+    for refusal in (missing_credential(), _mismatch()):
+        error = error_from(refusal.as_dict())
+        for text in (error.detail, in_commands(error.detail), explain_error(error)):
+            assert not re.search("header|Bearer|request|Idempotency-Key", text), text
+    assert "pass it as api_key" in error_from(missing_credential().as_dict()).detail
 
 
 def test_every_route_that_the_server_names_to_clients_of_the_sdk_has_its_words() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any, Literal, Self
@@ -21,7 +22,7 @@ from memx_sdk.tools import (
     explain_bad_arguments,
     explain_error,
 )
-from memx_sdk.tools.json_value import JsonList, JsonObject, JsonValue
+from memx_sdk.tools.json_value import JsonList, JsonObject, JsonValue, one_line
 
 
 class _ConnectedTool(BaseTool):
@@ -64,8 +65,16 @@ class _ConnectedTool(BaseTool):
 
     def _answer(self, outcome: ToolOutcome) -> tuple[str, dict[str, Any]]:
         if outcome.result is None:
-            raise ToolException(outcome.text)
-        return outcome.text, outcome.result.model_dump(mode="json", exclude_unset=True)
+            raise ToolException(self._in_own_words(outcome.text))
+        answer = outcome.result.model_dump(mode="json", exclude_unset=True)
+        if "note" not in answer:
+            return outcome.text, answer
+        answer["note"] = self._in_own_words(answer["note"])
+        return one_line(answer), answer
+
+    def _in_own_words(self, text: str) -> str:
+        """Return what a call says with what it names called as this tool's user knows it."""
+        return text
 
 
 class MemxOperationTool(_ConnectedTool):
@@ -80,6 +89,12 @@ class MemxOperationTool(_ConnectedTool):
         self, *, run_manager: AsyncCallbackManagerForToolRun | None = None, **arguments: Any
     ) -> tuple[str, dict[str, Any]]:
         return await self._acall(self.name, _plain(arguments))
+
+
+_ASIDE = re.compile(
+    r" \([^()]*\bmemx_(check|get_schema|set_schema|transaction|lock|unlock)\b[^()]*\)"
+)
+_OPERATION = re.compile(r"\bmemx_(get|set|update|delete|list|wait|changes|history)\b")
 
 
 class MemxArguments(BaseModel):
@@ -122,6 +137,19 @@ class MemxArguments(BaseModel):
     limit: Annotated[
         int | None, Field(description="For list, changes, history: the most to return.")
     ] = None
+    path: Annotated[
+        str | None, Field(description="For get: JSON Pointer to a part, such as /steps/0.")
+    ] = None
+    start: Annotated[int | None, Field(description="For get: part.next of an earlier answer.")] = (
+        None
+    )
+    at: Annotated[int | None, Field(description="For get: as it was at this revision.")] = None
+    after: Annotated[str | None, Field(description="For list: the next of an earlier answer.")] = (
+        None
+    )
+    before: Annotated[
+        int | None, Field(description="For history: only changes before this revision.")
+    ] = None
 
     @model_validator(mode="after")
     def _never_sets_null_unsaid(self) -> Self:
@@ -147,6 +175,10 @@ class MemxTool(_ConnectedTool):
         "agent's change. Give a reason with each write. To depend on another agent's work, wait for its key."
     )
     args_schema: Any = MemxArguments
+
+    def _in_own_words(self, text: str) -> str:
+        # There is one tool here, whose actions the others are; what it has no action for is left out.
+        return _OPERATION.sub(r"action \1", _ASIDE.sub("", text))
 
     def _run(
         self, *, run_manager: CallbackManagerForToolRun | None = None, **arguments: Any

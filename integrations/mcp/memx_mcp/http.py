@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -45,6 +45,7 @@ class McpApp:
         manager: Keeps the sessions, or none.
         names: Under which names, and from which pages, the server is called.
         tokens: Checks tokens that callers send in place of an API key; None where none are taken.
+        admitted: Told of each request whose API key or token is good.
     """
 
     def __init__(
@@ -54,12 +55,14 @@ class McpApp:
         manager: StreamableHTTPSessionManager,
         names: Names,
         tokens: TokenVerifier | None,
+        admitted: Callable[[Scope], None] | None,
     ) -> None:
         self.server = server
         self._callers = callers
         self._manager = manager
         self._names = names
         self._tokens = tokens
+        self._admitted = admitted
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -85,6 +88,8 @@ class McpApp:
         except MemxError as error:
             await self._refused(error, scope)(scope, receive, send)
             return
+        if self._admitted is not None:
+            self._admitted(scope)
         if self._manager.stateless and scope["method"] != "POST":
             # Without sessions there is nothing to listen to and nothing to end (MCP 2025-11-25, transports): a client
             # that opened a stream all the same would hold a connection for nothing.
@@ -176,6 +181,7 @@ def create_app(
     allowed_origins: Sequence[str] = LOOPBACK_ORIGINS,
     settings: tuple[str, str] = ("--allow-host", "--allow-origin"),
     tokens: TokenVerifier | None = None,
+    admitted: Callable[[Scope], None] | None = None,
 ) -> McpApp:
     """Build the MCP endpoint.
 
@@ -191,6 +197,7 @@ def create_app(
         allowed_origins: ``Origin`` headers that are answered, in the same way; requests without one always are.
         settings: What an operator sets to add a host and an origin; refusals name it.
         tokens: Checks tokens that callers send in place of an API key; none are taken where left out.
+        admitted: Told of each request whose API key or token is good, before it is answered.
     """
     names = Names(allowed_hosts, allowed_origins, *settings)
     callers = Callers(open_context, reserved=reserved)
@@ -201,7 +208,7 @@ def create_app(
         # `Names` asks the same before, and says what an operator can do about it.
         security_settings=TransportSecuritySettings(enable_dns_rebinding_protection=False),
     )
-    return McpApp(server, callers, manager, names, tokens)
+    return McpApp(server, callers, manager, names, tokens, admitted)
 
 
 def _identity(credentials: Credentials) -> str:
