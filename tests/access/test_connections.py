@@ -15,6 +15,7 @@ from memx_server.storage.sqlite import SqliteStore
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from tests.mcp.test_mounted import ACCEPT, INITIALIZE
 from tests.support.memx_server import Served, serve_store
 from tests.support.wire import SOON, Wire, head_of, refused, until
 
@@ -45,6 +46,13 @@ class Known:
         response.read()
         return response.status
 
+    def mcp_status(self) -> int:
+        headers = {"x-api-key": self._key, "Content-Type": "application/json", **ACCEPT}
+        self._connection.request("POST", "/mcp", json.dumps(INITIALIZE), headers)
+        response = self._connection.getresponse()
+        response.read()
+        return response.status
+
     def close(self) -> None:
         self._connection.close()
 
@@ -67,6 +75,21 @@ def test_unknown_connections_make_room_the_oldest_first_and_known_ones_stay(
         wires[1].send(b"host: localhost\r\nconnection: close\r\n\r\n")
         assert b" 200 " in wires[1].all()
     assert known.status() == 200
+    known.close()
+
+
+def test_a_client_of_mcp_that_has_shown_its_key_is_known_too(served: Served) -> None:
+    known = Known(served, served.fresh_key())
+    assert known.mcp_status() == 200
+    with ExitStack() as stack:
+        wires = [stack.enter_context(Wire(served.url)) for _ in range(UNKNOWN)]
+        for wire in wires:
+            wire.send(b"GET /healthz HTTP/1.1\r\n")
+        late = stack.enter_context(Wire(served.url))
+        late.send(head_of("/healthz", "connection: close"))
+        assert b" 200 " in late.all()
+        # It is the oldest one, and would have made room were it unknown.
+        assert known.mcp_status() == 200
     known.close()
 
 
