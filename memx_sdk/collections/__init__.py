@@ -11,7 +11,14 @@ from memx_sdk.collections._sync.log import Log
 from memx_sdk.collections._sync.records import Records
 from memx_sdk.collections.foreign import ForeignValues
 from memx_sdk.collections.forms import JSON, BytesForm, Form, JsonForm, ModelForm, ObjectForm
-from memx_sdk.collections.models import Appended, LogItem, LogPage, Record, RecordPage
+from memx_sdk.collections.models import (
+    Appended,
+    BrokenRecordError,
+    LogItem,
+    LogPage,
+    Record,
+    RecordPage,
+)
 from memx_sdk.collections.names import (
     RESERVED_PREFIX,
     is_reserved,
@@ -27,6 +34,7 @@ __all__ = [
     "Appended",
     "AsyncLog",
     "AsyncRecords",
+    "BrokenRecordError",
     "BytesForm",
     "ForeignValues",
     "Form",

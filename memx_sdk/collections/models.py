@@ -9,6 +9,10 @@ from typing import Generic, NamedTuple, TypeVar
 V = TypeVar("V")
 
 
+class BrokenRecordError(LookupError):
+    """A part of a large record is missing: somebody else deleted it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Record(Generic[V]):
     """A named record.

@@ -1,4 +1,4 @@
-"""The keys of the records of LangGraph's checkpoints."""
+"""The names of the records of LangGraph's checkpoints; each thread's records are a collection."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from typing import Any, NamedTuple
 from memx_sdk.collections import segment
 
 _COMPARED_BYTES = 40
+
+CHECKPOINTS = "c:"
+WRITES = "w:"
+VALUES = "v:"
 
 
 class Place(NamedTuple):
@@ -37,68 +41,60 @@ class Place(NamedTuple):
             }
         }
 
+    @property
+    def name(self) -> str:
+        """The name of the checkpoint's record; newer ones sort before older ones."""
+        return f"{checkpoints_in(self.namespace)}{_newest_first(self.checkpoint)}"
 
-class CheckpointKeys:
-    """The keys of checkpoints, ``prefix:thread:kind:namespace:...``.
+    @property
+    def writes(self) -> str:
+        """What the names of the checkpoint's pending writes start with."""
+        return f"{writes_in(self.namespace)}{_newest_first(self.checkpoint)}:"
 
-    The kinds are ``c`` (checkpoints), ``v`` (channel values), ``w`` (pending writes) and ``p`` (parts of what
-    is larger than a value may be). Thread and namespace are segments, so that a pattern for one thread
-    matches no key of another.
-    """
+    def write(self, task: str, index: int) -> str:
+        """The name of one pending write."""
+        return f"{self.writes}{segment(task)}:{index}"
 
-    def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
+    def value(self, channel: str, version: object) -> str:
+        """The name of a channel's value at a version."""
+        return f"{values_in(self.namespace)}{segment(channel)}:{segment(str(version))}"
 
-    def all_checkpoints(self) -> str:
-        """The pattern of the checkpoints of all threads; ``is_checkpoint`` sorts out what else it matches."""
-        return f"{self._prefix}:*:c:*"
 
-    def is_checkpoint(self, key: str) -> bool:
-        """Whether a key under the prefix has the form of a checkpoint's."""
-        return key[len(self._prefix) + 1 :].split(":")[1:2] == ["c"]
+def checkpoints_in(namespace: str) -> str:
+    """What the names of a namespace's checkpoints start with."""
+    return f"{CHECKPOINTS}{segment(namespace)}:"
 
-    def thread(self, thread: str) -> str:
-        """The pattern of all that belongs to a thread."""
-        return f"{self._prefix}:{segment(thread)}:*"
 
-    def checkpoints(self, thread: str, namespace: str | None = None) -> str:
-        """The pattern of a thread's checkpoints, in one namespace or in all."""
-        start = f"{self._prefix}:{segment(thread)}:c:"
-        return f"{start}*" if namespace is None else f"{start}{segment(namespace)}:*"
+def writes_in(namespace: str) -> str:
+    """What the names of a namespace's pending writes start with."""
+    return f"{WRITES}{segment(namespace)}:"
 
-    def checkpoint(self, place: Place) -> str:
-        """The key of a checkpoint; newer ones sort before older ones."""
-        return self._key(place, "c", _newest_first(place.checkpoint))
 
-    def writes(self, place: Place) -> str:
-        """The pattern of a checkpoint's pending writes."""
-        return f"{self._key(place, 'w', _newest_first(place.checkpoint))}:*"
+def values_in(namespace: str) -> str:
+    """What the names of a namespace's channel values start with."""
+    return f"{VALUES}{segment(namespace)}:"
 
-    def write(self, place: Place, task: str, index: int) -> str:
-        """The key of one pending write."""
-        checkpoint = _newest_first(place.checkpoint)
-        return f"{self._key(place, 'w', checkpoint)}:{segment(task)}:{index}"
 
-    def values(self, thread: str, namespace: str) -> str:
-        """The pattern of the channel values of a namespace."""
-        return f"{self._prefix}:{segment(thread)}:v:{segment(namespace)}:*"
+def namespace_part(name: str) -> str:
+    """The part of a record's name that stands for its namespace."""
+    return name.split(":", 2)[1]
 
-    def value(self, place: Place, channel: str, version: object) -> str:
-        """The key of a channel's value at a version."""
-        return f"{self._key(place, 'v', segment(channel))}:{segment(str(version))}"
 
-    def part(self, thread: str, owner: str, number: int) -> str:
-        """The key of a part of what is too large for the key ``owner``."""
-        digest = hashlib.sha256(owner.encode()).hexdigest()
-        return f"{self._prefix}:{segment(thread)}:p:{digest}:{number:06d}"
+def writes_of(checkpoint_name: str) -> str:
+    """What the names of the pending writes start with that belong to a checkpoint's name."""
+    return f"{WRITES}{checkpoint_name.removeprefix(CHECKPOINTS)}:"
 
-    def parts(self, thread: str, owner: str) -> str:
-        """The pattern of all parts of ``owner``."""
-        return self.part(thread, owner, 0)[:-6] + "*"
 
-    def _key(self, place: Place, kind: str, last: str) -> str:
-        thread, namespace = segment(place.thread), segment(place.namespace)
-        return f"{self._prefix}:{thread}:{kind}:{namespace}:{last}"
+def earlier_part(prefix: str, thread: str, name: str, number: int) -> str:
+    """The name of a part of a large record, as versions before the collections split them."""
+    owner = f"{prefix}:{segment(thread)}:{name}"
+    return f"p:{hashlib.sha256(owner.encode()).hexdigest()}:{number:06d}"
+
+
+def thread_key(prefix: str, key: str) -> str | None:
+    """The part of a checkpoint's key that stands for its thread; None where the key is none of a checkpoint."""
+    parts = key[len(prefix) + 1 :].split(":")
+    return parts[0] if parts[1:2] == ["c"] else None
 
 
 def _newest_first(checkpoint: str) -> str:

@@ -9,6 +9,7 @@ from memx_sdk._async.client import AsyncMemxContext
 from memx_sdk.collections import envelope
 from memx_sdk.collections.envelope import Pointer, Split, Stored
 from memx_sdk.collections.foreign import ForeignValues
+from memx_sdk.collections.models import BrokenRecordError
 from memx_sdk.errors import TooLargeError
 from memx_sdk.models import Entry
 
@@ -30,11 +31,15 @@ class AsyncSplitValues:
     Args:
         context: Where they are.
         foreign: Notes what is none of them.
+        strict: A value of which a part is missing is an error, and does not count as not there.
     """
 
-    def __init__(self, context: AsyncMemxContext, foreign: ForeignValues) -> None:
+    def __init__(
+        self, context: AsyncMemxContext, foreign: ForeignValues, strict: bool = False
+    ) -> None:
         self._context = context
         self._foreign = foreign
+        self._strict = strict
 
     async def read(
         self, keys: Sequence[str], *, parts: str, beside: str | None = None
@@ -139,6 +144,8 @@ class AsyncSplitValues:
                 if again is not None and again.revision == current.revision:
                     break
                 current = again
+        if self._strict:
+            raise BrokenRecordError(f"a part of {key!r} is missing")
         self._foreign.note(key)
         return None
 

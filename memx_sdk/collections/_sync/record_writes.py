@@ -109,6 +109,28 @@ class RecordWrites:
             deleted += self._delete_some(names[start : start + _AT_ONCE], conditions)
         return deleted
 
+    def delete_keys(self, names: Sequence[str]) -> int:
+        """Delete records that have no parts, without reading them; tells how many there were."""
+        deleted, start = 0, 0
+        attempt, give_up = 0, time.monotonic() + _GIVE_UP
+        while start < len(names):
+            state = self._state()
+            chunk = names[start : start + MOST_OPERATIONS - 2]
+            keys = [self._layout.record(state.generation, name) for name in chunk]
+            result = self._context.txn(
+                if_=[] if self._layout.plain else [self._head.compare(state)],
+                then=[{"op": "delete", "key": key} for key in keys],
+                else_=[] if self._layout.plain else [self._head.read_again()],
+            )
+            if result.succeeded:
+                deleted += sum(bool(each.get("deleted")) for each in result.results)
+                start += len(chunk)
+                continue
+            self._head.learn(read_entry(result.results[0]))
+            attempt += 1
+            _pause(attempt, give_up, self._layout.base)
+        return deleted
+
     def touch(self, keys: Sequence[str], ttl: float | None) -> None:
         """Move the expiry of keys."""
         for start in range(0, len(keys), MOST_OPERATIONS):

@@ -24,6 +24,7 @@ from memx_sdk.models import Entry
 V = TypeVar("V")
 
 _PAGE = 100
+_FEW = 30
 _log = logging.getLogger("memx_sdk.collections")
 _NOT_OURS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What a form may raise for a value that it did not write."""
@@ -49,6 +50,7 @@ class Records(Generic[V]):
         refresh: With ``ttl``: reading counts as use, too.
         plain: The records lie at ``root:name:record`` for all to see and watch, and there is no head: `clear` then
             deletes step by step and not at once, and ``ttl`` has no effect (``put`` has one for each record).
+        strict: Reading a record of which a part is missing raises `BrokenRecordError`; else it counts as not there.
         encoded: Names are the ends of keys as they are: the program has encoded them (`path`, `segment`).
         logged: False for bulk data that nobody watches, such as caches: its values are not kept in history.
         noun: What a record is called in the log of foreign values.
@@ -64,6 +66,7 @@ class Records(Generic[V]):
         refresh: bool = False,
         plain: bool = False,
         encoded: bool = False,
+        strict: bool = False,
         logged: bool = True,
         noun: str = "record",
     ) -> None:
@@ -72,7 +75,7 @@ class Records(Generic[V]):
         self._form: Form[V] = form or cast("Form[V]", JSON)
         self._context = context
         self._refresh = refresh
-        self._split = SplitValues(context, self._foreign)
+        self._split = SplitValues(context, self._foreign, strict)
         self._head = Head(context, self._layout, "records", self._foreign, ttl)
         self._writes = RecordWrites(context, self._layout, self._head, self._split, logged)
 
@@ -161,7 +164,15 @@ class Records(Generic[V]):
 
     def delete_many(self, names: Iterable[str]) -> int:
         """Delete several records in a few requests; tells how many there were."""
-        return self._writes.delete(list(dict.fromkeys(names)), {})
+        wanted = list(dict.fromkeys(names))
+        # Of many, what they hold is not read first, as long as nothing here lies in parts that would be left.
+        if len(wanted) > _FEW and not self._has_parts():
+            return self._writes.delete_keys(wanted)
+        return self._writes.delete(wanted, {})
+
+    def touch_all(self, ttl: float | None) -> None:
+        """Let all that lies under the prefix expire ``ttl`` seconds from now, or never; for ``plain`` records."""
+        self._writes.touch(self._context.keys(self.pattern), ttl)
 
     def list(
         self,
@@ -325,7 +336,11 @@ class Records(Generic[V]):
         """Whether any record may lie in parts or in an envelope."""
         if not self._layout.plain or not self._layout.is_encoded:
             return True  # names may be long
-        parts = f"{self._layout.parts('')}*"
+        return self._has_parts()
+
+    def _has_parts(self) -> bool:
+        generation = "" if self._layout.plain else (self._head.present()).generation
+        parts = f"{self._layout.parts(generation)}*"
         return bool((self._context.key_page(parts, limit=1)).items)
 
     def _now(self) -> Any:

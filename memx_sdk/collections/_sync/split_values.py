@@ -10,6 +10,7 @@ from memx_sdk._sync.client import memxContext
 from memx_sdk.collections import envelope
 from memx_sdk.collections.envelope import Pointer, Split, Stored
 from memx_sdk.collections.foreign import ForeignValues
+from memx_sdk.collections.models import BrokenRecordError
 from memx_sdk.errors import TooLargeError
 from memx_sdk.models import Entry
 
@@ -31,11 +32,15 @@ class SplitValues:
     Args:
         context: Where they are.
         foreign: Notes what is none of them.
+        strict: A value of which a part is missing is an error, and does not count as not there.
     """
 
-    def __init__(self, context: memxContext, foreign: ForeignValues) -> None:
+    def __init__(
+        self, context: memxContext, foreign: ForeignValues, strict: bool = False
+    ) -> None:
         self._context = context
         self._foreign = foreign
+        self._strict = strict
 
     def read(
         self, keys: Sequence[str], *, parts: str, beside: str | None = None
@@ -140,6 +145,8 @@ class SplitValues:
                 if again is not None and again.revision == current.revision:
                     break
                 current = again
+        if self._strict:
+            raise BrokenRecordError(f"a part of {key!r} is missing")
         self._foreign.note(key)
         return None
 

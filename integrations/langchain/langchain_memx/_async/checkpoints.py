@@ -1,11 +1,9 @@
-"""Checkpoints, channel values and pending writes as records of memX."""
+"""LangGraph's operations on checkpoints, in few requests each."""
 
 from __future__ import annotations
 
-import base64
-import logging
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple, cast
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -19,73 +17,63 @@ from langgraph.checkpoint.base import (
     get_checkpoint_metadata,
     writes_sort_key,
 )
-from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from langchain_memx.keys import CheckpointKeys, Place
-from langchain_memx.known_types import RefusedTypeError
-from memx_sdk import AsyncMemxContext, ConflictError, Entry
-from memx_sdk.collections import ForeignValues
+from langchain_memx._async.checkpoint_records import (
+    MISSING,
+    AsyncCheckpointRecord,
+    AsyncCheckpointRecords,
+)
+from langchain_memx.keys import CHECKPOINTS, Place, checkpoints_in, writes_in
+from memx_sdk import ConflictError
+from memx_sdk.collections import Record
 
-_ONE_READ = 50
-
-_foreign = ForeignValues(logging.getLogger(__name__), "record of a checkpoint")
-
-_PART_BYTES = 600_000
-"""As base64 800,000 characters: below memX's limit of 1 MiB for a value."""
-
-_MOST_PARTS = 10_000
-"""More than anybody stores: a record that claims more is none of ours, and would make its reader ask for each."""
-
-_MISSING: Final = object()
-"""In place of a value that is not there; None is a value."""
-
-_DELTA_COUNTERS = "counters_since_delta_snapshot"
-"""In a checkpoint's metadata LangGraph counts, per ``DeltaChannel``, the updates since its last snapshot."""
-
-
-class AsyncCheckpointRecord(NamedTuple):
-    """A stored checkpoint without its channel values and pending writes."""
-
-    place: Place
-    parent: str | None
-    run_id: str | None
-    checkpoint: dict[str, Any]
-    metadata: dict[str, Any]
-
-    @property
-    def parent_place(self) -> Place | None:
-        """Where its parent is."""
-        return None if self.parent is None else self.place._replace(checkpoint=self.parent)
+_PAGE = 100
+_MOST_TOGETHER = 32
+"""Checkpoints that are completed in one step while a list of them is read."""
 
 
 class AsyncCheckpoints:
-    """Reads, writes and removes the records of checkpoints.
+    """Reads and writes checkpoints.
 
     A checkpoint is one record; each channel value that it refers to, and each pending write, is another. What is
-    referred to is written before what refers to it, and removed after it, so that whoever finds a checkpoint
-    finds all of it. What is no record of ours, by whomever it was put there, counts as not there.
+    referred to is written before what refers to it, or with it, so that whoever finds a checkpoint finds all of it.
 
     Args:
-        context: Where the records are.
-        keys: Their keys.
-        serde: LangGraph's serialiser.
+        records: The records.
     """
 
-    def __init__(
-        self, context: AsyncMemxContext, keys: CheckpointKeys, serde: SerializerProtocol
-    ) -> None:
-        self._context = context
-        self._keys = keys
-        self._serde = serde
+    def __init__(self, records: AsyncCheckpointRecords) -> None:
+        self._records = records
 
     async def get(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Read the checkpoint that a config names, or the newest of its thread and namespace."""
-        place = Place.of(config["configurable"])
-        if place.checkpoint:
-            record = await self._record_at(place)
-        else:
-            record = await self._newest(place)
-        return None if record is None else await self.complete(record)
+        record = await self.record(Place.of(config["configurable"]))
+        if record is None:
+            return None
+        await self._records.use(record.place.thread)
+        (complete,) = await self.complete([record])
+        return complete
+
+    async def record(self, place: Place) -> AsyncCheckpointRecord | None:
+        """Read the record of a checkpoint, or of the newest of its thread and namespace."""
+        if not place.checkpoint:
+            return await self._newest(place)
+        return await self._records.checkpoint(await self._records.of(place.thread).get(place.name))
+
+    async def iterate(
+        self,
+        config: RunnableConfig | None,
+        filter: Mapping[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        """Yield checkpoints, newest first; the first ones at once, then more and more in one step."""
+        found = await self.find(config, filter, before, limit)
+        start, size = 0, 1
+        while start < len(found):
+            for complete in await self.complete(found[start : start + size]):
+                yield complete
+            start, size = start + size, min(2 * size, _MOST_TOGETHER)
 
     async def find(
         self,
@@ -93,7 +81,7 @@ class AsyncCheckpoints:
         filter: Mapping[str, Any] | None = None,
         before: RunnableConfig | None = None,
         limit: int | None = None,
-    ) -> list[AsyncCheckpointRecord]:
+    ) -> Sequence[AsyncCheckpointRecord]:
         """Find records, newest first.
 
         Args:
@@ -102,40 +90,76 @@ class AsyncCheckpoints:
             before: A config whose checkpoint is newer than those that are found.
             limit: How many at the most.
         """
-        entries = [
-            entry
-            for entry in await self._context.entries(self._pattern(config))
-            if self._is_checkpoint(entry)
-        ]
         only = get_checkpoint_id(config) if config else None
         bound = get_checkpoint_id(before) if before else None
-        found: list[AsyncCheckpointRecord] = []
-        for entry in sorted(entries, key=_checkpoint_id, reverse=True):
-            if limit is not None and len(found) >= limit:
-                break
-            checkpoint = _checkpoint_id(entry)
-            if (only and checkpoint != only) or (bound and checkpoint >= bound):
-                continue
-            record = await self._record(entry)
-            if record is None:
-                continue
-            if all(record.metadata.get(name) == value for name, value in (filter or {}).items()):
-                found.append(record)
-        return found
 
-    async def complete(self, record: AsyncCheckpointRecord) -> CheckpointTuple:
-        """Add the channel values and pending writes to a record."""
-        place = record.place
-        values = await self._channel_values(place, record.checkpoint["channel_versions"])
-        writes = await self._pending_writes(place)
-        parent = record.parent_place
-        return CheckpointTuple(
-            config=cast("RunnableConfig", place.config()),
-            checkpoint=cast("Checkpoint", {**record.checkpoint, "channel_values": values}),
-            metadata=cast("CheckpointMetadata", record.metadata),
-            parent_config=None if parent is None else cast("RunnableConfig", parent.config()),
-            pending_writes=writes,
-        )
+        def fits(record: AsyncCheckpointRecord) -> bool:
+            checkpoint = record.place.checkpoint
+            if (only and checkpoint != only) or (bound and checkpoint >= bound):
+                return False
+            wanted = (filter or {}).items()
+            return all(record.metadata.get(name) == value for name, value in wanted)
+
+        if config is None:
+            found = [each for each in await self._everywhere() if fits(each)]
+            found.sort(key=lambda each: each.place.checkpoint, reverse=True)
+            return found[:limit]
+        return await self._in_thread(config["configurable"], fits, limit)
+
+    async def complete(self, records: Sequence[AsyncCheckpointRecord]) -> list[CheckpointTuple]:
+        """Add the channel values and pending writes to records."""
+        done: dict[int, CheckpointTuple] = {}
+        for thread in dict.fromkeys(record.place.thread for record in records):
+            of_thread = [
+                (index, record)
+                for index, record in enumerate(records)
+                if record.place.thread == thread
+            ]
+            values = await self.values(thread, [record for _, record in of_thread])
+            writes = await self.writes(thread, [record.place for _, record in of_thread])
+            for (index, record), held in zip(of_thread, values, strict=True):
+                done[index] = _complete(record, held, writes[record.place])
+        return [done[index] for index in range(len(records))]
+
+    async def values(
+        self, thread: str, records: Sequence[AsyncCheckpointRecord]
+    ) -> list[dict[str, Any]]:
+        """Read the channel values of checkpoints, each once that several share."""
+        names = [record.values() for record in records]
+        wanted = {name for each in names for name in each.values()}
+        stored = await self._records.of(thread).get_many(wanted)
+        restored: dict[str, Any] = {}
+        for name, record in stored.items():
+            # A channel without a value at this version is empty: LangGraph counts its version all the same.
+            restored[name] = (
+                MISSING if record is None else await self._records.unpack(thread, record)
+            )
+        return [
+            {
+                channel: restored[name]
+                for channel, name in each.items()
+                if restored[name] is not MISSING
+            }
+            for each in names
+        ]
+
+    async def writes(self, thread: str, places: Sequence[Place]) -> dict[Place, list[PendingWrite]]:
+        """Read the pending writes of checkpoints, in LangGraph's order."""
+        records = self._records.of(thread)
+        by_place: dict[Place, list[Record[Any]]] = {place: [] for place in places}
+        # Writes may be added while they are read: LangGraph reads them again before it repeats a task.
+        if len(places) == 1:
+            by_place[places[0]] = [*await records.list(prefix=places[0].writes)]
+        else:
+            await self._writes_of_many(thread, by_place)
+        found: dict[Place, list[PendingWrite]] = {}
+        for place, stored in by_place.items():
+            found[place] = []
+            for record in sorted(filter(self._records.is_write, stored), key=_write_order):
+                value = await self._records.unpack(thread, record)
+                if value is not MISSING:
+                    found[place].append((record.value["task"], record.value["channel"], value))
+        return found
 
     async def put(
         self,
@@ -151,21 +175,24 @@ class AsyncCheckpoints:
         """
         place = Place.of(config["configurable"], checkpoint["id"])
         values = checkpoint["channel_values"]
+        stored: dict[str, Any] = {}
         # The values first: a checkpoint that can be seen refers to nothing that is missing.
         for channel, version in new_versions.items():
             if channel in values:
-                await self._put_value(place, channel, version, values[channel])
-        owner = self._keys.checkpoint(place)
+                name = place.value(channel, version)
+                content = self._records.pack(place.thread, name, values[channel])
+                stored[name] = {"channel": channel, "version": version, "content": content}
         bare = {name: part for name, part in checkpoint.items() if name != "channel_values"}
         about = get_checkpoint_metadata(config, metadata)
-        content = await self._pack(place.thread, owner, {"checkpoint": bare, "metadata": about})
-        record = {
+        content = {"checkpoint": bare, "metadata": about}
+        stored[place.name] = {
             "place": list(place),
             "parent": config["configurable"].get("checkpoint_id"),
             "run_id": about.get("run_id"),
-            "content": content,
+            "held": list(values),
+            "content": self._records.pack(place.thread, place.name, content),
         }
-        await self._context.set(owner, record, history=False)
+        await self._records.write(place.thread, stored)
         return cast("RunnableConfig", place.config())
 
     async def put_writes(
@@ -173,325 +200,105 @@ class AsyncCheckpoints:
     ) -> None:
         """Store what a task wrote: a regular write that is there already stays, a special one is replaced."""
         place = Place.of(config["configurable"])
+        stored: dict[str, Any] = {}
+        conditions: dict[str, int] = {}
         for number, (channel, value) in enumerate(writes):
             index = WRITES_IDX_MAP.get(channel, number)
-            owner = self._keys.write(place, task, index)
-            # LangGraph repeats a task's writes after a retry: the first ones count. This read only saves the
-            # packing of what is there already; two that come here at once are settled by if_revision below.
-            if index >= 0 and await self._context.get(owner) is not None:
-                continue
-            record = {
+            name = place.write(task, index)
+            stored[name] = {
                 "task": task,
                 "path": task_path,
                 "index": index,
                 "channel": channel,
-                "content": await self._pack(place.thread, owner, value),
+                "content": self._records.pack(place.thread, name, value),
             }
+            if index >= 0:
+                conditions[name] = 0
+        # LangGraph repeats a task's writes after a retry: the first ones count. Mostly none is there yet, so that is
+        # tried first; two that come here at once are settled by the conditions.
+        while stored:
             try:
-                await self._context.set(
-                    owner, record, if_revision=0 if index >= 0 else None, history=False
-                )
+                await self._records.write(place.thread, stored, conditions)
+                return
             except ConflictError:
-                continue
-
-    async def delete_thread(self, thread: str) -> None:
-        """Delete all that belongs to a thread."""
-        for key in await self._context.keys(self._keys.thread(thread)):
-            await self._context.delete(key)
-
-    async def delete_for_runs(self, run_ids: Sequence[str]) -> None:
-        """Delete the checkpoints of runs, in whatever thread."""
-        runs = set(run_ids)
-        if not runs:
-            return
-        # All checkpoints of a thread are needed, not only those of the runs: what the others refer to stays.
-        records = await self.find(None)
-        for thread in {record.place.thread for record in records if record.run_id in runs}:
-            of_thread = [record for record in records if record.place.thread == thread]
-            await self._keep(of_thread, {r.place for r in of_thread if r.run_id not in runs})
-
-    async def prune(self, threads: Sequence[str], strategy: str) -> None:
-        """Keep the newest checkpoint of each namespace and what it needs, or nothing.
-
-        Raises:
-            ValueError: The strategy is neither ``keep_latest`` nor ``delete``.
-        """
-        if strategy not in ("keep_latest", "delete"):
-            raise ValueError(f"strategy {strategy!r}: use keep_latest or delete")
-        for thread in threads:
-            if strategy == "delete":
-                await self.delete_thread(thread)
-                continue
-            records = await self.find({"configurable": {"thread_id": thread}})
-            newest: dict[str, AsyncCheckpointRecord] = {}
-            for record in records:
-                newest.setdefault(record.place.namespace, record)
-            kept: set[Place] = set()
-            for record in newest.values():
-                kept |= await self._needed(record)
-            await self._keep(records, kept)
-
-    async def copy_thread(self, source: str, target: str) -> None:
-        """Copy every checkpoint with its channel values and pending writes, each under its own id."""
-        start = len(self._keys.thread(source)) - 1
-        moved = self._keys.thread(target)[:-1]
-        copies: list[tuple[str, str]] = []
-        for key in await self._context.keys(self._keys.thread(source)):
-            rest = key[start:]
-            # Parts are named by a digest of their owner's key, so they are copied with their owner.
-            if not rest.startswith("p:"):
-                copies.append((key, moved + rest))
-        # Channel values and writes first: a checkpoint can be seen only once all of it can.
-        for key, copy in sorted(copies, key=lambda pair: self._keys.is_checkpoint(pair[0])):
-            entry = await self._context.get(key)
-            if entry is None or not _has_content(entry):
-                continue
-            value = dict(entry.value)
-            if "place" in value:
-                value["place"] = [target, *value["place"][1:]]
-            for number in range(value["content"].get("parts", 0)):
-                part = await self._context.get(self._keys.part(source, key, number))
-                if part is not None:
-                    name = self._keys.part(target, copy, number)
-                    await self._context.set(name, part.value, history=False)
-            await self._context.set(copy, value, history=False)
-
-    async def _record_at(self, place: Place) -> AsyncCheckpointRecord | None:
-        entry = await self._context.get(self._keys.checkpoint(place))
-        return None if entry is None else await self._record(entry)
+                there = await self._records.of(place.thread).get_many(conditions)
+            for name in [name for name, record in there.items() if record is not None]:
+                del stored[name], conditions[name]
 
     async def _newest(self, place: Place) -> AsyncCheckpointRecord | None:
-        """Read the newest checkpoint of a namespace: the first key, since keys of newer ones sort first."""
-        pattern = self._keys.checkpoints(place.thread, place.namespace)
-        after: str | None = None
+        """Read the newest checkpoint of a namespace: the first name, since those of newer ones sort first."""
+        records = self._records.of(place.thread)
+        cursor: str | None = None
         limit = 1
         while True:
-            page = await self._context.entry_page(pattern, limit=limit, after=after)
-            for entry in page.items:
-                record = await self._record(entry)
-                if record is not None:
-                    return record
+            page = await records.page(
+                prefix=checkpoints_in(place.namespace), limit=limit, cursor=cursor
+            )
+            for record in page.records:
+                found = await self._records.checkpoint(record)
+                if found is not None:
+                    return found
             # Only foreign values so far, which is rare: go on in pages.
-            after, limit = page.next, _ONE_READ
-            if after is None:
+            cursor, limit = page.next, _PAGE
+            if cursor is None:
                 return None
 
-    async def _record(self, entry: Entry) -> AsyncCheckpointRecord | None:
-        """Read a checkpoint's record; None for a foreign value."""
-        if not self._is_checkpoint(entry):
-            return None
-        stored = entry.value
-        place = Place(*stored["place"])
-        content = await self._unpack(place.thread, entry)
-        if not (isinstance(content, dict) and content.keys() >= {"checkpoint", "metadata"}):
-            _foreign.note(entry.key)
-            return None
-        return AsyncCheckpointRecord(
-            place, stored["parent"], stored["run_id"], content["checkpoint"], content["metadata"]
-        )
-
-    def _is_checkpoint(self, entry: Entry) -> bool:
-        """Whether an entry is a checkpoint's record at its own key: none can claim another's place."""
-        if not self._keys.is_checkpoint(entry.key):
-            return False  # the pattern of all threads matches other records, too
-        stored = entry.value
-        good = (
-            _has_content(entry)
-            and _is_place(stored.get("place"))
-            and isinstance(stored.get("parent", 0), str | None)
-            and isinstance(stored.get("run_id", 0), str | None)
-            and self._keys.checkpoint(Place(*stored["place"])) == entry.key
-        )
-        if not good:
-            _foreign.note(entry.key)
-        return good
-
-    async def _pending_writes(self, place: Place) -> list[PendingWrite]:
-        """Read a checkpoint's pending writes in LangGraph's order."""
-        # Writes may be added while they are read: LangGraph reads them again before it repeats a task.
-        found = await self._context.entries(self._keys.writes(place))
-        writes: list[PendingWrite] = []
-        for entry in sorted(filter(_is_write, found), key=_write_order):
-            stored = entry.value
-            value = await self._unpack(place.thread, entry)
-            if value is not _MISSING:
-                writes.append((stored["task"], stored["channel"], value))
-        return writes
-
-    async def _channel_values(self, place: Place, versions: ChannelVersions) -> dict[str, Any]:
-        channels = {self._keys.value(place, c, version): c for c, version in versions.items()}
-        keys = list(channels)
-        values: dict[str, Any] = {}
-        for start in range(0, len(keys), _ONE_READ):
-            entries = await self._context.mget(keys[start : start + _ONE_READ])
-            for key, entry in entries.items():
-                # A channel without a value at this version is empty: LangGraph counts its version all the same.
-                if entry is not None:
-                    value = await self._unpack(place.thread, entry)
-                    if value is not _MISSING:
-                        values[channels[key]] = value
-        return values
-
-    async def _put_value(
-        self, place: Place, channel: str, version: str | int | float, value: Any
-    ) -> None:
-        owner = self._keys.value(place, channel, version)
-        content = await self._pack(place.thread, owner, value)
-        record = {"channel": channel, "version": version, "content": content}
-        await self._context.set(owner, record, history=False)
-
-    async def _pack(self, thread: str, owner: str, value: Any) -> dict[str, Any]:
-        """Serialise ``value`` for the entry ``owner``; what is too large for it is written first, in parts.
-
-        Raises:
-            RefusedTypeError: It would not be restored.
-        """
-        try:
-            kind, data = self._serde.dumps_typed(value)
-        except RefusedTypeError as error:
-            raise RefusedTypeError(f"{owner!r} cannot be stored: {error}") from None
-        # Parts are written before the record that counts them, and a reader that finds the record finds them.
-        if len(data) <= _PART_BYTES:
-            return {"type": kind, "data": base64.b64encode(data).decode()}
-        parts = [data[start : start + _PART_BYTES] for start in range(0, len(data), _PART_BYTES)]
-        for number, part in enumerate(parts):
-            text = base64.b64encode(part).decode()
-            await self._context.set(self._keys.part(thread, owner, number), text, history=False)
-        return {"type": kind, "parts": len(parts)}
-
-    async def _unpack(self, thread: str, entry: Entry) -> Any:
-        """Read back what ``_pack`` made; ``_MISSING`` for a foreign value.
-
-        Raises:
-            RefusedTypeError: It names a type that may not be restored.
-            LookupError: A part of it is missing.
-        """
-        data = await self._data(thread, entry) if _has_content(entry) else None
-        if data is None:
-            _foreign.note(entry.key)
-            return _MISSING
-        try:
-            return self._serde.loads_typed((entry.value["content"]["type"], data))
-        except RefusedTypeError as error:
-            raise RefusedTypeError(f"{entry.key!r} cannot be restored: {error}") from None
-        except (NotImplementedError, ValueError):  # no msgpack
-            _foreign.note(entry.key)
-            return _MISSING
-
-    async def _data(self, thread: str, entry: Entry) -> bytes | None:
-        """Read the serialised bytes of a record; None where they are none.
-
-        Raises:
-            LookupError: A part is missing.
-        """
-        content = entry.value["content"]
-        texts = [content.get("data")]
-        if "parts" in content:
-            names = [
-                self._keys.part(thread, entry.key, number) for number in range(content["parts"])
-            ]
-            texts = [await self._part(name) for name in names]
-        try:
-            return b"".join(base64.b64decode(text, validate=True) for text in texts)
-        except (TypeError, ValueError):
-            return None
-
-    async def _part(self, name: str) -> Any:
-        part = await self._context.get(name)
-        if part is None:  # a state with a hole in it must not be taken for a whole one
-            raise LookupError(f"{name!r}, a part of a checkpoint, is missing")
-        return part.value
-
-    async def _remove(self, thread: str, owner: str) -> None:
-        """Delete an entry, then its parts: whoever finds the entry finds its parts."""
-        await self._context.delete(owner)
-        for key in await self._context.keys(self._keys.parts(thread, owner)):
-            await self._context.delete(key)
-
-    async def _needed(self, record: AsyncCheckpointRecord) -> set[Place]:
-        """Find what a checkpoint is rebuilt from: itself, and ancestors back to each delta channel's snapshot."""
-        kept = {record.place}
-        complete = await self.complete(record)
-        missing = set(record.metadata.get(_DELTA_COUNTERS) or ())
-        missing -= set(complete.checkpoint["channel_values"])
-        parent = record.parent_place
-        # A delta channel's value is its last snapshot plus the writes since: an ancestor that holds a value
-        # of the channel holds the snapshot, and ends the walk for it.
-        while missing and parent is not None:
-            ancestor = await self._record_at(parent)
-            if ancestor is None:
+    async def _in_thread(
+        self, configurable: Mapping[str, Any], fits: Any, limit: int | None
+    ) -> list[AsyncCheckpointRecord]:
+        namespace = configurable.get("checkpoint_ns")
+        prefix = CHECKPOINTS if namespace is None else checkpoints_in(str(namespace))
+        records = self._records.of(str(configurable["thread_id"]))
+        found: list[AsyncCheckpointRecord] = []
+        cursor: str | None = None
+        while True:
+            size = _PAGE if limit is None else min(_PAGE, limit + 1)
+            page = await records.page(prefix=prefix, limit=size, cursor=cursor)
+            found += [each for each in await self._records.checkpoints(page.records) if fits(each)]
+            cursor = page.next
+            # In one namespace they come newest first, and enough is enough.
+            is_enough = limit is not None and namespace is not None and len(found) >= limit
+            if cursor is None or is_enough:
                 break
-            kept.add(ancestor.place)
-            complete = await self.complete(ancestor)
-            missing -= set(complete.checkpoint["channel_values"])
-            parent = ancestor.parent_place
-        return kept
+        found.sort(key=lambda each: each.place.checkpoint, reverse=True)
+        return found[:limit]
 
-    async def _keep(self, records: Sequence[AsyncCheckpointRecord], kept: set[Place]) -> None:
-        """Delete all of these records but some, with the writes and values that nothing refers to any more."""
-        for record in records:
-            if record.place in kept:
-                continue
-            # The checkpoint first: it must not be seen without its writes and values.
-            await self._remove(record.place.thread, self._keys.checkpoint(record.place))
-            for key in await self._context.keys(self._keys.writes(record.place)):
-                await self._remove(record.place.thread, key)
-        # Then the values that no kept checkpoint refers to. A put that runs meanwhile has written its values before
-        # its checkpoint, and they could be taken for unused: LangGraph runs one writer on a thread at a time, and
-        # prune is not for threads that are running.
-        used = {
-            self._keys.value(record.place, channel, version)
-            for record in records
-            if record.place in kept
-            for channel, version in record.checkpoint["channel_versions"].items()
-        }
-        for thread, namespace in {(r.place.thread, r.place.namespace) for r in records}:
-            for key in await self._context.keys(self._keys.values(thread, namespace)):
-                if key not in used:
-                    await self._remove(thread, key)
+    async def _everywhere(self) -> list[AsyncCheckpointRecord]:
+        found: list[AsyncCheckpointRecord] = []
+        for thread, names in await self._records.threads():
+            records = await self._records.of(thread).get_many(names)
+            found += await self._records.checkpoints(records.values())
+        return found
 
-    def _pattern(self, config: RunnableConfig | None) -> str:
-        if config is None:
-            return self._keys.all_checkpoints()
-        configurable = config["configurable"]
-        return self._keys.checkpoints(
-            str(configurable["thread_id"]), configurable.get("checkpoint_ns")
-        )
+    async def _writes_of_many(
+        self, thread: str, by_place: Mapping[Place, list[Record[Any]]]
+    ) -> None:
+        records = self._records.of(thread)
+        owners = {place.writes: place for place in by_place}
+        names: dict[str, Place] = {}
+        for namespace in dict.fromkeys(place.namespace for place in by_place):
+            for name in await records.names(writes_in(namespace)):
+                owner = owners.get(f"{':'.join(name.split(':')[:3])}:")
+                if owner is not None:
+                    names[name] = owner
+        for name, record in (await records.get_many(names)).items():
+            if record is not None:
+                by_place[names[name]].append(record)
 
 
-def _checkpoint_id(entry: Entry) -> str:
-    """Read the id of a checkpoint's record."""
-    return str(entry.value["place"][2])
-
-
-def _is_place(value: Any) -> bool:
-    return (
-        isinstance(value, list) and len(value) == 3 and all(isinstance(part, str) for part in value)
+def _complete(
+    record: AsyncCheckpointRecord, values: Mapping[str, Any], writes: Sequence[PendingWrite]
+) -> CheckpointTuple:
+    parent = record.parent_place
+    return CheckpointTuple(
+        config=cast("RunnableConfig", record.place.config()),
+        checkpoint=cast("Checkpoint", {**record.checkpoint, "channel_values": dict(values)}),
+        metadata=cast("CheckpointMetadata", record.metadata),
+        parent_config=None if parent is None else cast("RunnableConfig", parent.config()),
+        pending_writes=[*writes],
     )
 
 
-def _has_content(entry: Entry) -> bool:
-    """Whether an entry has the form of one of our records; what is in it is not restored here."""
-    content = entry.value.get("content") if isinstance(entry.value, dict) else None
-    if not (isinstance(content, dict) and isinstance(content.get("type"), str)):
-        return False
-    parts = content.get("parts", 0)
-    return isinstance(parts, int) and 0 <= parts <= _MOST_PARTS
-
-
-def _is_write(entry: Entry) -> bool:
-    """Whether an entry is the record of a pending write."""
-    stored = entry.value
-    good = (
-        _has_content(entry)
-        and all(isinstance(stored.get(name), str) for name in ("task", "path", "channel"))
-        and isinstance(stored.get("index"), int)
-    )
-    if not good:
-        _foreign.note(entry.key)
-    return good
-
-
-def _write_order(entry: Entry) -> tuple[str, str, int]:
-    stored = entry.value
+def _write_order(record: Record[Any]) -> tuple[str, str, int]:
+    stored = record.value
     return writes_sort_key(stored["path"], stored["task"], stored["index"])
