@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from memx_server.domain.access import Principal, Scopes
-from memx_server.domain.caller import Caller
+from memx_server.domain.access import Caller, Principal, Scopes
 from memx_server.domain.feed.send_queue import Lane, SendQueue
 from memx_server.domain.presence.feed import PresenceFeed
 from memx_server.domain.presence.registry import Presence, PresenceEntry, PresenceSettings

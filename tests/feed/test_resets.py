@@ -7,7 +7,7 @@ import logging
 from dataclasses import replace
 
 import pytest
-from memx_server.domain.caller import Caller
+from memx_server.domain.access import Caller
 from memx_server.domain.evaluator import Evaluator
 from memx_server.domain.feed.feed import Feed
 from memx_server.domain.memory.memory import Memory

@@ -9,8 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from memx_server.domain.access import Principal, Scopes
-from memx_server.domain.caller import Caller
+from memx_server.domain.access import Caller, Principal, Scopes
 from memx_server.domain.evaluator import Evaluator
 from memx_server.domain.memory.memory import Memory
 from memx_server.domain.requests import DeleteRequest

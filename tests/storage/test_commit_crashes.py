@@ -33,7 +33,7 @@ from memx_server.storage.base import (
 from memx_server.storage.encoding import decode_entry
 from memx_server.storage.redis import RedisStore
 from memx_server.storage.redis.commits import CommitRefused
-from memx_server.storage.redis.network.scripts import Script
+from memx_server.storage.redis.network.topology import Script
 
 from memx_sdk.protocol.cursors import Position
 from tests.storage.helpers import WRITER, changes_of, seen, whole_log

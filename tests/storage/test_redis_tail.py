@@ -106,7 +106,7 @@ async def test_tails_outlive_a_restart_of_redis(redis: RedisServer) -> None:
 async def test_a_silent_subscription_is_found_out(
     redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("memx_server.storage.redis.network.subscription._PING_EVERY", 0.1)
+    monkeypatch.setattr("memx_server.storage.redis.network.pubsub._PING_EVERY", 0.1)
     async with opened(redis, timeout=0.3) as store:
         listener = Gaps()
         await store.tail(SPACE, listener)

@@ -1,4 +1,4 @@
-"""Who may see and do what: principals, their scopes, and every rule that reads them."""
+"""Who may see and do what: principals and callers, their scopes, and every rule that reads them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from functools import lru_cache
 from os.path import commonprefix
 from typing import Literal
 
+import msgspec
+
+from memx_sdk.protocol.durability import Durability
 from memx_sdk.protocol.errors import ProtocolError
 from memx_sdk.protocol.keys import compile_pattern, covers, is_pattern, literal_prefix
 from memx_server.domain.pattern_index import PatternIndex
@@ -272,3 +275,30 @@ def listing_prefixes(principal: Principal, pattern: str) -> list[str]:
         if prefix.startswith(wanted) and not (found and prefix.startswith(found[-1])):
             found.append(prefix)
     return found
+
+
+class Caller(msgspec.Struct):
+    """The caller of one request.
+
+    Attributes:
+        principal: The identity that it acts as.
+        agent: The name that it gives itself (``x-memx-agent``); it never widens what the principal
+            may do.
+        durability: How safe a write of its is to be when it is answered; None for the server's setting.
+        idempotency_key: The name of a write, so that it is applied once however often it is sent.
+    """
+
+    principal: Principal
+    agent: str | None = None
+    idempotency_key: str | None = None
+    durability: Durability | None = None
+
+    @property
+    def space(self) -> str:
+        """The space whose keys the caller sees."""
+        return self.principal.space
+
+    @property
+    def writer(self) -> str:
+        """What entries and changes name as their writer."""
+        return self.principal.writer(self.agent)

@@ -8,7 +8,7 @@ import msgspec
 
 from memx_sdk.protocol.cursors import Position, encode_cursor
 from memx_sdk.protocol.errors import ProtocolError
-from memx_server.domain.caller import Caller
+from memx_server.domain.access import Caller
 from memx_server.storage.base import Change, Committed, Compacted, Diverged, TooMuch
 from memx_server.storage.encoding import entry_text, quote
 

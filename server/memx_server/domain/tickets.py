@@ -8,7 +8,7 @@ import secrets
 import msgspec
 
 from memx_sdk.protocol.errors import ProtocolError
-from memx_server.domain.caller import Caller
+from memx_server.domain.access import Caller
 from memx_server.domain.requests import EmptyRequest
 from memx_server.storage.base import GroupFull, StateStore
 

@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from memx_sdk.protocol.cursors import decode_cursor
 from memx_sdk.protocol.errors import ProtocolError
-from memx_server.domain.caller import Caller
+from memx_server.domain.access import Caller
 from memx_server.domain.request_schemas import CURSOR_FORM
 from memx_server.domain.requests import EmptyRequest, Request
 from memx_server.storage.base import GroupFull, StateStore

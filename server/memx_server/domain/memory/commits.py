@@ -15,7 +15,7 @@ from memx_sdk.protocol.durability import Durability
 from memx_sdk.protocol.errors import ProtocolError
 from memx_sdk.protocol.idempotency import RETRY_PREFIX, kept_seconds
 from memx_server.domain import responses
-from memx_server.domain.caller import Caller
+from memx_server.domain.access import Caller
 from memx_server.domain.evaluator import Evaluator
 from memx_server.domain.schema.cache import SchemaCache, SchemaSet
 from memx_server.domain.schema.schema import violation_error

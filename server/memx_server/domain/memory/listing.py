@@ -9,8 +9,7 @@ from typing import TypeVar
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_sdk.protocol.keys import compile_pattern
-from memx_server.domain.access import KeySet, Principal, listing_prefixes
-from memx_server.domain.caller import Caller
+from memx_server.domain.access import Caller, KeySet, Principal, listing_prefixes
 from memx_server.settings import Limits
 from memx_server.storage.base import GroupFull, Store
 

@@ -6,7 +6,7 @@ from msgspec import UnsetType
 
 from memx_sdk.protocol.keys import validate_pattern
 from memx_server.domain import responses
-from memx_server.domain.caller import Caller
+from memx_server.domain.access import Caller
 from memx_server.domain.filters import Filter, parse_filter
 from memx_server.domain.memory.listing import KeyListing, check_count
 from memx_server.domain.memory.scan import EntryScan

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Sequence
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.domain import requests
-from memx_server.domain.caller import Caller
+from memx_server.domain.access import Caller
 from memx_server.domain.evaluator import Evaluator
 from memx_server.domain.memory.commits import Committer
 from memx_server.domain.memory.listing import KeyListing

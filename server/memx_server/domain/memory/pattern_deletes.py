@@ -10,8 +10,7 @@ from msgspec.structs import replace
 from memx_sdk.protocol.errors import ProtocolError
 from memx_sdk.protocol.keys import is_pattern, validate_pattern
 from memx_server.domain import responses
-from memx_server.domain.access import forbidden
-from memx_server.domain.caller import Caller
+from memx_server.domain.access import Caller, forbidden
 from memx_server.domain.memory.commits import Committer, TransactionDraft, idempotency_of
 from memx_server.domain.memory.listing import KeyListing
 from memx_server.domain.requests import DELETED_AT_ONCE, DeleteRequest

@@ -11,8 +11,7 @@ from memx_sdk.protocol.cursors import Position, decode_cursor, encode_cursor
 from memx_sdk.protocol.errors import ProtocolError
 from memx_sdk.protocol.keys import match_cost, validate_key, validate_pattern
 from memx_server.domain import responses
-from memx_server.domain.access import Visibility, kinds_of
-from memx_server.domain.caller import Caller
+from memx_server.domain.access import Caller, Visibility, kinds_of
 from memx_server.domain.log_pages import up_to_head
 from memx_server.domain.memory.listing import check_count
 from memx_server.domain.requests import (

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from memx_sdk.protocol.errors import ProtocolError
 from memx_sdk.protocol.keys import validate_key
 from memx_server.domain import responses
-from memx_server.domain.caller import Caller
+from memx_server.domain.access import Caller
 from memx_server.domain.memory.commits import (
     Committer,
     TransactionDraft,

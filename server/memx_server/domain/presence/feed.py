@@ -10,8 +10,7 @@ import msgspec
 
 from memx_sdk.protocol.cursors import Position
 from memx_sdk.protocol.keys import compile_pattern, validate_pattern
-from memx_server.domain.access import KeySet, forbidden
-from memx_server.domain.caller import Caller
+from memx_server.domain.access import Caller, KeySet, forbidden
 from memx_server.domain.feed.messages import Event, Packet
 from memx_server.domain.feed.send_queue import Lane
 from memx_server.domain.presence.registry import Presence, PresenceEntry

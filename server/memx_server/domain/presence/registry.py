@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from memx_server.domain.caller import Caller
+from memx_server.domain.access import Caller
 from memx_server.storage.base import StateStore, StoreUnavailable
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from memx_sdk.protocol.errors import ProtocolError
 from memx_sdk.protocol.keys import is_pattern, validate_key, validate_pattern
 from memx_server.domain import responses
-from memx_server.domain.access import forbidden, may_see_schema
-from memx_server.domain.caller import Caller
+from memx_server.domain.access import Caller, forbidden, may_see_schema
 from memx_server.domain.evaluator import Evaluator
 from memx_server.domain.memory.commits import Committer, TransactionDraft, idempotency_of
 from memx_server.domain.requests import (

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from memx_server.domain.caller import Caller
+from memx_server.domain.access import Caller
 from memx_server.domain.feed import durable
 from memx_server.domain.feed.durable import Durable
 from memx_server.domain.requests import EmptyRequest

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from memx_server.domain.caller import Caller
+from memx_server.domain.access import Caller
 from memx_server.domain.memory.memory import Memory
 from memx_server.services import Services
 

@@ -2,6 +2,7 @@
 
 One run for several transactions shares what each would do alone: taking its arguments, reading the state of
 the space and writing it back. A run is for one space. Runs of several spaces leave as one pipeline.
+A ``Batch`` is the transactions of one run; the ``CommitRunner`` fills batches and sends them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from hiredis import ReplyError
 
@@ -22,26 +23,108 @@ from memx_server.storage.base import (
     Delete,
     DeleteSchema,
     Outcome,
+    Put,
     SpaceQuotas,
     StoreFull,
     StoreUnavailable,
     Transaction,
 )
-from memx_server.storage.redis.batches import (
-    REFUSED,
-    UNFINISHED,
-    Batch,
-    BatchPart,
-    BatchReply,
-)
-from memx_server.storage.redis.commit_codec import Argument, decode
+from memx_server.storage.redis.commit_codec import Argument, decode, encode
 from memx_server.storage.redis.format import FORMAT
 from memx_server.storage.redis.keyspace import Keyspace
-from memx_server.storage.redis.network.client import RedisClient
-from memx_server.storage.redis.network.connection import RedisConnection
+from memx_server.storage.redis.network.connection import RedisClient, RedisConnection
 from memx_server.storage.redis.network.faults import RedisDenied, is_log_above_head
-from memx_server.storage.redis.network.scripts import Script
-from memx_server.storage.redis.network.topology import SentCommand, Topology
+from memx_server.storage.redis.network.topology import Script, SentCommand, Topology
+
+UNFINISHED, REFUSED = 1, 2
+"""Flags of the script's reply: work is left for an empty transaction; what follows a commit was refused."""
+
+_SPACE_BYTES = 128
+"""What a batch counts for beside its writes."""
+
+_WRITE_BYTES = 256
+"""What a write counts for beside its value."""
+
+
+class BatchReply(NamedTuple):
+    """What the script returned for one caller's transactions of a batch.
+
+    Attributes:
+        outcomes: One for each of the transactions, in their order, for ``commit_codec.decode``.
+        flags: What else the script reported of the whole run: ``UNFINISHED``, ``REFUSED``.
+    """
+
+    outcomes: Sequence[Any]
+    flags: int
+
+
+class BatchPart(NamedTuple):
+    """One caller's transactions of a batch.
+
+    Attributes:
+        number: How many they are.
+        reply: Becomes the reply to them, or an exception object: an error is a result too, so that
+            nobody has to look at the reply of a caller who has gone.
+    """
+
+    number: int
+    reply: asyncio.Future[BatchReply | Exception]
+
+
+class Batch:
+    """Transactions of one space, in the order in which they were asked for.
+
+    Several callers share a batch. Each waits for a reply of their own, so that one who gives up takes
+    nothing from the others.
+
+    Attributes:
+        space: Where the transactions belong.
+        keys: What the script takes as KEYS.
+        arguments: What the script takes as ARGV, behind its header.
+        size: About how many bytes the transactions are.
+    """
+
+    __slots__ = ("_count", "_parts", "arguments", "keys", "size", "space")
+
+    def __init__(self, space: Keyspace) -> None:
+        self.space = space
+        self.keys: list[bytes] = list(space.shared)
+        self.arguments: list[Argument] = []
+        self.size = _SPACE_BYTES
+        self._count = 0
+        self._parts: list[BatchPart] = []
+
+    def add(self, transaction: Transaction) -> None:
+        """Take one more transaction; ``end_part`` says whose it is.
+
+        Raises:
+            ValueError: The transaction cannot be encoded; the batch is as it was.
+        """
+        encode(self.space, transaction, self.keys, self.arguments)
+        self._count += 1
+        for write in transaction.writes:
+            self.size += _WRITE_BYTES + (len(write.value) if isinstance(write, Put) else 0)
+
+    def end_part(self) -> BatchPart:
+        """Give one caller the transactions that were added since the last call of this."""
+        part = BatchPart(self._count, asyncio.get_running_loop().create_future())
+        self._parts.append(part)
+        self._count = 0
+        return part
+
+    def settle(self, result: list[Any] | Exception) -> None:
+        """Give each caller their part of what the script returned, or the error."""
+        first = 1  # behind the flags
+        for part in self._parts:
+            behind = first + part.number
+            if not part.reply.done():  # else the caller has given up
+                part.reply.set_result(
+                    result
+                    if isinstance(result, Exception)
+                    else BatchReply(result[first:behind], result[0])
+                )
+            first = behind
+
 
 log = logging.getLogger(__name__)
 

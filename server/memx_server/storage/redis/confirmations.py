@@ -15,8 +15,7 @@ from hiredis import ReplyError
 
 from memx_sdk.protocol.durability import Durability
 from memx_server.storage.base import StoreUnavailable
-from memx_server.storage.redis.network.client import RedisClient
-from memx_server.storage.redis.network.connection import RedisConnection
+from memx_server.storage.redis.network.connection import RedisClient, RedisConnection
 from memx_server.storage.redis.network.faults import RedisDenied
 from memx_server.storage.redis.network.topology import Place, Topology
 from memx_server.storage.redis.rights import DURABILITY_RIGHTS

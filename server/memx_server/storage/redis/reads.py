@@ -21,10 +21,9 @@ from memx_server.storage.base import (
     TooMuch,
 )
 from memx_server.storage.encoding import revision_in
+from memx_server.storage.redis.commit_codec import change_of, record_in_log
 from memx_server.storage.redis.keyspace import Keyspace
-from memx_server.storage.redis.network.scripts import Script
-from memx_server.storage.redis.network.topology import Topology
-from memx_server.storage.redis.records import change_of, record_in_log
+from memx_server.storage.redis.network.topology import Script, Topology
 
 NO_LINEAGE = "0"
 """Names the history of a space that never held anything; its only position is at revision 0."""

@@ -14,8 +14,7 @@ from memx_server.storage.base import StoreUnavailable
 from memx_server.storage.redis.advice import advice_on_rights
 from memx_server.storage.redis.network.connection import RedisConnection, connect
 from memx_server.storage.redis.network.faults import RedisDenied
-from memx_server.storage.redis.network.scripts import Script
-from memx_server.storage.redis.network.topology import Topology
+from memx_server.storage.redis.network.topology import Script, Topology
 
 log = logging.getLogger(__name__)
 

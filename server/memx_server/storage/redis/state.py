@@ -6,8 +6,7 @@ from typing import Any
 
 from memx_server.storage.base import GroupFull
 from memx_server.storage.redis.keyspace import Keyspaces
-from memx_server.storage.redis.network.scripts import Script
-from memx_server.storage.redis.network.topology import Topology
+from memx_server.storage.redis.network.topology import Script, Topology
 
 _FULL = -1
 """What the script returns where it made no record, since the group is full."""

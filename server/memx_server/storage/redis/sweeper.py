@@ -11,8 +11,7 @@ from typing import Any
 
 from memx_server.storage.base import StoreUnavailable
 from memx_server.storage.redis.keyspace import Keyspace, Keyspaces
-from memx_server.storage.redis.network.scripts import Script
-from memx_server.storage.redis.network.topology import Topology
+from memx_server.storage.redis.network.topology import Script, Topology
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 -- The commit script: commits transactions of one space one behind the other, or returns for each why it did
 -- not. The constants that commits.py names stand before it;
--- a line `--> name` stands for the file of that name (scripts.py).
+-- a line `--> name` stands for the file of that name (network/topology.py).
 --
 -- KEYS: the keys that the space shares, in the order of Keyspace.shared; then for each transaction the key of
 -- its idempotency answer where it has a token, the entries it compares and the entries it writes.

@@ -9,8 +9,12 @@ from typing import Any
 from hiredis import ReplyError
 
 from memx_server.storage.base import StoreUnavailable
-from memx_server.storage.redis.network.client import Command, RedisClient
-from memx_server.storage.redis.network.connection import Endpoint, RedisConnection
+from memx_server.storage.redis.network.connection import (
+    Command,
+    Endpoint,
+    RedisClient,
+    RedisConnection,
+)
 from memx_server.storage.redis.network.faults import SlotMoving
 from memx_server.storage.redis.network.topology import Place, SentCommand, transact
 

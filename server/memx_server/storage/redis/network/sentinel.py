@@ -26,9 +26,14 @@ from typing import Any
 from hiredis import ReplyError
 
 from memx_server.storage.base import StoreUnavailable
-from memx_server.storage.redis.network.client import Command, RedisClient
-from memx_server.storage.redis.network.connection import Endpoint, RedisConnection, connect
-from memx_server.storage.redis.network.subscription import ChannelSubscription
+from memx_server.storage.redis.network.connection import (
+    Command,
+    Endpoint,
+    RedisClient,
+    RedisConnection,
+    connect,
+)
+from memx_server.storage.redis.network.pubsub import ChannelSubscription
 from memx_server.storage.redis.network.topology import Place, SentCommand, Standalone
 
 log = logging.getLogger(__name__)
