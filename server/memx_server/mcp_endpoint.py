@@ -15,7 +15,8 @@ from memx_sdk.protocol.errors import ProtocolError
 from memx_sdk.transport import TransportOptions
 from memx_server.routes.api.errors import error_body, error_headers, method_not_allowed
 from memx_server.routes.api.sample_key_rule import check_sample_key
-from memx_server.routes.asgi import Receive, Scope, Send, send_json
+from memx_server.routes.asgi import Receive, Scope, Send
+from memx_server.routes.http.response_writing import send_json
 from memx_server.routes.peers import note_identified
 from memx_server.settings import Settings
 from memx_server.transports.in_process import Application

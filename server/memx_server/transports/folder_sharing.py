@@ -13,7 +13,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from memx_server import serving
-from memx_server.routes.asgi import send_json
+from memx_server.routes.http.response_writing import send_json
 from memx_server.transports.embedded_server import EmbeddedServer
 from memx_server.transports.in_process import Application
 

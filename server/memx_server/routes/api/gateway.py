@@ -17,7 +17,7 @@ from memx_server.auth.grants import oauth_credential
 from memx_server.auth.sample_keys import SAMPLE_CREDENTIALS
 from memx_server.domain.access import Principal
 from memx_server.domain.rate_limit import RateLimiter
-from memx_server.routes.api.credentials import KNOWN_HEAD, RequestCredentials, read_headers
+from memx_server.routes.api.decoding import KNOWN_HEAD, RequestCredentials, read_headers
 from memx_server.routes.api.errors import unexpected
 from memx_server.routes.api.operation import Call
 from memx_server.routes.api.origin_checks import check_origin

@@ -8,18 +8,20 @@ from typing import Any
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.domain.byte_budget import LARGE_RESPONSE
-from memx_server.routes.api.credentials import (
+from memx_server.routes.api.decoding import (
     KNOWN_HEAD,
     KnownHead,
     RequestCredentials,
+    decode_body,
+    decode_query,
     read_headers,
 )
-from memx_server.routes.api.decoding import decode_body, decode_query
 from memx_server.routes.api.errors import error_body, error_headers, method_not_allowed
 from memx_server.routes.api.gateway import Gateway
 from memx_server.routes.api.operation import Call, Operation
-from memx_server.routes.asgi import Receive, Scope, Send, send_json
+from memx_server.routes.asgi import Receive, Scope, Send
 from memx_server.routes.http.protocol import DEADLINES
+from memx_server.routes.http.response_writing import send_json
 
 _PIECE = 256 * 1024
 """Bytes of a large response that are sent at once; the next piece waits until the client has taken most of them."""

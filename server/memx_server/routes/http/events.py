@@ -17,8 +17,9 @@ from memx_server.routes.api.decoding import explain, read_query
 from memx_server.routes.api.errors import error_body, error_headers
 from memx_server.routes.api.gateway import SUBSCRIBE, Gateway
 from memx_server.routes.api.operation import Call
-from memx_server.routes.asgi import Receive, Scope, Send, send_json
+from memx_server.routes.asgi import Receive, Scope, Send
 from memx_server.routes.http.endpoint import HttpOperations
+from memx_server.routes.http.response_writing import send_json
 from memx_server.routes.streaming.cancellation import Cancellation
 from memx_server.routes.streaming.socket_writers import TaskWriter
 from memx_server.routes.streaming.stream import Stream, open_stream

@@ -8,9 +8,10 @@ from typing import Any, cast
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from memx_sdk.protocol.errors import ProtocolError
-from memx_server.routes.api.credentials import FORWARDED, KNOWN_HEAD, KnownHead
+from memx_server.routes.api.decoding import FORWARDED, KNOWN_HEAD, KnownHead
 from memx_server.routes.api.errors import error_body
-from memx_server.routes.asgi import IN_PROCESS, Endpoint, Receive, Scope, Send, send_json
+from memx_server.routes.asgi import IN_PROCESS, Endpoint, Receive, Scope, Send
+from memx_server.routes.http.response_writing import send_json
 from memx_server.routes.ws.connection import refuse_handshake
 
 _SINGLE = frozenset(

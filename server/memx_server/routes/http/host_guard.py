@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from memx_sdk.protocol.errors import ProtocolError
 from memx_server.routes.api.errors import error_body
 from memx_server.routes.api.origin_checks import check_host
-from memx_server.routes.asgi import Endpoint, Receive, Scope, Send, send_json
+from memx_server.routes.asgi import Endpoint, Receive, Scope, Send
+from memx_server.routes.http.response_writing import send_json
 
 
 class HostGuard:

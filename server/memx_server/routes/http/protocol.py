@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from memx_sdk.protocol.errors import ProtocolError
-from memx_server.routes.api.credentials import KNOWN_HEAD, KnownHead
+from memx_server.routes.api.decoding import KNOWN_HEAD, KnownHead
 from memx_server.routes.api.errors import error_body, error_headers
 from memx_server.routes.http.response_writing import JoiningTransport, ResponseCycle
 from memx_server.routes.peers import PEER, Peer, PeerRegister

@@ -1,4 +1,4 @@
-"""The writing of responses: a head and its body leave with one system call."""
+"""The writing of responses: a whole JSON response, and how a head and its body leave with one system call."""
 
 from __future__ import annotations
 
@@ -7,7 +7,51 @@ from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from memx_server.routes.asgi import JSON_HEADERS, is_json_head
+from memx_server.routes.asgi import Headers, Message, Send
+
+_JSON = (b"content-type", b"application/json")
+
+_JSON_HEADERS = 2
+"""The headers that ``send_json`` makes by itself: the type and the length of the body."""
+
+
+async def send_json(
+    send: Send,
+    status: int,
+    body: bytes,
+    headers: Headers | None = None,
+    *,
+    piece: int | None = None,
+) -> None:
+    """Send a whole JSON response over HTTP.
+
+    Args:
+        send: The ASGI callable of the request.
+        status: The HTTP status.
+        body: JSON text.
+        headers: Further headers.
+        piece: Bytes of the body to send at once; None for all. Behind each piece but the last one a server waits
+            for a client that reads slowly.
+    """
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [_JSON, (b"content-length", b"%d" % len(body)), *(headers or ())],
+        }
+    )
+    if piece is not None:
+        for start in range(0, len(body), piece):
+            part, more = body[start : start + piece], start + piece < len(body)
+            await send({"type": "http.response.body", "body": part, "more_body": more})
+        return
+    await send({"type": "http.response.body", "body": body})
+
+
+def _is_json_head(message: Message) -> bool:
+    """Tell whether a message is the head that ``send_json`` makes; its body is the message that follows."""
+    headers: Headers = message.get("headers", [])
+    return bool(headers) and headers[0] is _JSON
 
 
 class ResponseCycle(RequestResponseCycle):
@@ -25,7 +69,7 @@ class ResponseCycle(RequestResponseCycle):
         """Take the head of the response, or the next part of its body."""
         head, self._waiting = self._waiting, None
         if head is None:
-            if message["type"] == "http.response.start" and is_json_head(message):
+            if message["type"] == "http.response.start" and _is_json_head(message):
                 self._waiting = message
             else:
                 await super().send(message)
@@ -43,7 +87,7 @@ class ResponseCycle(RequestResponseCycle):
         return (
             self.keep_alive
             and not (self.response_started or self.disconnected or self.flow.write_paused)
-            and len(head["headers"]) == JSON_HEADERS
+            and len(head["headers"]) == _JSON_HEADERS
             and message["type"] == "http.response.body"
             and not message.get("more_body", False)
             and self.scope["method"] != "HEAD"

@@ -17,7 +17,7 @@ from memx_server.domain.byte_budget import LARGE_RESPONSE
 from memx_server.domain.feed.messages import Event, Packet
 from memx_server.domain.feed.send_queue import Lane
 from memx_server.domain.requests import ChangesRequest
-from memx_server.routes.api.credentials import read_durability, read_idempotency_key
+from memx_server.routes.api.decoding import read_durability, read_idempotency_key
 from memx_server.routes.api.gateway import HANDSHAKE, SUBSCRIBE, Gateway
 from memx_server.routes.api.operation import Call, Operation
 from memx_server.routes.asgi import Receive, Scope, Send
