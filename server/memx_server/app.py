@@ -48,6 +48,7 @@ from memx_server.settings import Limits, Settings
 from memx_server.storage.base import NO_QUOTAS, SpaceQuotas, Store
 from memx_server.storage.redis import RedisStore
 from memx_server.storage.sqlite import SqliteStore
+from memx_server.worker_figures import WorkerFigures
 
 
 class MemxApp(FastAPI):
@@ -75,6 +76,9 @@ class MemxApp(FastAPI):
         self.store = store
         self.state.services = services
         self.garbage = SocketGarbage()
+        if (folder := services.settings.worker_figures) is not None:
+            own = metrics.OwnFigures(services)
+            services.worker_figures = WorkerFigures(folder, own.collect)
         self.tokens = mcp_endpoint.oauth_tokens(services.settings)
         self.mcp = mcp_endpoint.mcp_endpoint(
             self,

@@ -59,6 +59,7 @@ async def running(services: Services, store: Store, garbage: SocketGarbage) -> A
     supabase = services.settings.supabase
     warning = asyncio.create_task(_warn_if_exposed(services))
     warming = asyncio.create_task(_warm_up(services))
+    telling = asyncio.create_task(_tell_figures(services))
     watching = asyncio.create_task(
         watch_revocations(
             services.authenticator,
@@ -84,7 +85,8 @@ async def running(services: Services, store: Store, garbage: SocketGarbage) -> A
         watching.cancel()
         warning.cancel()
         warming.cancel()
-        await asyncio.gather(opening, watching, warning, warming, return_exceptions=True)
+        telling.cancel()
+        await asyncio.gather(opening, watching, warning, warming, telling, return_exceptions=True)
         # From the readers to what they read: the feed and the presence still use the store as they end.
         await services.feed.close()
         await services.presence.close()
@@ -99,6 +101,12 @@ async def _warm_up(services: Services) -> None:
     # that may take long; the server then serves, and only such values wait.
     if services.settings.owns_process:
         await services.evaluation.start()
+
+
+async def _tell_figures(services: Services) -> None:
+    # A server of one process tells its figures by itself.
+    if services.worker_figures is not None:
+        await services.worker_figures.run()
 
 
 async def _warn_if_exposed(services: Services) -> None:

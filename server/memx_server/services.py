@@ -23,6 +23,7 @@ from memx_server.domain.store_health import StoreHealth
 from memx_server.domain.tickets import Tickets
 from memx_server.evaluation.pool import EvaluationPool
 from memx_server.settings import Settings
+from memx_server.worker_figures import WorkerFigures
 
 
 @dataclass(slots=True)
@@ -47,6 +48,7 @@ class Services:
         responses: Counts what large responses and snapshots hold until they are sent.
         rates: Refuses requests of an API key that come too often; None for no limit.
         requests: Counts them.
+        worker_figures: The figures of the other workers; None where there are none.
     """
 
     settings: Settings
@@ -66,3 +68,4 @@ class Services:
     responses: ByteBudget
     rates: RateLimiter | None = None
     requests: RequestCounters = field(default_factory=RequestCounters)
+    worker_figures: WorkerFigures | None = None

@@ -227,6 +227,7 @@ class Settings:
         rate_limit: The rate limit of each API key; None for none.
         metrics: The callers that may read ``/metrics``: all (``open``), those on this machine (``local``),
             none (``off``).
+        worker_figures: The folder in which the workers of a server leave their figures for each other.
         access_log: Whether a line is logged for each request: ``off``, ``on``, or ``keys`` for one that names keys.
         durability: How safe a write is to be when it is answered, unless it says so itself.
         known_hosts_only: Whether every request must call the server by one of ``allowed_hosts``.
@@ -251,6 +252,7 @@ class Settings:
     workers: int = 1
     rate_limit: RateLimit | None = None
     metrics: str = "local"
+    worker_figures: Path | None = None
     access_log: str = "off"
     durability: Durability = "memory"
     known_hosts_only: bool = False
@@ -290,6 +292,7 @@ class Settings:
             workers=_whole(environ, "MEMX_WORKERS", 1),
             rate_limit=RateLimit.from_env(environ),
             metrics=_one_of(environ, "MEMX_METRICS", ("local", "open", "off")),
+            worker_figures=_folder(environ, "MEMX_WORKER_FIGURES"),
             access_log=_one_of(environ, "MEMX_ACCESS_LOG", ("off", "on", "keys")),
             durability=_durability(environ),
             known_hosts_only=_flag(environ, "MEMX_KNOWN_HOSTS_ONLY"),
@@ -311,6 +314,10 @@ def _mcp_sessions(environ: Mapping[str, str]) -> bool | None:
             "reach any of them"
         )
     return keeps
+
+
+def _folder(environ: Mapping[str, str], variable: str) -> Path | None:
+    return Path(environ[variable]) if environ.get(variable) else None
 
 
 def _allowed_hosts(environ: Mapping[str, str], loopback: tuple[str, ...]) -> tuple[str, ...]:

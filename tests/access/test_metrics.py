@@ -54,9 +54,9 @@ def test_requests_are_counted_by_operation_and_outcome(server: Served) -> None:
     assert requests(found, "set", "invalid_key") == 1
     assert requests(found, "set", "conflict") == 1
     assert requests(found, "get", "ok") == 1
-    assert figure(found, "memx_request_seconds_count", operation="set") == 5
-    assert figure(found, "memx_request_seconds_bucket", operation="set", le="+Inf") == 5
-    assert 0 < figure(found, "memx_request_seconds_sum", operation="set") < 5
+    assert figure(found, "memx_request_duration_seconds_count", operation="set") == 5
+    assert figure(found, "memx_request_duration_seconds_bucket", operation="set", le="+Inf") == 5
+    assert 0 < figure(found, "memx_request_duration_seconds_sum", operation="set") < 5
     assert figure(found, "memx_store_up") == 1
 
 

@@ -16,6 +16,7 @@ LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 LOGGERS = {"log", "_log", "logger", "_logger"}
 FAMILIES = {
     "_gauge",
+    "make_gauge",
     "_counter",
     "CounterMetricFamily",
     "GaugeMetricFamily",

@@ -97,7 +97,7 @@ async def test_they_are_counted_one_by_one(server: Served) -> None:
         figures = (await http.get(f"{server.url}/metrics")).text.splitlines()
     assert 'memx_requests_total{operation="set",outcome="ok"} 31.0' in figures
     assert 'memx_requests_total{operation="set",outcome="invalid_key"} 1.0' in figures
-    assert 'memx_request_seconds_count{operation="set"} 32.0' in figures
+    assert 'memx_request_duration_seconds_count{operation="set"} 32.0' in figures
 
 
 async def test_a_burst_sent_again_is_applied_once(server: Served) -> None:

@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -181,7 +182,10 @@ def _start(
         else:
             # Each worker builds an application of its own, and reads its settings from the environment.
             os.environ.update({**environ, "MEMX_WORKERS": str(workers)})
-            raise typer.Exit(serving.run_workers(workers, listener, on_listening))
+            with TemporaryDirectory(prefix="memx-figures-") as folder:
+                # Whichever worker a scrape reaches tells the figures of all.
+                os.environ["MEMX_WORKER_FIGURES"] = folder
+                raise typer.Exit(serving.run_workers(workers, listener, on_listening))
     except CannotOpen as error:
         _fail(str(error))
     except KeyboardInterrupt:

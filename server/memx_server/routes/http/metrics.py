@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from ipaddress import ip_address
 from itertools import accumulate
+from time import perf_counter
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -27,6 +28,7 @@ from memx_server.routes.api.errors import not_found
 from memx_server.routes.api.origin_checks import LOOPBACK, calls_by_name
 from memx_server.routes.asgi import Scope
 from memx_server.services import Services
+from memx_server.worker_figures import merged
 
 PATH = "/metrics"
 
@@ -49,7 +51,9 @@ async def metrics(request: Request) -> Response:
     """Show what this process has done and holds; `MEMX_METRICS` says who may see it."""
     services: Services = request.app.state.services
     _check_reader(request.scope, services)
-    figures = _Figures(services, await services.health.answers())
+    asked_at = perf_counter()
+    is_up = await services.health.answers()
+    figures = _OfAllWorkers(services, is_up, perf_counter() - asked_at)
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
     registry = CollectorRegistry(auto_describe=False)
     registry.register(figures)
@@ -80,21 +84,51 @@ def _is_local(peer: tuple[str, int] | None) -> bool:
         return False
 
 
-class _Figures(Collector):
-    """The figures at the moment of a scrape."""
+class _OfAllWorkers(Collector):
+    """The figures of a server at the moment of a scrape, whichever worker answers."""
 
-    def __init__(self, services: Services, store_is_up: bool) -> None:
+    def __init__(self, services: Services, store_is_up: bool, store_seconds: float) -> None:
         self._services = services
         self._store_is_up = store_is_up
-        # Prometheus sees one worker at each scrape. Without a label the counters would seem to fall, and be added up.
-        several = services.settings.workers > 1
-        self._labels = {"worker": str(os.getpid())} if several else {}
+        self._store_seconds = store_seconds
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric."""
+        own = OwnFigures(self._services)
+        # The store is one for all workers: who answers has asked it.
+        yield own.make_gauge("memx_store_up", "Whether the store answers.", self._store_is_up)
+        yield own.make_gauge(
+            "memx_store_response_seconds",
+            "How long the store took to answer this scrape.",
+            self._store_seconds,
+        )
+        shared = self._services.worker_figures
+        if shared is None:
+            yield from own.collect()
+        else:
+            yield from merged(own.collect(), str(os.getpid()), shared.others())
+
+
+class OwnFigures:
+    """The figures of this process.
+
+    Args:
+        services: The parts of the server.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        # Where the workers do not know of each other, a scrape sees one of them. Without a label the counters
+        # would seem to fall, and be added up.
+        settings = services.settings
+        alone = settings.workers == 1 or settings.worker_figures is not None
+        self._labels = {} if alone else {"worker": str(os.getpid())}
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric of this process."""
         services = self._services
-        yield self._gauge("memx_info", "The server's version.", 1, version=__version__)
-        yield self._gauge("memx_store_up", "Whether the store answers.", self._store_is_up)
+        yield self._gauge("memx_build_info", "The server's version.", 1, version=__version__)
+        yield self._gauge("memx_workers", "Worker processes that serve.", 1)
         yield from self._requests()
         spaces, subscriptions = services.feed.count_listeners()
         yield self._gauge("memx_connections", "Open connections.", services.sessions.count())
@@ -140,7 +174,7 @@ class _Figures(Collector):
             requests.add_metric([operation, outcome, *values], count)
         yield requests
         times = HistogramMetricFamily(
-            "memx_request_seconds",
+            "memx_request_duration_seconds",
             "How long requests took; a long poll's waiting counts.",
             labels=["operation", *names],
         )
@@ -149,6 +183,10 @@ class _Figures(Collector):
             buckets = list(zip(edges, accumulate(taken.counts), strict=True))
             times.add_metric([operation, *values], buckets, taken.seconds)
         yield times
+
+    def make_gauge(self, name: str, about: str, value: float) -> Metric:
+        """Make a gauge of this process."""
+        return self._gauge(name, about, value)
 
     def _gauge(self, name: str, about: str, value: float, **labels: str) -> Metric:
         every = {**labels, **self._labels}
