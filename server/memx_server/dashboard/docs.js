@@ -1,7 +1,7 @@
 // Shows the OpenAPI document, to read and to try.
 
 SwaggerUIBundle({
-  url: '/openapi.json',
+  url: './openapi.json',
   dom_id: '#swagger-ui',
   deepLinking: true,
   tryItOutEnabled: true,

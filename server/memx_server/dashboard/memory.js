@@ -28,7 +28,7 @@ export class Memory {
   }
 
   async get(path, query = {}) {
-    return this.#answer(await fetch(`${path}?${new URLSearchParams(query)}`, {
+    return this.#answer(await fetch(`.${path}?${new URLSearchParams(query)}`, {
       headers: this.headers, signal: this.ended.signal,
     }));
   }
@@ -65,7 +65,7 @@ export class Memory {
   }
 
   async #position() {
-    const answer = await fetch('/mget', {
+    const answer = await fetch('./mget', {
       method: 'POST',
       headers: { ...this.headers, 'content-type': 'application/json' },
       body: '{"keys":[]}',
@@ -88,7 +88,7 @@ export class Memory {
 
   // Server-Sent Events over fetch, since EventSource can send no header.
   async #stream(since, receive, opened) {
-    const answer = await fetch(`/changes?${new URLSearchParams({ pattern: '*', event: 'all', since })}`, {
+    const answer = await fetch(`./changes?${new URLSearchParams({ pattern: '*', event: 'all', since })}`, {
       headers: { ...this.headers, accept: 'text/event-stream' }, signal: this.ended.signal,
     });
     if (!answer.ok) await this.#answer(answer);
