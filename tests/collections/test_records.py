@@ -312,3 +312,22 @@ async def test_restores_the_types_that_it_is_given(made: Collections) -> None:
     assert (await records.get("a")).value == [1, 2]
     await made.ctx.set((await records.get("a")).key, ["x"])
     assert await records.get("a") is None
+
+
+@pytest.mark.parametrize("plain", [False, True])
+async def test_the_log_never_tells_of_unlogged_records(made: Collections, plain: bool) -> None:
+    records = made.records("quiet", logged=False, plain=plain)
+    log = made.log("quiet log", logged=False)
+    for value in ("one", "two", HUGE, "three"):
+        await records.put("a", value)
+        await log.append([value])
+    await log.replace("#1", 1)
+    await log.pop()
+    for collection in (records, log):
+        await collection.clear()
+    assert (await made.ctx.changes("*")).changes == []
+    # One that is there and logged stays so, and can be written.
+    await made.records("loud", plain=plain).put("a", 1)
+    quiet = made.records("loud", plain=plain, logged=False)
+    await quiet.put("a", 2)
+    assert (await quiet.get("a")).value == 2

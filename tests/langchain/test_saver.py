@@ -90,12 +90,13 @@ def test_splits_what_is_larger_than_a_value_may_be(connection: MemxConnection) -
     assert connection.context.keys("memx:graph:*") == []
 
 
-def test_writes_without_history(connection: MemxConnection) -> None:
+def test_the_log_never_tells_of_checkpoints(connection: MemxConnection) -> None:
+    connection.context.set("team:goal", 1)
     graph = _graph(MemxSaver(connection))
     graph.invoke({"steps": []}, {"configurable": {"thread_id": "quiet"}})
-    page = connection.context.changes("memx:graph:*", limit=1000)
-    assert page.changes
-    assert all("value" not in change for change in page.changes)
+    MemxSaver(connection).delete_thread("quiet")
+    page = connection.context.changes("*", limit=1000)
+    assert [change.key for change in page.changes] == ["team:goal"]
 
 
 def test_no_thread_is_confused_with_another(connection: MemxConnection) -> None:

@@ -56,6 +56,7 @@ class AsyncHead:
         kind: ``records`` or ``log``.
         foreign: Notes a head that is none.
         ttl: Seconds after its last use after which the whole collection is gone.
+        logged: Whether the log tells of the head.
     """
 
     def __init__(
@@ -65,7 +66,9 @@ class AsyncHead:
         kind: str,
         foreign: ForeignValues,
         ttl: float | None,
+        logged: bool,
     ) -> None:
+        self._logged = logged
         self._context = context
         self._layout = layout
         self._kind = kind
@@ -116,6 +119,8 @@ class AsyncHead:
         if self._ttl is not None and state.renewed and state.generation == generation:
             value["renewed"] = state.renewed
         write: dict[str, Any] = {"op": "set", "key": self._layout.head, "value": value}
+        if not self._logged and not state.revision:
+            write["logged"] = False
         return write if self._ttl is None else {**write, "ttl": self._ttl}
 
     def wrote(self, result: TxnResult, state: AsyncHeadState, value: Mapping[str, Any]) -> None:
@@ -126,7 +131,7 @@ class AsyncHead:
     def note(self, generation: str) -> dict[str, Any]:
         """The operation that notes that a generation is to be swept."""
         value = {"pattern": self._pattern(generation)}
-        return {"op": "set", "key": self._layout.note(generation), "value": value}
+        return {"op": "set", "key": self._layout.note(generation), "value": value, "logged": False}
 
     async def delete(self, state: AsyncHeadState) -> bool:
         """Delete the collection for everybody at once, if the head is still as it was; what it leaves is not swept.

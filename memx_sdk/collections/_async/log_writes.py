@@ -228,19 +228,24 @@ class AsyncLogWrites:
                 operations.append(self._expiring(index, index_value(key, number)))
         return operations
 
-    async def _set(self, key: str, text: Text, generation: str) -> list[dict[str, Any]]:
+    async def _set(
+        self, key: str, text: Text, generation: str, *, is_new: bool = True
+    ) -> list[dict[str, Any]]:
         if not isinstance(text, Split):
-            return [self._expiring(key, text)]
+            return [self._expiring(key, text, is_new=is_new)]
         parts = await self._split.stage(text, self._layout.parts(generation))
         lives = self._head.record_ttl
         touches = [{"op": "touch", "key": part, "touch": lives} for part in parts]
-        return [self._expiring(key, text.pointer()), *touches]
+        return [self._expiring(key, text.pointer(), is_new=is_new), *touches]
 
-    def _expiring(self, key: str, value: Any) -> dict[str, Any]:
-        write = {"op": "set", "key": key, "value": value}
+    def _expiring(self, key: str, value: Any, *, is_new: bool = True) -> dict[str, Any]:
+        write: dict[str, Any] = {"op": "set", "key": key, "value": value}
         if self._head.record_ttl is not None:
             write["ttl"] = self._head.record_ttl
-        return write if self._logged else {**write, "history": False}
+        if self._logged:
+            return write
+        # A key is made as an unlogged one or never: the one that is there stays what it is.
+        return {**write, "logged": False} if is_new else {**write, "history": False}
 
     async def _changed(
         self, change: AsyncPlaceChange, stored: Stored, generation: str
@@ -256,7 +261,9 @@ class AsyncLogWrites:
         if is_gone:
             then.append({"op": "delete", "key": key})
         else:
-            then += await self._set(key, envelope.write({"items": items}, None), generation)
+            then += await self._set(
+                key, envelope.write({"items": items}, None), generation, is_new=False
+            )
         if change.value is None and "key" in held:
             then.append({"op": "delete", "key": self._layout.index(generation, change.key)})
         return then, is_gone

@@ -195,7 +195,7 @@ class AsyncRecordWrites:
                 if isinstance(text, Split) and name not in staged:
                     staged[name] = await self._split.stage(text, self._layout.parts(generation))
             then = self._head_writes(state, generation)
-            then += self._sets(texts, staged, generation, ttl)
+            then += self._sets(texts, staged, present, generation, ttl)
             left_behind = [key for name in texts for key in present.get(name, _NOT_THERE).parts]
             room = MOST_OPERATIONS - len(then) - 2 * len(texts)
             then += [{"op": "delete", "key": key} for key in left_behind[:room]]
@@ -301,6 +301,7 @@ class AsyncRecordWrites:
         self,
         texts: Mapping[str, msgspec.Raw | Split],
         staged: Mapping[str, tuple[str, ...]],
+        present: Present,
         generation: str,
         ttl: float | None,
     ) -> list[dict[str, Any]]:
@@ -313,7 +314,9 @@ class AsyncRecordWrites:
             if lives is not None:
                 write["ttl"] = lives
             if not self._logged:
-                write["history"] = False
+                # A key is made as an unlogged one or never: the one that is there stays what it is.
+                is_new = not present.get(name, _NOT_THERE).revision
+                write |= {"logged": False} if is_new else {"history": False}
             operations.append(write)
             # Until this transaction the parts were about to expire.
             operations += [

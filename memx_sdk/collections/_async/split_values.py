@@ -104,7 +104,8 @@ class AsyncSplitValues:
                         "key": keys[number],
                         "value": split.texts[number],
                         "ttl": STAGED_SECONDS,
-                        "history": False,
+                        # Whoever watches sees the record that refers to them.
+                        "logged": False,
                     }
                     for number in chunk
                 ]

@@ -48,7 +48,8 @@ class Log(Generic[V]):
         form: How items are written as JSON and read back; by default JSON as it is.
         ttl: Seconds after its last change after which the whole log is gone; None for never.
         refresh: With ``ttl``: reading counts as use, too.
-        logged: False for bulk data that nobody watches: its values are not kept in history.
+        logged: False for bulk data that nobody watches: its keys are unlogged ones, which no subscription, history or
+            search shows.
         noun: What an item is called in the log of foreign values.
     """
 
@@ -69,7 +70,7 @@ class Log(Generic[V]):
         self._context = context
         self._refresh = refresh
         self._split = SplitValues(context, self._foreign)
-        self._head = Head(context, self._layout, "log", self._foreign, ttl)
+        self._head = Head(context, self._layout, "log", self._foreign, ttl, logged)
         self._writes = LogWrites(context, self._layout, self._head, self._split, logged)
 
     @property

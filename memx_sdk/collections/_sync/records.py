@@ -52,7 +52,8 @@ class Records(Generic[V]):
             deletes step by step and not at once, and ``ttl`` has no effect (``put`` has one for each record).
         strict: Reading a record of which a part is missing raises `BrokenRecordError`; else it counts as not there.
         encoded: Names are the ends of keys as they are: the program has encoded them (`path`, `segment`).
-        logged: False for bulk data that nobody watches, such as caches: its values are not kept in history.
+        logged: False for bulk data that nobody watches, such as caches: its keys are unlogged ones, which no
+            subscription, history or search shows, and which push nobody's history out.
         noun: What a record is called in the log of foreign values.
     """
 
@@ -76,7 +77,7 @@ class Records(Generic[V]):
         self._context = context
         self._refresh = refresh
         self._split = SplitValues(context, self._foreign, strict)
-        self._head = Head(context, self._layout, "records", self._foreign, ttl)
+        self._head = Head(context, self._layout, "records", self._foreign, ttl, logged)
         self._writes = RecordWrites(context, self._layout, self._head, self._split, logged)
 
     @property

@@ -105,7 +105,8 @@ class SplitValues:
                         "key": keys[number],
                         "value": split.texts[number],
                         "ttl": STAGED_SECONDS,
-                        "history": False,
+                        # Whoever watches sees the record that refers to them.
+                        "logged": False,
                     }
                     for number in chunk
                 ]
