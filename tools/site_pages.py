@@ -49,7 +49,17 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     project = facts.Project.read()
     config.site_url = f"{project.documentation}/" if project.documentation else ""
     config.repo_url = project.repository or None
+    if config.nav:
+        config.nav += _left_out(list(_pages(config.nav)))
     return config
+
+
+def _left_out(named: list[str]) -> list[dict[str, list[str]]]:
+    """Return a section of the pages of docs/ that the navigation does not name, so that none is lost."""
+    docs = ROOT / "docs"
+    pages = sorted(str(path.relative_to(docs)) for path in docs.rglob("*.md"))
+    more = [page for page in pages if page not in named]
+    return [{"More": more}] if more else []
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -106,12 +116,16 @@ def on_post_build(config: MkDocsConfig) -> None:
 
 def _sources(nav: Any) -> Iterator[str]:
     """Yield the pages of the navigation that are written by hand, in order."""
+    return (page for page in _pages(nav) if not page.startswith("reference/"))
+
+
+def _pages(nav: Any) -> Iterator[str]:
+    """Yield the pages of the navigation, in order."""
     if isinstance(nav, str):
-        if not nav.startswith("reference/"):
-            yield nav
+        yield nav
         return
     for each in nav.values() if isinstance(nav, dict) else nav:
-        yield from _sources(each)
+        yield from _pages(each)
 
 
 def _text(page: str) -> str:

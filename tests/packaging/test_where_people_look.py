@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import runpy
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from urllib.parse import unquote
 from zipfile import ZipFile
 
 from tests.packaging.conftest import ROOT
@@ -51,6 +54,19 @@ def test_the_bundle_asks_a_person_for_what_it_uses() -> None:
     assert manifest["user_config"]["api_key"]["sensitive"] is True
 
 
+def test_the_install_links_hold_a_configuration_that_starts() -> None:
+    readme = (MCP / "README.md").read_text(encoding="utf-8")
+    (cursor,) = re.findall(r"\(https://cursor\.com/\S+config=([^)]+)\)", readme)
+    (code,) = re.findall(r"\(https://insiders\.vscode\.dev/\S+config=([^)]+)\)", readme)
+    for config in (base64.b64decode(unquote(cursor)).decode(), unquote(code)):
+        found = json.loads(config)
+        assert found["command"] == "uvx"
+        program, *arguments = found["args"]
+        command = [Path(sys.executable).with_name(program), *arguments, "--help"]
+        assert subprocess.run(command, capture_output=True, check=True).stdout
+        assert found["env"].keys() == {"MEMX_API_KEY", "MEMX_BASE_URL"}
+
+
 def test_server_json_gets_its_name_with_the_address() -> None:
     """The MCP registry gives names to owners of repositories: until there is one, none is invented."""
     project = runpy.run_path(str(ROOT / "tools/project.py"))
@@ -65,3 +81,11 @@ def test_server_json_gets_its_name_with_the_address() -> None:
     if not project["Project"].read().repository:
         assert "name" not in json.loads(text)
         assert "mcp-name" not in readme
+
+
+def test_the_provider_page_imports_what_exists() -> None:
+    page = (ROOT / "docs/catalogues/langchain.mdx").read_text(encoding="utf-8")
+    imports = re.findall(r"^from langchain_memx import .*$", page, re.MULTILINE)
+    assert len(imports) >= 5
+    for line in imports:
+        exec(line, {})

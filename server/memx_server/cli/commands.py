@@ -58,6 +58,7 @@ def dev(
     acl: AclOption = None,
 ) -> None:
     """Start a server for this machine, with its memory on disk and nothing else to install."""
+    _say_that_it_starts()
     from memx_server.cli import banner
     from memx_server.cli.local_setup import prepare
 
@@ -82,6 +83,7 @@ def serve(
     acl: AclOption = None,
 ) -> None:
     """Start a server on Redis at REDIS_URL (default: redis://localhost:6379/0)."""
+    _say_that_it_starts()
     from memx_server.cli import banner
 
     environ = {**os.environ, **({"MEMX_ACL_FILE": str(acl)} if acl else {})}
@@ -144,6 +146,13 @@ def demo(
         _exit_now(ExitCode.ERROR)
     except KeyboardInterrupt:
         _exit_now(ExitCode.INTERRUPTED)
+
+
+def _say_that_it_starts() -> None:
+    """Answer a person at once: what a server imports takes a second, on a slow disk several."""
+    console = Console(stderr=True, highlight=False)
+    if console.is_terminal:
+        console.print("memX starts …", style="dim")
 
 
 def _own_name() -> str:
