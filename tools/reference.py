@@ -173,9 +173,18 @@ def _members(operation: dict[str, Any]) -> dict[str, Any]:
     return {
         "type": "object",
         "required": [each["name"] for each in query if each.get("required")],
-        "properties": {each["name"]: each["schema"] for each in query},
+        "properties": {each["name"]: _schema_of(each) for each in query},
         "additionalProperties": False,
     }
+
+
+def _schema_of(parameter: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a parameter; one that is JSON in a URL has it under its content type."""
+    content = parameter.get("content", {})
+    schema: dict[str, Any] = (
+        content["application/json"]["schema"] if content else parameter["schema"]
+    )
+    return schema
 
 
 def http_page() -> str:
@@ -200,7 +209,7 @@ def _rows(operation: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     schemas = openapi_schemas()
     for each in operation.get("parameters", ()):
         if each["in"] == "query":
-            yield each["name"], _kind(each["schema"]), each.get("description", "")
+            yield each["name"], _kind(_schema_of(each)), each.get("description", "")
     body = operation.get("requestBody")
     if body:
         schema = body["content"]["application/json"]["schema"]
