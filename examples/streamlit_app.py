@@ -4,7 +4,7 @@
     MEMX_API_KEY=local_dev_key streamlit run examples/streamlit_app.py
 
 Who starts it sees what that API key opens. With SUPABASE_URL and SUPABASE_SERVICE_KEY set it also lists, creates and
-revokes API keys, as `memx keys --supabase` does, for whoever reaches the page: so Streamlit serves it on this machine
+revokes API keys, as `memx api-keys --supabase` does, for whoever reaches the page: so Streamlit serves it on this machine
 alone unless you say otherwise.
 """
 

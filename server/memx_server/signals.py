@@ -80,7 +80,8 @@ def watched_from_outside(signals: Iterable[int]) -> Iterator[None]:
         return
     command = [sys.executable, "-I", "-S", watchdog.__file__, str(os.getpid())]
     command.append(str(watchdog.KILL_SECONDS))
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:  # noqa: S603 - all of it is our own
+    # A group of its own: a Ctrl-C of the terminal must not reach it before it has said that it ignores those.
+    with subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0) as process:  # noqa: S603 - all of it is our own
         assert process.stdin is not None
         # A pipe that is full must not hold up the server: what does not fit in is not needed.
         os.set_blocking(process.stdin.fileno(), False)

@@ -73,7 +73,7 @@ def test_a_model_finds_every_page_in_llms_txt(site: Path) -> None:
 
 def test_the_reference_names_every_command_and_operation(site: Path) -> None:
     commands = (site / "reference/commands/index.html").read_text(encoding="utf-8")
-    assert all(f"memx {name}" in commands for name in ("dev", "demo", "watch", "keys create"))
+    assert all(f"memx {name}" in commands for name in ("dev", "demo", "watch", "api-keys create"))
     operations = json.loads((site / "openapi.json").read_text())["paths"]
     page = (site / "reference/http/index.html").read_text(encoding="utf-8")
     for path, methods in operations.items():
