@@ -1,11 +1,11 @@
 """A small explorer in Streamlit: the keys of a memory, their values as they change, and a Supabase project's API keys.
 
     pip install streamlit memx-server
-    MEMX_API_KEY=local_dev_key streamlit run examples/streamlit_app.py
+    MEMX_API_KEY=local_dev_key streamlit run examples/streamlit_app.py --server.address 127.0.0.1
 
 Who starts it sees what that API key opens. With SUPABASE_URL and SUPABASE_SERVICE_KEY set it also lists, creates and
-revokes API keys, as `memx api-keys --supabase` does, for whoever reaches the page: so Streamlit serves it on this machine
-alone unless you say otherwise.
+revokes API keys, as `memx api-keys --supabase` does, for whoever reaches the page: so let Streamlit serve it on this
+machine alone (`--server.address 127.0.0.1`).
 """
 
 from __future__ import annotations
