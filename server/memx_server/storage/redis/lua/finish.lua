@@ -3,13 +3,12 @@
 -- This commits: up to here, no reader is given what has been logged.
 if moved then
   call('HSET', META, 'head', head, 'bytes', format('%.0f', bytes), 'lineage', lineage, 'replid', replid or '',
-    'cuts', cuts, 'floor', floor, 'schemas', schema_revision, 'format', FORMAT, 'last', last)
+    'cuts', cuts, 'floor', floor, 'schemas', schema_revision, 'format', FORMAT)
   if schema_bytes then call('HSET', META, 'schema_bytes', format('%.0f', schema_bytes)) end
 elseif logged then
-  call('HSET', META, 'head', head, 'bytes', format('%.0f', bytes), unpack(last_moved and {'last', last} or {}))
-elseif last_moved then
-  call('HSET', META, 'last', last)
+  call('HSET', META, 'head', head, 'bytes', format('%.0f', bytes))
 end
+if last_moved then call('HSET', META, 'last', last) end
 
 -- It has happened now, and what follows can't undo it: a refusal is noted for the operator, and not raised.
 local refused = false

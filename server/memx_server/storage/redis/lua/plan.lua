@@ -3,8 +3,8 @@
 -- The writes, and of their keys those that have expired without a record of it: an entry that Redis does
 -- not have is gone, even if this clock (a new primary's, perhaps) is behind the one that ended it.
 local writes, at_hand, expired, added, listed, schema_added = {}, {}, {}, 0, false, 0
--- Those of them whose expiry is logged; whether an unlogged key is at hand, and whether one changes.
-local expired_logged, any_unlogged, quiet = {}, false, false
+-- Those of them that were unlogged, by name, and how many; whether an unlogged key is at hand, and whether one changes.
+local faded, faded_count, any_unlogged, quiet = nil, 0, false, false
 -- Whether a key is written again that this run has removed.
 local touches_gone = false
 for at = FIRST_WRITE, next_arg - 1, WRITE_ARGS do
@@ -21,14 +21,16 @@ for at = FIRST_WRITE, next_arg - 1, WRITE_ARGS do
       local found, _, mark = standing(write.entry)
       version, unlogged = found, mark
     end
+    unlogged = version and unlogged
     -- The write that makes a key settles whether it is logged; another one may only say the same.
-    local says = in_log:sub(-1)
-    if kind == 'put' and version and (unlogged and says == '+' or not unlogged and says == 'n') then
-      outcome = {'logged', #writes, unlogged and 0 or 1}
-      break
+    if in_log ~= '1' and in_log ~= '' then
+      if version and unlogged ~= (in_log == 'n') then
+        outcome = {'logged', #writes, unlogged and 0 or 1}
+        break
+      end
+      unlogged = in_log == 'n'
     end
-    write.unlogged = version and unlogged or not version and says == 'n'
-    any_unlogged = any_unlogged or write.unlogged
+    if unlogged then write.unlogged, any_unlogged = true, true end
     write.version_before = tonumber(version or nil)
     at_hand[name] = true
     if kind == 'put' and not version then added, listed = added + 1, true end
@@ -37,7 +39,10 @@ for at = FIRST_WRITE, next_arg - 1, WRITE_ARGS do
     local expired_at = expiring > 0 and not version and call('ZSCORE', EXPIRIES, name)
     if expired_at then
       expired[#expired + 1] = name
-      if expired_at % 1 == 0 then expired_logged[#expired_logged + 1] = name end
+      if expired_at % 1 ~= 0 then
+        faded, faded_count = faded or {}, faded_count + 1
+        faded[name] = true
+      end
     end
   else
     local before = schemas_gone and 0 or call('HSTRLEN', SCHEMAS, name)
@@ -104,7 +109,10 @@ if #due > 0 then
     local name = due[i]
     if not at_hand[name] then
       expired[#expired + 1] = name
-      if due[i + 1] % 1 == 0 then expired_logged[#expired_logged + 1] = name end
+      if due[i + 1] % 1 ~= 0 then
+        faded, faded_count = faded or {}, faded_count + 1
+        faded[name] = true
+      end
     end
   end
 end
@@ -131,7 +139,7 @@ if #writes > 0 or #expired > 0 then
     counted_from = math.max(counted_from, now - 1, tonumber(call('HGET', META, 'beyond') or 0))
   end
 end
-local expiry_revision = #expired_logged > 0 and format('%.0f', counted_from + 1)
+local expiry_revision = #expired > faded_count and format('%.0f', counted_from + 1)
 local revision = format('%.0f', counted_from + (expiry_revision and 2 or 1))
 
 local changes = {}

@@ -14,9 +14,10 @@ end
 local head, lineage, replid, floor = held[1] or '0', held[2] or '0', held[3], held[4] or '0'
 local bytes, records = tonumber(held[5] or 0), call('XLEN', LOG)
 local schema_revision, cuts = held[6] or '0', held[7] or ''
--- The newest revision, which may be one of unlogged keys alone and then has no record.
-local last, last_moved = held[12] or head, false
-if tonumber(last) < tonumber(head) then last = head end
+-- The newest revision, which may be one of unlogged keys alone and then has no record. META has it for spaces in
+-- which there were such.
+local last, last_moved = head, false
+if held[12] and tonumber(held[12]) > tonumber(head) then last = held[12] end
 -- How many keys expire: EXPIRIES is left alone while that is none.
 local expiring = call('ZCARD', EXPIRIES)
 

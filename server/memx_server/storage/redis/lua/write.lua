@@ -1,6 +1,6 @@
 -- The commit script: the writing.
 
-local logs = #expired_logged > 0 or #changes > 0
+local logs = #expired > faded_count or #changes > 0
 
 -- A Redis that is out of memory refuses the first write of a script if that can take memory, and none behind
 -- it. One that takes nothing lets deletes through, with their records.
@@ -31,16 +31,18 @@ local unexpire, unlist, unlisted_schemas = {}, {}, {}
 
 if expiry_revision then
   local expiries = {}
-  for i, name in ipairs(expired_logged) do
-    -- A name holds no control characters, so these two are all that JSON escapes in it.
-    local quoted = '"' .. name:gsub('["\\]', '\\%0') .. '"'
-    local text = removal('expire', quoted, expiry_revision, '""', '')
-    expiries[i] = {action = 'expire', name = name, text = text}
+  for _, name in ipairs(expired) do
+    if not (faded and faded[name]) then
+      -- A name holds no control characters, so these two are all that JSON escapes in it.
+      local quoted = '"' .. name:gsub('["\\]', '\\%0') .. '"'
+      local text = removal('expire', quoted, expiry_revision, '""', '')
+      expiries[#expiries + 1] = {action = 'expire', name = name, text = text}
+    end
   end
   append(expiries, expiry_revision)
 end
 if #changes > 0 then append(changes, revision) end
-if tonumber(head) > tonumber(last) then last = head end
+if logs then last = head end
 if quiet and #changes == 0 then last, last_moved = revision, true end
 
 empty = empty or #writes == 0
