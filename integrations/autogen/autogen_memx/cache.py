@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from typing import Any, Generic, TypeVar
 
 from autogen_core import CacheStore, Component
+from autogen_core.models import CreateResult
 from pydantic import BaseModel, ConfigDict, Field
 
 from autogen_memx.connection import MemxConnectionConfig
 from memx_sdk import MemxError, memxContext
+from memx_sdk.collections import ObjectForm, Records
 
 T = TypeVar("T")
 
@@ -54,46 +55,46 @@ class MemxCacheStore(CacheStore[T], Component[MemxCacheStoreConfig], Generic[T])
         self._config = connection or MemxConnectionConfig()
         self._given = context
         self._opened: memxContext | None = None
+        self._records: Records[Any] | None = None
 
     def get(self, key: str, default: T | None = None) -> T | None:
-        """Read an entry: what JSON made of it, as ``ChatCompletionCache`` expects."""
+        """Read an entry: a model's result as it was, of other objects what JSON made of them."""
         # A cache must never fail the call that it is to save: memX that is away is a miss.
         try:
-            entry = self._context.get(self._key(key))
+            record = self._entries.get(key)
         except MemxError as error:
             log.warning("the cache cannot be read: %s", error)
             return default
-        return default if entry is None else entry.value
+        return default if record is None else record.value
 
     def set(self, key: str, value: T) -> None:
-        """Store an entry; pydantic models, also in a list, become JSON."""
+        """Store an entry of any size; pydantic models but results, also in a list, become JSON."""
         try:
-            self._context.set(self._key(key), _plain(value), ttl=self._ttl, history=False)
-        except MemxError as error:
+            self._entries.put(key, _plain(value), ttl=self._ttl)
+        except (MemxError, ValueError) as error:  # ValueError: it is larger than a record can be
             log.warning("the cache cannot be written: %s", error)
 
     def close(self) -> None:
         """Close the connection."""
-        opened, self._opened = self._opened, None
+        opened, self._opened, self._records = self._opened, None, None
         if opened is not None:
             opened.close()
 
     @property
-    def _context(self) -> memxContext:
-        if self._given is not None:
-            return self._given
+    def _entries(self) -> Records[Any]:
         # CacheStore's methods are synchronous, so it has a synchronous context of its own.
-        if self._opened is None:
-            self._opened = memxContext(
+        if self._records is None:
+            context = self._given or memxContext(
                 os.environ.get(self._config.api_key_env),
                 self._config.base_url,
                 agent=self._config.agent,
             )
-        return self._opened
-
-    def _key(self, key: str) -> str:
-        # Callers' keys are of any length, and mostly hashes already.
-        return f"{self._prefix}:{hashlib.sha256(key.encode()).hexdigest()}"
+            self._opened = None if context is self._given else context
+            # ChatCompletionCache of AutoGen 0.6 takes nothing but the object that it has stored.
+            self._records = Records(
+                context, self._prefix, form=ObjectForm([CreateResult]), plain=True, logged=False
+            )
+        return self._records
 
     def _to_config(self) -> MemxCacheStoreConfig:
         return MemxCacheStoreConfig(connection=self._config, prefix=self._prefix, ttl=self._ttl)
@@ -104,7 +105,7 @@ class MemxCacheStore(CacheStore[T], Component[MemxCacheStoreConfig], Generic[T])
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, BaseModel):
+    if isinstance(value, BaseModel) and not isinstance(value, CreateResult):
         return value.model_dump(mode="json")
     if isinstance(value, list):
         return [_plain(item) for item in value]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar
 
 from autogen_core import CancellationToken
 from pydantic import BaseModel, ConfigDict, Field
@@ -81,6 +81,32 @@ class MemxConnection:
         opened, self._opened = self._opened, None
         if opened is not None and not self._loop_has_ended():
             await opened.aclose()
+
+
+class OfContext(Generic[T]):
+    """What is made of a connection's context, and made anew where the connection has opened another one.
+
+    Args:
+        connection: The connection.
+        make: Makes it of the open context.
+    """
+
+    def __init__(self, connection: MemxConnection, make: Callable[[AsyncMemxContext], T]) -> None:
+        self._connection = connection
+        self._make = make
+        self._made: tuple[AsyncMemxContext, T] | None = None
+
+    @property
+    def present(self) -> T:
+        """That of the open context.
+
+        Raises:
+            MemxError: The environment variable with the API key is not set.
+        """
+        context = self._connection.context
+        if self._made is None or self._made[0] is not context:
+            self._made = (context, self._make(context))
+        return self._made[1]
 
 
 async def until_cancelled(

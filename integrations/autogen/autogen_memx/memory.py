@@ -27,6 +27,9 @@ from memx_sdk.tools import AsyncBriefing
 
 _NOTE_ID = re.compile(r"[0-9a-f]{32}")
 
+_DELETED_AT_ONCE = 50
+"""Keys of one transaction."""
+
 
 class MemxMemoryConfig(BaseModel):
     """A memory in an agent's JSON."""
@@ -133,10 +136,11 @@ class MemxMemory(Memory, Component[MemxMemoryConfig]):
     async def clear(self) -> None:
         """Delete what was added under the ``notes`` prefix; other shared keys stay."""
         context = self._connection.context
-        for key in await context.keys(f"{self._notes}:*"):
-            # "notes:2026:..." belongs to a memory whose prefix is "notes:2026", and not to this one.
-            if self._is_note_key(key):
-                await context.delete(key)
+        # "notes:2026:..." belongs to a memory whose prefix is "notes:2026", and not to this one.
+        keys = [key for key in await context.keys(f"{self._notes}:*") if self._is_note_key(key)]
+        for start in range(0, len(keys), _DELETED_AT_ONCE):
+            batch = keys[start : start + _DELETED_AT_ONCE]
+            await context.txn(then=[{"op": "delete", "key": key} for key in batch])
 
     async def close(self) -> None:
         """Close the connection."""

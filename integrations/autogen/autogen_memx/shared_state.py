@@ -5,23 +5,19 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import random
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 from autogen_core import Component, ComponentBase
 from pydantic import BaseModel, ConfigDict, Field
 
 from autogen_memx.connection import MemxConnection, MemxConnectionConfig
-from memx_sdk import MemxTimeout
+from autogen_memx.update_lane import Held, lane_of
 
 log = logging.getLogger(__name__)
 
 StateT = TypeVar("StateT", bound=BaseModel)
-
-_FIRST_PAUSE = 0.005
-_LONGEST_PAUSE = 0.2
 
 
 class MemxSharedStateConfig(BaseModel):
@@ -82,8 +78,9 @@ class MemxSharedState(
             pydantic.ValidationError: Another writer stored what the model refuses.
             MemxError: The keys cannot be read.
         """
-        state, _ = await self._read()
-        return state
+        keys = [self.key(field) for field in self.state_type.model_fields]
+        entries = await self._connection.context.mget(keys)
+        return self._state({key: Held.of(entries[key]) for key in keys})
 
     async def update(
         self,
@@ -109,22 +106,24 @@ class MemxSharedState(
             MemxTimeout: Other writers came first all the time.
             MemxError: A schema refused a value, the API key does not permit it, ...
         """
-        deadline = asyncio.get_running_loop().time() + timeout
-        pause = _FIRST_PAUSE
-        while True:
-            # All fields are read at one moment, and the write compares the revisions of all of them: a field that
-            # another writer changed meanwhile, also one that this change only read, makes the round count for
-            # nothing, and the next one starts from what they wrote.
-            before, revisions = await self._read()
-            after = self._changed(before, change)
-            if await self._write(before, after, revisions, reason):
-                return after
-            if asyncio.get_running_loop().time() + pause > deadline:
-                raise MemxTimeout("timeout", f"other writers of {self.prefix}:* came first")
-            # Full jitter: writers that collided once do not meet again at the same moment. One of them always
-            # wins a round, so the team as a whole never stands still.
-            await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - jitter, no secret
-            pause = min(pause * 2, _LONGEST_PAUSE)
+        keys = [self.key(field) for field in self.state_type.model_fields]
+        context = self._connection.context
+        async with lane_of(context, self.prefix).turn(context, timeout) as turn:
+            async for held in turn.attempts(keys):
+                try:
+                    before = self._state(held.entries)
+                    after = self._changed(before, change)
+                except Exception:
+                    if held.is_present:
+                        raise
+                    continue  # it may be wrong on what an earlier update left and right on what there is
+                changed = _differences(before, after)
+                if not changed and held.is_present:
+                    return after
+                writes = {self.key(field): value for field, value in changed.items()}
+                if writes and await turn.write(writes, reason):
+                    return after
+        raise AssertionError("attempts end by a return or by MemxTimeout")
 
     async def watch(self) -> AsyncIterator[StateT]:
         """Yield the state now and after each change, by whomever, of any of its fields.
@@ -206,31 +205,13 @@ class MemxSharedState(
         self.state_type.model_validate(written, by_name=True)
         return returned
 
-    async def _read(self) -> tuple[StateT, dict[str, int]]:
-        fields = list(self.state_type.model_fields)
-        entries = await self._connection.context.mget([self.key(field) for field in fields])
-        values: dict[str, Any] = {}
-        revisions: dict[str, int] = {}
-        for field in fields:
-            entry = entries[self.key(field)]
-            revisions[field] = 0 if entry is None else entry.revision
-            if entry is not None:
-                values[field] = entry.value
-        return self.state_type.model_validate(values, by_name=True), revisions
-
-    async def _write(
-        self, before: StateT, after: StateT, revisions: dict[str, int], reason: str | None
-    ) -> bool:
-        old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
-        changed = [field for field in new if new[field] != old[field]]
-        if not changed:
-            return True
-        answer = await self._connection.context.txn(
-            if_=[{"key": self.key(f), "revision": revision} for f, revision in revisions.items()],
-            then=[{"op": "set", "key": self.key(f), "value": new[f]} for f in changed],
-            reason=reason,
-        )
-        return answer.succeeded
+    def _state(self, entries: Mapping[str, Held]) -> StateT:
+        values = {
+            field: held.value
+            for field in self.state_type.model_fields
+            if (held := entries[self.key(field)]).revision
+        }
+        return self.state_type.model_validate(values, by_name=True)
 
     def _to_config(self) -> MemxSharedStateConfig:
         kind = self.state_type
@@ -244,6 +225,12 @@ class MemxSharedState(
     def _from_config(cls, config: MemxSharedStateConfig) -> MemxSharedState[Any]:
         kind = _known_model(config.state_type)
         return MemxSharedState(kind, config.prefix, MemxConnection(config.connection))
+
+
+def _differences(before: BaseModel, after: BaseModel) -> dict[str, Any]:
+    """The fields that a change has changed, as JSON."""
+    old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
+    return {field: new[field] for field in new if new[field] != old[field]}
 
 
 def _known_model(name: str) -> type[BaseModel]:

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import uuid
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 from autogen_core import Component, ComponentBase
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import to_jsonable_python
 
-from autogen_memx.connection import MemxConnection, MemxConnectionConfig
-from memx_sdk import Entry
-from memx_sdk.collections import RESERVED_PREFIX, ForeignValues, segment
-
-_foreign = ForeignValues(logging.getLogger(__name__), "saved state")
-
-_PART_CHARACTERS = 200_000
-"""Even where each character is escaped, a part stays below the limit of 1 MiB for a value."""
+from autogen_memx.connection import MemxConnection, MemxConnectionConfig, OfContext
+from memx_sdk.collections import RESERVED_PREFIX, AsyncRecords
 
 
 class Saveable(Protocol):
@@ -29,6 +21,20 @@ class Saveable(Protocol):
 
     async def load_state(self, state: Mapping[str, Any]) -> None:
         """Take up a state."""
+
+
+class _StateForm:
+    """A state as JSON; what is no JSON object is none."""
+
+    def dump(self, value: Mapping[str, Any]) -> Any:
+        """Write a state."""
+        return to_jsonable_python(value)  # AutoGen 0.6 leaves dates of messages as they are
+
+    def load(self, stored: Any) -> Mapping[str, Any]:
+        """Read a state; raises ``TypeError`` where it is none."""
+        if not isinstance(stored, dict):
+            raise TypeError(type(stored).__name__)
+        return stored
 
 
 class MemxTeamStateConfig(BaseModel):
@@ -43,9 +49,7 @@ class MemxTeamStateConfig(BaseModel):
 class MemxTeamState(ComponentBase[MemxTeamStateConfig], Component[MemxTeamStateConfig]):
     """Keeps one saved state under one name, whole or not at all, however large.
 
-    The state is JSON text in parts, each a key of its own. The key that names the state is its head: it lists the
-    parts. A save writes new parts first and then replaces the head by one conditional write, so a reader finds the
-    parts of one save, never of two; whoever saved in between makes the write fail, and nothing of it stays.
+    A reader gets the state of one save, never of two; where two save at once, the later one is told.
 
     Args:
         key: Names the state; any text. It is kept under ``memx:team:<key, encoded>``, one of programs' own records,
@@ -59,8 +63,14 @@ class MemxTeamState(ComponentBase[MemxTeamStateConfig], Component[MemxTeamStateC
 
     def __init__(self, key: str, connection: MemxConnection | None = None) -> None:
         self._name = key
-        self._key = f"{RESERVED_PREFIX}team:{segment(key)}"
         self._connection = connection or MemxConnection()
+        # Plain: the state lies at one key of its own, which others can watch.
+        self._records = OfContext(
+            self._connection,
+            lambda context: AsyncRecords[Mapping[str, Any]](
+                context, f"{RESERVED_PREFIX}team", form=_StateForm(), plain=True, noun="saved state"
+            ),
+        )
         self._revision: int | None = None
 
     async def save(self, team: Saveable) -> int:
@@ -73,29 +83,12 @@ class MemxTeamState(ComponentBase[MemxTeamStateConfig], Component[MemxTeamStateC
             ConflictError: Another process saved after this one last loaded or saved.
             MemxError: memX refused it or cannot be reached.
         """
-        text = json.dumps(await team.save_state())
-        context = self._connection.context
-        before = await context.get(self._key)
-        # Each save has part names of its own: one that is cut off here leaves parts that no head names, and
-        # disturbs neither readers nor the next save.
-        version = uuid.uuid4().hex
-        parts = [text[i : i + _PART_CHARACTERS] for i in range(0, len(text), _PART_CHARACTERS)]
-        names = [f"{self._key}:part:{version}:{number:06d}" for number in range(len(parts))]
-        for name, part in zip(names, parts, strict=True):
-            await context.set(name, part, history=False)
-        # The commit. Without a revision (nothing loaded or saved yet) the last save wins; with one, a process that
-        # saved after this one last loaded makes it a conflict.
-        try:
-            saved = await context.set(
-                self._key, {"parts": names}, if_revision=self._revision, reason="team state saved"
-            )
-        except BaseException:
-            await self._delete(names)
-            raise
-        self._revision = saved.revision
-        # A reader that has just read the old head may miss these parts now; load() then reads the new head.
-        await self._delete(_parts(before))
-        return saved.revision
+        # Without a revision (nothing loaded or saved yet) the last save wins; with one, a process that saved after
+        # this one last loaded makes it a conflict.
+        self._revision = await self._records.present.put(
+            self._name, await team.save_state(), if_revision=self._revision
+        )
+        return self._revision
 
     async def load(self, team: Saveable) -> bool:
         """Give a team or an agent the state that was saved last.
@@ -106,39 +99,21 @@ class MemxTeamState(ComponentBase[MemxTeamStateConfig], Component[MemxTeamStateC
         Raises:
             MemxError: memX cannot be reached.
         """
-        context = self._connection.context
-        while True:
-            entry = await context.get(self._key)
-            names = _parts(entry)
-            if entry is None or not names:
-                return False
-            parts = await self._read(names)
-            if parts is not None:
-                break  # else another process has just saved and removed them
-        await team.load_state(json.loads("".join(parts)))
-        self._revision = entry.revision
+        record = await self._records.present.get(self._name)
+        if record is None:
+            return False
+        await team.load_state(record.value)
+        self._revision = record.revision
         return True
 
     async def delete(self) -> None:
         """Delete the saved state."""
-        context = self._connection.context
-        names = _parts(await context.get(self._key))
-        await context.delete(self._key)
-        await self._delete(names)
+        await self._records.present.delete(self._name)
         self._revision = None
 
     async def close(self) -> None:
         """Close the connection."""
         await self._connection.close()
-
-    async def _read(self, names: list[str]) -> list[str] | None:
-        entries = [await self._connection.context.get(name) for name in names]
-        texts = [str(entry.value) for entry in entries if entry is not None]
-        return texts if len(texts) == len(names) else None
-
-    async def _delete(self, names: list[str]) -> None:
-        for name in names:
-            await self._connection.context.delete(name)
 
     def _to_config(self) -> MemxTeamStateConfig:
         return MemxTeamStateConfig(connection=self._connection.config, key=self._name)
@@ -146,16 +121,3 @@ class MemxTeamState(ComponentBase[MemxTeamStateConfig], Component[MemxTeamStateC
     @classmethod
     def _from_config(cls, config: MemxTeamStateConfig) -> MemxTeamState:
         return cls(config.key, MemxConnection(config.connection))
-
-
-def _parts(entry: Entry | None) -> list[str]:
-    """Read the keys of a head's parts; none where the key holds no head."""
-    if entry is None:
-        return []
-    parts = entry.value.get("parts") if isinstance(entry.value, dict) else None
-    if not isinstance(parts, list) or not all(
-        isinstance(name, str) and name.startswith(f"{entry.key}:part:") for name in parts
-    ):
-        _foreign.note(entry.key)
-        return []
-    return parts

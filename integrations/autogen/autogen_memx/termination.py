@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -41,9 +42,10 @@ _LONGEST_WAIT = 2.0
 
 
 class MemxTermination(TerminationCondition, Component[MemxTerminationConfig]):
-    """Ends a run once a shared key holds a value, whoever wrote it; memX pushes it, nothing polls.
+    """Ends a run once a shared key holds a value, or has held it, whoever wrote it.
 
-    The team checks its conditions after each message; a memX that is away neither ends nor fails the run.
+    The team checks its conditions after each message: the key is read then, and what it held in between has been
+    pushed. A memX that is away neither ends nor fails the run.
 
     Args:
         key: The key to watch.
@@ -91,6 +93,10 @@ class MemxTermination(TerminationCondition, Component[MemxTerminationConfig]):
         # of the connection) or an event loop that ended takes it along, and then it is begun again.
         if self._subscription is None or not self._connection.holds(self._context):
             await self._begin()
+        # What was pushed may have been deleted again; what the key holds may not have been pushed yet, since a
+        # subscription that reconnects pauses between its attempts. So both count.
+        if self._met_by is None:
+            await self._look()
         if self._met_by is None:
             return None
         self._terminated = True
@@ -119,7 +125,6 @@ class MemxTermination(TerminationCondition, Component[MemxTerminationConfig]):
             context = self._connection.context
             subscription = context.subscribe(self._key, self._check_change)
             await subscription.ready(timeout=_LONGEST_WAIT)
-            entry = await context.get(self._key)
         except MemxError as error:
             log.warning("the termination condition on %s cannot be watched: %s", self._key, error)
             if subscription is not None:
@@ -127,6 +132,15 @@ class MemxTermination(TerminationCondition, Component[MemxTerminationConfig]):
             return
         self._subscription = subscription
         self._context = context
+
+    async def _look(self) -> None:
+        if self._subscription is None:
+            return  # memX is away, which has just been logged
+        try:
+            entry = await asyncio.wait_for(self._connection.context.get(self._key), _LONGEST_WAIT)
+        except (MemxError, TimeoutError) as error:
+            log.warning("the termination condition on %s cannot be read: %s", self._key, error)
+            return
         if entry is not None:
             self._check(entry.value, entry.writer)
 
