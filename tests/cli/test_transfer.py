@@ -220,6 +220,20 @@ def test_a_full_disk_is_told_and_leaves_no_dump(
     assert not (online.folder / "full.jsonl").exists()
 
 
+def test_unlogged_keys_come_back_unlogged(here: Run, memory: memxContext, prefix: str) -> None:
+    for name in ("gone", "made"):
+        memory.set(f"{prefix}{name}", 1, logged=False)
+    exported = here("export", f"{prefix}*")
+    for name in ("gone", "made"):
+        memory.delete(f"{prefix}{name}")
+    memory.set(f"{prefix}made", 2)  # logged now, and stays so
+
+    imported = here("import", "-", "--existing", "replace", stdin=exported.out)
+    assert imported.code == 0, imported.err
+    entries = {each.key: (each.value, each.logged) for each in memory.entries(f"{prefix}*")}
+    assert entries == {f"{prefix}gone": (1, False), f"{prefix}made": (1, True)}
+
+
 def test_a_dump_goes_through_a_pipe(here: Run, memory: memxContext, prefix: str) -> None:
     memory.set(f"{prefix}k", 1)
     exported = here("export", f"{prefix}*")

@@ -68,6 +68,7 @@ class DumpedEntry(msgspec.Struct):
     key: str
     value: msgspec.Raw
     expires_at: float | None = None
+    logged: bool = True
 
 
 class DumpedChange(msgspec.Struct):

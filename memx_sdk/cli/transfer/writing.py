@@ -86,7 +86,7 @@ class EntryWriter:
         try:
             done = await self._memory.txn(
                 if_=[{"key": each.key, "revision": _revision(present[each.key])} for each in due],
-                then=[_operation(each) for each in due],
+                then=[_operation(each, present[each.key]) for each in due],
                 reason=_REASON,
             )
             if done.succeeded:
@@ -107,6 +107,7 @@ class EntryWriter:
                     if_revision=_revision(present),
                     ttl=_ttl(entry),
                     reason=_REASON,
+                    logged=_logged(entry, present),
                 )
             except ConflictError:
                 present = await self._memory.get(entry.key, model=msgspec.Raw)
@@ -142,10 +143,15 @@ class EntryWriter:
         return False
 
 
-def _operation(entry: DumpedEntry) -> Mapping[str, Any]:
+def _operation(entry: DumpedEntry, present: Entry[Any] | None) -> Mapping[str, Any]:
     operation = {"op": "set", "key": entry.key, "value": entry.value}
-    ttl = _ttl(entry)
-    return operation if ttl is None else {**operation, "ttl": ttl}
+    options = {"ttl": _ttl(entry), "logged": _logged(entry, present)}
+    return operation | {name: option for name, option in options.items() if option is not None}
+
+
+def _logged(entry: DumpedEntry, present: Entry[Any] | None) -> bool | None:
+    """Tell what a write says of the log: a new key is made as it was, others stay as they are."""
+    return False if present is None and not entry.logged else None
 
 
 def _ttl(entry: DumpedEntry) -> float | None:
