@@ -204,6 +204,7 @@ def stale_at_a_failover(history: History) -> int:
 def _stale_reads(history: History) -> Iterator[tuple[Operation, str]]:
     lost = _lost_revisions(history)
     removed = _removals(history.final)
+    unkept = _lost_deletes(history)
     by_key: dict[str, list[Operation]] = defaultdict(list)
     for operation in history.operations:
         if operation.outcome == "ok" and operation.kind in SINGLE:
@@ -220,8 +221,21 @@ def _stale_reads(history: History) -> Iterator[tuple[Operation, str]]:
                 continue
             if read.revision in lost:
                 yield read, f"{_name(read)} saw what had been lost"
-            elif read.revision > 0 or not any(gone >= newest[at] for gone in removed.get(key, ())):
+            elif read.revision > 0 or not (
+                any(gone >= newest[at] for gone in removed.get(key, ()))
+                or any(each < read.end for each in unkept.get(key, ()))
+            ):
                 yield read, f"{_name(read)} is older than {newest[at]}"
+
+
+def _lost_deletes(history: History) -> dict[str, list[float]]:
+    """Return when deletes began that are not in the log: until a store lost them, their keys were gone for readers."""
+    kept = _revisions_by_token(history.final)
+    found: dict[str, list[float]] = defaultdict(list)
+    for each in history.operations:
+        if each.kind == "delete" and each.outcome != "refused" and each.token not in kept:
+            found[each.keys[0]].append(each.start)
+    return found
 
 
 def _moments_of_a_deposed_primary(history: History) -> list[float]:

@@ -7,7 +7,7 @@ import json
 import random
 from bisect import insort
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -219,12 +219,13 @@ class Observer:
     async def _durable(self, url: str) -> None:
         """Follow as a durable subscriber of the SDK, which leaves now and then and goes on at another server."""
         leave = asyncio.get_running_loop().time() + self._dice.uniform(2, 6)
-        known = {(each["revision"], each["key"]) for each in self.observation.segment.events}
         newest = 0  # of this session: within one, order holds although the session may begin behind the last one
         async with (
             AsyncMemxContext(API_KEY, url, agent=self.observation.name) as context,
+            self._resumed(context),
             context.subscribe(self.observation.pattern, durable=self.observation.name) as changes,
         ):
+            known = {(each["revision"], each["key"]) for each in self.observation.segment.events}
             while asyncio.get_running_loop().time() < leave:
                 item: Change | Reset | None = None
                 with suppress(
@@ -247,6 +248,22 @@ class Observer:
                         self._group.append(dict(item))
                 if changes.cursor is not None:
                     self._complete_again(changes.cursor)
+
+    @asynccontextmanager
+    async def _resumed(self, context: AsyncMemxContext) -> AsyncIterator[None]:
+        """Believe in nothing that was not acknowledged: it comes again, or a store has lost it meanwhile."""
+        names = await context.durable_subscriptions()
+        mine = next((each for each in names if each["name"] == self.observation.name), None)
+        segment = self.observation.segment
+        if mine is None and segment.events:
+            # The store has lost the name, with all else: whoever comes under it again begins anew.
+            self.observation.reset("forgotten")
+        elif mine is not None and mine["cursor"]:
+            at = decode_cursor(mine["cursor"]).revision
+            if at < segment.reached:
+                segment.events = [each for each in segment.events if each["revision"] <= at]
+                segment.reached, self._cursor = at, mine["cursor"]
+        yield
 
     async def _messages(self, socket: Any) -> AsyncIterator[dict[str, Any]]:
         while True:

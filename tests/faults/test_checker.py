@@ -262,6 +262,15 @@ def test_a_stale_read_counts_apart_only_beside_a_write_that_a_failover_lost(
     assert stale_at_a_failover(history) == (not found)
 
 
+def test_a_key_that_a_lost_delete_had_removed_was_gone_for_readers(history: History) -> None:
+    history.operations.append(read(0, 8, 9))
+    assert "stale read" in broken(history)
+    gone = write("t9", 0, 7, 7.5, kind="delete")
+    gone.outcome, gone.revision, gone.cursor = "unknown", None, None
+    history.operations.append(gone)
+    assert "stale read" not in broken(history)
+
+
 def test_a_lost_write_to_a_deposed_primary_may_lie_below_what_the_new_one_took(
     history: History,
 ) -> None:
