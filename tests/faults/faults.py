@@ -10,14 +10,18 @@ import asyncio
 import random
 import resource
 import shutil
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import redis
 
+from tests.faults.clock import faketime_library
 from tests.faults.topologies import RedisCluster, Sentinel, Sqlite, Topology, command, settled
 from tests.support.redis_server import RedisServer
 
@@ -215,6 +219,30 @@ async def server_killed(topology: Topology, dice: random.Random) -> dict[str, An
     return {"pid": before, "new_pid": server.pid}
 
 
+async def server_clock_jumps(topology: Topology, dice: random.Random) -> dict[str, Any]:
+    """Let a server's time of day jump ahead, for a while, and back."""
+    at = dice.randrange(len(topology.servers))
+    clock, offset = topology.clocks[at], dice.randint(20, 600)
+    clock.jump(offset)
+    try:
+        # A busy server names a new second late.
+        await settled(lambda: _seconds_ahead(topology.urls[at]) > offset / 2, 20)
+        await asyncio.sleep(dice.uniform(0.5, 2.0))
+    finally:
+        clock.jump(0)
+    await settled(lambda: _seconds_ahead(topology.urls[at]) < offset / 2, 20)
+    return {"server": at, "seconds": offset}
+
+
+def _seconds_ahead(url: str) -> float:
+    """Return how far the time that a server names is ahead of this machine's."""
+    try:
+        answer = httpx.get(f"{url}/healthz", timeout=2)
+    except httpx.HTTPError as error:
+        raise OSError(f"no answer: {error}") from error  # it is asked again
+    return parsedate_to_datetime(answer.headers["date"]).timestamp() - time.time()
+
+
 async def sqlite_cannot_grow(topology: Topology, dice: random.Random) -> dict[str, Any]:
     """Let no file of the server grow any further, as on a full disk, and give the room back."""
     server = topology.servers[0]
@@ -389,10 +417,13 @@ _CLUSTER: dict[str, Fault] = {
 
 def faults_of(topology: Topology) -> dict[str, Fault]:
     """Return the faults that can be made to ``topology``, by name."""
+    servers = {**_SERVERS}
+    if faketime_library() is not None:
+        servers["server_clock_jumps"] = server_clock_jumps
     if isinstance(topology, Sqlite):
-        return {**_SERVERS, "sqlite_cannot_grow": sqlite_cannot_grow}
+        return {**servers, "sqlite_cannot_grow": sqlite_cannot_grow}
     if isinstance(topology, Sentinel):
-        return {**_SERVERS, **_SENTINEL}
+        return {**servers, **_SENTINEL}
     if isinstance(topology, RedisCluster):
-        return {**_SERVERS, **_CLUSTER}
-    return {**_SERVERS, **_REDIS, **_STANDALONE}
+        return {**servers, **_CLUSTER}
+    return {**servers, **_REDIS, **_STANDALONE}

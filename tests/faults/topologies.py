@@ -14,6 +14,7 @@ from typing import Any, Self
 import redis
 
 from tests.faults.clients import API_KEY
+from tests.faults.clock import Clock
 from tests.faults.network import FaultyLink
 from tests.support.memx_server import MemxServer
 from tests.support.redis_server import RedisServer, free_port, redis_binaries
@@ -33,6 +34,7 @@ class Topology:
         redis: The Redis servers; empty on SQLite.
         replicated: Whether replicas may be promoted.
         links: What stands between the memX servers and Redis, where faults of the network are made.
+        clocks: The clock of each memX server.
     """
 
     name = ""
@@ -42,6 +44,7 @@ class Topology:
         self.servers: list[MemxServer] = []
         self.redis: list[RedisServer] = []
         self.links: list[FaultyLink] = []
+        self.clocks: list[Clock] = []
         self._stack = AsyncExitStack()
 
     @property
@@ -61,10 +64,15 @@ class Topology:
 
     async def _serve(self, url: str, count: int = 2, **environ: str) -> None:
         for _ in range(count):
-            server = MemxServer("serve", acl=_ACL, environ={"REDIS_URL": url, **environ})
-            self._stack.callback(server.__exit__, None, None, None)
-            await asyncio.to_thread(server.start)
-            self.servers.append(server)
+            await self._start_server("serve", {"REDIS_URL": url, **environ})
+
+    async def _start_server(self, command: str, environ: dict[str, str]) -> None:
+        clock = Clock()
+        server = MemxServer(command, acl=_ACL, environ={**environ, **clock.environ})
+        self._stack.callback(server.__exit__, None, None, None)
+        await asyncio.to_thread(server.start)
+        self.servers.append(server)
+        self.clocks.append(clock)
 
     def _redis(self, binary: str, options: dict[str, str]) -> RedisServer:
         server = RedisServer(binary, options)
@@ -82,10 +90,7 @@ class Sqlite(Topology):
     name = "sqlite"
 
     async def _start(self) -> None:
-        server = MemxServer("dev", acl=_ACL)
-        self._stack.callback(server.__exit__, None, None, None)
-        await asyncio.to_thread(server.start)
-        self.servers.append(server)
+        await self._start_server("dev", {})
 
 
 class Standalone(Topology):
