@@ -11,7 +11,7 @@ import pytest
 from memx_server.storage.sqlite import SqliteStore
 
 from tests.sdk.feed_server import FeedServer
-from tests.sdk.halves import HALVES, Half, Link, make_context
+from tests.sdk.halves import HALVES, Beside, Half, Link, make_context
 from tests.support.memx_server import serve_store
 
 TRANSPORTS = ("http", "websocket", "embedded")
@@ -67,6 +67,14 @@ async def ctx(link: Link) -> AsyncIterator[Any]:
     """A context of either half, over every transport, that may do everything."""
     async with link.context(agent="one") as opened:
         yield opened
+
+
+@pytest.fixture
+async def beside() -> AsyncIterator[Beside]:
+    """Runs calls beside a test; what still runs at its end is cancelled and awaited."""
+    running = Beside()
+    yield running
+    await running.close()
 
 
 @pytest.fixture

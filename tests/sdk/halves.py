@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from memx_server.entry_points import open_embedded
 
@@ -13,6 +14,7 @@ from memx_sdk import AsyncMemxContext, memxContext
 from memx_sdk.bridge import BridgedTransport
 from memx_sdk.config import options_from
 
+T = TypeVar("T")
 Half = Literal["async", "sync"]
 HALVES: tuple[Half, ...] = ("async", "sync")
 
@@ -50,6 +52,27 @@ def make_context(half: Half, *args: Any, **kwargs: Any) -> Any:
     if half == "async":
         return AsyncMemxContext(*args, **kwargs)
     return InThread(memxContext(*args, **kwargs))
+
+
+class Beside:
+    """Runs calls beside a test, and leaves none behind: a test that fails would never await them.
+
+    A call of the synchronous half goes on in its thread until its own timeout; what it raises then is dropped too.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    def __call__(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._tasks.append(task)
+        return task
+
+    async def close(self) -> None:
+        """Cancel what still runs, and take every result and error."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 @dataclass(frozen=True)

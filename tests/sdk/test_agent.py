@@ -14,7 +14,7 @@ import pytest
 from memx_sdk import Change, ForbiddenError
 from tests.sdk.agent_harness import AgentHarness
 from tests.sdk.feed_server import FeedServer
-from tests.sdk.halves import Half, Link, make_context
+from tests.sdk.halves import Beside, Half, Link, make_context
 from tests.sdk.streams import DEADLINE, Recorder
 
 
@@ -153,12 +153,14 @@ async def test_stopping_lets_handlers_finish(ctx: Any, prefix: str) -> None:
     assert await agent.holds(1) == [1]
 
 
-async def test_run_ends_with_stop_or_with_the_context(link: Link, prefix: str) -> None:
+async def test_run_ends_with_stop_or_with_the_context(
+    link: Link, prefix: str, beside: Beside
+) -> None:
     for way in ("stop", "context"):
         async with link.context() as ctx:
             agent = AgentHarness(ctx)
             agent.on(f"{prefix}:*")
-            running = asyncio.create_task(agent.awaited.run())
+            running = beside(agent.awaited.run())
             async with asyncio.timeout(DEADLINE):
                 while not agent.handled.items:
                     await ctx.set(f"{prefix}:{way}", 1)

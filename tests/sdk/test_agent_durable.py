@@ -12,7 +12,7 @@ import pytest
 
 from memx_sdk import Change, TakenOverError
 from tests.sdk.agent_harness import AgentHarness
-from tests.sdk.halves import Link
+from tests.sdk.halves import Beside, Link
 from tests.sdk.streams import DEADLINE, Recorder
 
 
@@ -23,7 +23,7 @@ async def ctx(link: Link) -> AsyncIterator[Any]:
 
 
 async def test_a_hook_that_raises_stops_the_agent_and_the_change_comes_again(
-    ctx: Any, prefix: str
+    ctx: Any, prefix: str, beside: Beside
 ) -> None:
     def refuse(_: Change, error: Exception) -> None:
         raise error
@@ -33,7 +33,7 @@ async def test_a_hook_that_raises_stops_the_agent_and_the_change_comes_again(
 
     agent = AgentHarness(ctx, prefix)
     agent.on(f"{prefix}:*", fail, retries=0, on_error=refuse, durable=True)
-    running = asyncio.create_task(agent.awaited.run())
+    running = beside(agent.awaited.run())
     await asyncio.sleep(0.1)
     while not running.done():
         await ctx.set(f"{prefix}:a", 1)
@@ -63,7 +63,9 @@ async def test_a_durable_handler_goes_on_where_it_stopped(ctx: Any, prefix: str)
     assert f"{prefix}:{prefix}:*" in names
 
 
-async def test_what_is_unfinished_is_not_acknowledged(ctx: Any, prefix: str) -> None:
+async def test_what_is_unfinished_is_not_acknowledged(
+    ctx: Any, prefix: str, beside: Beside
+) -> None:
     release = threading.Event()
     first_started = Recorder()
 
@@ -80,7 +82,7 @@ async def test_what_is_unfinished_is_not_acknowledged(ctx: Any, prefix: str) -> 
         await ctx.set(f"{prefix}:quick", "quick")
         await first_started.holds(1)
         assert await agent.holds(1) == ["quick"]
-        stopping = asyncio.create_task(agent.awaited.stop())
+        stopping = beside(agent.awaited.stop())
         await asyncio.sleep(0.05)
         release.set()
         await stopping
@@ -92,12 +94,12 @@ async def test_what_is_unfinished_is_not_acknowledged(ctx: Any, prefix: str) -> 
 
 
 async def test_a_newcomer_takes_over_and_the_old_agent_ends(
-    ctx: Any, link: Link, prefix: str
+    ctx: Any, link: Link, prefix: str, beside: Beside
 ) -> None:
     old, newcomer = AgentHarness(ctx, prefix), AgentHarness(ctx, prefix)
     for agent in (old, newcomer):
         agent.on(f"{prefix}:*", durable=prefix)
-    running = asyncio.create_task(old.awaited.run())
+    running = beside(old.awaited.run())
     async with asyncio.timeout(DEADLINE):
         while not old.handled.items:  # until it is under way
             await ctx.set(f"{prefix}:a", 0)
@@ -111,7 +113,9 @@ async def test_a_newcomer_takes_over_and_the_old_agent_ends(
             count += 1
 
 
-async def test_a_handler_may_stop_its_agent_and_has_done_its_work(link: Link, prefix: str) -> None:
+async def test_a_handler_may_stop_its_agent_and_has_done_its_work(
+    link: Link, prefix: str, beside: Beside
+) -> None:
     async with replace(link, half="sync").context() as ctx:
         agent = ctx.target.agent(prefix)
         seen = Recorder()
@@ -126,7 +130,7 @@ async def test_a_handler_may_stop_its_agent_and_has_done_its_work(link: Link, pr
             return bool(listed.get(f"{prefix}:{prefix}:*", {}).get("cursor"))
 
         for number in range(1, 3):
-            running = asyncio.create_task(asyncio.to_thread(agent.run))
+            running = beside(asyncio.to_thread(agent.run))
             async with asyncio.timeout(DEADLINE):  # a new name gets what comes after it has begun
                 while not await has_begun():
                     await asyncio.wait([running], timeout=0.02)

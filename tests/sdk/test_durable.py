@@ -19,7 +19,7 @@ from memx_sdk import (
     TakenOverError,
 )
 from memx_sdk._async.feed.durable import AsyncDurableClaim
-from tests.sdk.halves import Link
+from tests.sdk.halves import Beside, Link
 from tests.sdk.streams import DEADLINE, Recorder, subscribe
 from tests.support.memx_server import Served
 
@@ -214,7 +214,7 @@ async def test_names_have_bounds(ctx: Any, prefix: str) -> None:
             await changes.ready(timeout=DEADLINE)
 
 
-async def test_a_crash_at_any_moment_loses_nothing(link: Link, prefix: str) -> None:
+async def test_a_crash_at_any_moment_loses_nothing(link: Link, prefix: str, beside: Beside) -> None:
     """Subscribers stop without a word, again and again, while writes go on."""
     seen: list[int] = []
     async with AsyncExitStack() as crashed, replace(link, half="async").context() as writer:
@@ -227,7 +227,7 @@ async def test_a_crash_at_any_moment_loses_nothing(link: Link, prefix: str) -> N
             return subscribe(ctx, f"{prefix}:*", durable=prefix)
 
         await (await next_holder()).ready(timeout=DEADLINE)
-        writing = asyncio.create_task(write())
+        writing = beside(write())
         async with asyncio.timeout(30):
             while len(set(seen)) < 40:
                 holder = await next_holder()

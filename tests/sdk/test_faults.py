@@ -20,7 +20,7 @@ from memx_sdk import (
     UnavailableError,
 )
 from tests.sdk.fault_server import FAULTS, Fault, FaultProxy
-from tests.sdk.halves import Half, make_context
+from tests.sdk.halves import Beside, Half, make_context
 
 PATIENCE = {"stall": 0.3}
 """Seconds to wait for an answer; long where none is expected to stay away."""
@@ -164,12 +164,14 @@ async def test_many_writers_through_a_storm_lose_and_double_nothing(
     assert proxy.seen > 80
 
 
-async def test_a_server_that_is_away_is_waited_for(half: Half, base_url: str, prefix: str) -> None:
+async def test_a_server_that_is_away_is_waited_for(
+    half: Half, base_url: str, prefix: str, beside: Beside
+) -> None:
     proxy = FaultProxy(base_url)
     async with proxy:
         url = proxy.url
     async with quick(make_context(half, "full_key", url, max_retries=20)) as patient:
-        writing = asyncio.create_task(patient.set(prefix, 1))
+        writing = beside(patient.set(prefix, 1))
         await asyncio.sleep(0.2)  # let it find nobody there
         assert not writing.done()
         async with FaultProxy(base_url, port=int(url.rpartition(":")[2])):

@@ -18,7 +18,7 @@ import pytest
 
 from memx_sdk import AsyncMemxContext, MemxClosedError, memxContext
 from tests.sdk.fault_server import FaultProxy
-from tests.sdk.halves import Half, Link, make_context
+from tests.sdk.halves import Beside, Half, Link, make_context
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -106,12 +106,14 @@ def test_many_threads_at_once(base_url: str, prefix: str) -> None:
     assert threading.active_count() == before
 
 
-async def test_cancelling_a_call_leaves_the_context_usable(base_url: str, prefix: str) -> None:
+async def test_cancelling_a_call_leaves_the_context_usable(
+    base_url: str, prefix: str, beside: Beside
+) -> None:
     async with (
         FaultProxy(base_url, ["stall"]) as proxy,
         AsyncMemxContext("full_key", proxy.url) as ctx,
     ):
-        writing = asyncio.create_task(ctx.set(prefix, 1))
+        writing = beside(ctx.set(prefix, 1))
         await asyncio.wait_for(proxy.busy.wait(), 5)
         writing.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -119,10 +121,10 @@ async def test_cancelling_a_call_leaves_the_context_usable(base_url: str, prefix
         assert (await ctx.increment(f"{prefix}:n")).value == 1
 
 
-async def test_closing_ends_a_call_that_waits(link: Link) -> None:
+async def test_closing_ends_a_call_that_waits(link: Link, beside: Beside) -> None:
     ctx = link.context()
     start = await ctx.cursor()
-    waiting = asyncio.create_task(ctx.changes(since=start, wait=1))
+    waiting = beside(ctx.changes(since=start, wait=1))
     await asyncio.sleep(0.1)  # let it reach the server
     await ctx.aclose()
     with pytest.raises(MemxClosedError):

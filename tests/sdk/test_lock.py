@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from memx_sdk import ForbiddenError, LockLostError, MemxTimeout
-from tests.sdk.halves import InThread, Link
+from tests.sdk.halves import Beside, InThread, Link
 from tests.sdk.streams import DEADLINE
 from tests.sdk.tcp_proxy import TcpProxy
 
@@ -59,11 +59,11 @@ async def test_tokens_grow_from_holder_to_holder(ctx: Any, prefix: str) -> None:
     assert tokens == sorted(set(tokens))
 
 
-async def test_who_waits_is_woken_by_the_release(ctx: Any, prefix: str) -> None:
+async def test_who_waits_is_woken_by_the_release(ctx: Any, prefix: str, beside: Beside) -> None:
     first = lock(ctx, prefix)
     await first.acquire()
     second = lock(ctx, prefix)
-    waiting = asyncio.create_task(second.acquire(timeout=DEADLINE))
+    waiting = beside(second.acquire(timeout=DEADLINE))
     await asyncio.sleep(0.2)
     assert not waiting.done()
 

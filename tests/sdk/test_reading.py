@@ -20,7 +20,7 @@ from memx_sdk import (
     NotFoundError,
     SchemaViolationError,
 )
-from tests.sdk.halves import Link
+from tests.sdk.halves import Beside, Link
 
 
 class Finding(BaseModel):
@@ -131,9 +131,11 @@ async def test_the_change_log(ctx: Any, prefix: str) -> None:
     assert (await ctx.changes(since=caught.value.cursor)).changes == []
 
 
-async def test_the_change_log_can_be_waited_for(ctx: Any, link: Link, prefix: str) -> None:
+async def test_the_change_log_can_be_waited_for(
+    ctx: Any, link: Link, prefix: str, beside: Beside
+) -> None:
     start = await ctx.cursor()
-    waiting = asyncio.create_task(ctx.changes(f"{prefix}:*", since=start, wait=20))
+    waiting = beside(ctx.changes(f"{prefix}:*", since=start, wait=20))
     async with link.context() as other:
         await other.set(f"{prefix}x", 1)
         await other.set(f"{prefix}:a", 1)

@@ -16,7 +16,7 @@ from memx_sdk import (
     UnauthenticatedError,
 )
 from tests.sdk.feed_server import FeedServer
-from tests.sdk.halves import Half, make_context
+from tests.sdk.halves import Beside, Half, make_context
 from tests.sdk.streams import DEADLINE, Recorder, subscribed, taken
 from tests.sdk.tcp_proxy import TcpProxy
 
@@ -78,7 +78,9 @@ async def test_a_server_that_is_away_is_waited_for(half: Half, feed_server: Feed
             assert await taken(subscription, 1) == [("a", 1)]
 
 
-async def test_a_half_open_connection_is_noticed(half: Half, feed_server: FeedServer) -> None:
+async def test_a_half_open_connection_is_noticed(
+    half: Half, feed_server: FeedServer, beside: Beside
+) -> None:
     async with (
         TcpProxy(feed_server.url) as proxy,
         subscribed(half, proxy.url, timeout=0.4) as subscription,
@@ -86,7 +88,7 @@ async def test_a_half_open_connection_is_noticed(half: Half, feed_server: FeedSe
         await subscription.ready(timeout=DEADLINE)
         proxy.freeze()
         await feed_server.commit("a")
-        waiting = asyncio.create_task(subscription.next(timeout=DEADLINE))
+        waiting = beside(subscription.next(timeout=DEADLINE))
         await proxy.reached(2)  # the SDK has given the silent one up
         proxy.thaw()
 
@@ -192,10 +194,10 @@ async def test_a_pattern_that_cannot_be_is_refused_at_once(
             pass
 
 
-async def test_closing_wakes_who_waits(half: Half, feed_server: FeedServer) -> None:
+async def test_closing_wakes_who_waits(half: Half, feed_server: FeedServer, beside: Beside) -> None:
     async with subscribed(half, feed_server.url) as subscription:
         await subscription.ready(timeout=DEADLINE)
-        waiting = asyncio.create_task(subscription.next())
+        waiting = beside(subscription.next())
         await asyncio.sleep(0.05)
         await subscription.close()
 
@@ -205,7 +207,9 @@ async def test_closing_wakes_who_waits(half: Half, feed_server: FeedServer) -> N
         await feed_server.connected(0)
 
 
-async def test_closing_the_context_ends_iteration(half: Half, feed_server: FeedServer) -> None:
+async def test_closing_the_context_ends_iteration(
+    half: Half, feed_server: FeedServer, beside: Beside
+) -> None:
     seen = Recorder()
     async with make_context(half, "key", feed_server.url) as ctx:
         subscription = ctx.subscribe("*") if half == "async" else ctx.target.subscribe("*")
@@ -215,14 +219,14 @@ async def test_closing_the_context_ends_iteration(half: Half, feed_server: FeedS
                 async for change in subscription:
                     seen(change)
 
-            iterating = asyncio.create_task(iterate())
+            iterating = beside(iterate())
         else:
 
             def iterate_in_thread() -> None:
                 for change in subscription:
                     seen(change)
 
-            iterating = asyncio.create_task(asyncio.to_thread(iterate_in_thread))
+            iterating = beside(asyncio.to_thread(iterate_in_thread))
         await feed_server.connected()
         await feed_server.commit("a")
         await seen.holds(1)
@@ -231,14 +235,14 @@ async def test_closing_the_context_ends_iteration(half: Half, feed_server: FeedS
 
 
 async def test_ready_and_iteration_may_wait_at_the_same_time(
-    half: Half, feed_server: FeedServer
+    half: Half, feed_server: FeedServer, beside: Beside
 ) -> None:
     async with TcpProxy(feed_server.url) as proxy:
         proxy.accepting = False
         async with subscribed(half, proxy.url) as subscription:
-            first = asyncio.create_task(subscription.next(timeout=DEADLINE))
-            second = asyncio.create_task(subscription.next(timeout=DEADLINE))
-            ready = asyncio.create_task(subscription.ready(timeout=DEADLINE))
+            first = beside(subscription.next(timeout=DEADLINE))
+            second = beside(subscription.next(timeout=DEADLINE))
+            ready = beside(subscription.ready(timeout=DEADLINE))
             await asyncio.sleep(0.1)
             proxy.accepting = True
             await ready

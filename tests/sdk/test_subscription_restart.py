@@ -11,7 +11,7 @@ import pytest
 from memx_server.storage.sqlite import SqliteStore
 
 from memx_sdk import AsyncMemxContext, Reset
-from tests.sdk.halves import HALVES, Half, make_context
+from tests.sdk.halves import HALVES, Beside, Half, make_context
 from tests.sdk.streams import DEADLINE, Recorder, subscribe
 from tests.sdk.tcp_proxy import TcpProxy
 from tests.support.memx_server import MemxServer, serve_store
@@ -42,7 +42,7 @@ async def write_through_restarts(server: MemxServer, writer: AsyncMemxContext) -
 
 
 @pytest.mark.timeout(90)
-async def test_callbacks_iterators_and_agents_outlive_a_server() -> None:
+async def test_callbacks_iterators_and_agents_outlive_a_server(beside: Beside) -> None:
     recorders: dict[str, Recorder] = {}
     iterators: dict[str, Any] = {}
     handled = Recorder()
@@ -65,7 +65,7 @@ async def test_callbacks_iterators_and_agents_outlive_a_server() -> None:
         agent = writer.agent("critic")
         agent.on("k*", durable=True)(lambda change: handled(change.value))
         await agent.start(DEADLINE)
-        waiting = asyncio.create_task(writer.wait_for("k:end", timeout=60))
+        waiting = beside(writer.wait_for("k:end", timeout=60))
 
         number = await write_through_restarts(server, writer)
         await writer.set("k:end", number)

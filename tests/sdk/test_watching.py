@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from memx_sdk import Change, ForbiddenError, MemxTimeout, Reset
-from tests.sdk.halves import Link
+from tests.sdk.halves import Beside, Link
 from tests.sdk.streams import DEADLINE, Recorder, subscribe, taken
 
 
@@ -186,8 +186,8 @@ async def test_many_subscriptions_at_once(ctx: Any, prefix: str) -> None:
         await handle.close()
 
 
-async def test_waiting_for_a_value(ctx: Any, prefix: str) -> None:
-    waiting = asyncio.create_task(ctx.wait_for(prefix, lambda value: value >= 3, timeout=DEADLINE))
+async def test_waiting_for_a_value(ctx: Any, prefix: str, beside: Beside) -> None:
+    waiting = beside(ctx.wait_for(prefix, lambda value: value >= 3, timeout=DEADLINE))
     for number in itertools.count():
         await ctx.set(prefix, number)
         if waiting.done() or number > 1000:
@@ -214,9 +214,9 @@ async def test_waiting_has_an_end(ctx: Any, prefix: str) -> None:
 
 
 async def test_values_that_the_log_does_not_keep_are_waited_for_as_well(
-    ctx: Any, prefix: str
+    ctx: Any, prefix: str, beside: Beside
 ) -> None:
-    waiting = asyncio.create_task(ctx.wait_for(prefix, lambda value: value == 7, timeout=DEADLINE))
+    waiting = beside(ctx.wait_for(prefix, lambda value: value == 7, timeout=DEADLINE))
     async with subscribe(ctx, prefix) as changes:
         await changes.ready(timeout=DEADLINE)
         await ctx.set(prefix, 6, history=False)
@@ -225,11 +225,13 @@ async def test_values_that_the_log_does_not_keep_are_waited_for_as_well(
     assert (await waiting).value == 7
 
 
-async def test_no_wake_up_is_lost_between_looking_and_watching(ctx: Any, prefix: str) -> None:
+async def test_no_wake_up_is_lost_between_looking_and_watching(
+    ctx: Any, prefix: str, beside: Beside
+) -> None:
     """Sets at every moment around the start of the wait; each must be seen."""
     for round_ in range(15):
         key = f"{prefix}:{round_}"
-        waiting = asyncio.create_task(ctx.wait_for(key, timeout=DEADLINE))
+        waiting = beside(ctx.wait_for(key, timeout=DEADLINE))
         await asyncio.sleep(round_ * 0.0007)
         await ctx.set(key, round_)
         assert (await waiting).value == round_

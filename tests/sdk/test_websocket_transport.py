@@ -28,7 +28,7 @@ from memx_sdk import (
 )
 from memx_sdk._async.transports.websocket_stream import MOST_WAITING_BYTES
 from memx_sdk._sync.feed.subscription import Subscription
-from tests.sdk.halves import Half, make_context
+from tests.sdk.halves import Beside, Half, make_context
 from tests.sdk.streams import DEADLINE, Recorder, no_leaks, subscribe
 from tests.sdk.tcp_proxy import TcpProxy
 from tests.support.memx_server import Served, serve_store
@@ -74,9 +74,9 @@ async def test_one_socket_carries_it_all(ctx: Any, proxy: TcpProxy, prefix: str)
     assert proxy.connections == 1
 
 
-async def test_a_slow_request_holds_up_no_other(ctx: Any, prefix: str) -> None:
+async def test_a_slow_request_holds_up_no_other(ctx: Any, prefix: str, beside: Beside) -> None:
     since = (await ctx.set(prefix, 1)).cursor
-    waiting = asyncio.create_task(ctx.changes(prefix, since=since, wait=20))
+    waiting = beside(ctx.changes(prefix, since=since, wait=20))
     assert (await ctx.get(prefix)).value == 1
     assert not waiting.done()
 
@@ -86,13 +86,13 @@ async def test_a_slow_request_holds_up_no_other(ctx: Any, prefix: str) -> None:
 
 
 async def test_requests_in_flight_at_a_break_are_answered_once(
-    ctx: Any, proxy: TcpProxy, prefix: str
+    ctx: Any, proxy: TcpProxy, prefix: str, beside: Beside
 ) -> None:
     async def count() -> None:
         for _ in range(10):
             await ctx.increment(prefix)
 
-    counting = [asyncio.create_task(count()) for _ in range(4)]
+    counting = [beside(count()) for _ in range(4)]
     for _ in range(4):
         await asyncio.sleep(0.03)
         proxy.cut()
@@ -103,12 +103,12 @@ async def test_requests_in_flight_at_a_break_are_answered_once(
 
 
 async def test_a_reply_that_is_lost_is_asked_for_again(
-    half: Half, proxy: TcpProxy, prefix: str
+    half: Half, proxy: TcpProxy, prefix: str, beside: Beside
 ) -> None:
     async with over_socket(half, "full_key", proxy.url, timeout=0.5) as ctx:
         await ctx.set(prefix, 0)
         proxy.freeze()
-        writing = asyncio.create_task(ctx.increment(prefix))
+        writing = beside(ctx.increment(prefix))
         await asyncio.sleep(0.1)
         proxy.cut()
         proxy.thaw()
@@ -207,13 +207,15 @@ async def test_a_key_that_expires_meanwhile_ends_it_all(half: Half, small_server
             await ctx.get("a")
 
 
-async def test_closing_the_context_ends_what_waits(half: Half, base_url: str, prefix: str) -> None:
+async def test_closing_the_context_ends_what_waits(
+    half: Half, base_url: str, prefix: str, beside: Beside
+) -> None:
     async with over_socket(half, "full_key", base_url) as ctx:
         since = (await ctx.set(prefix, 1)).cursor
         changes = subscribe(ctx, prefix)
         await changes.ready(timeout=DEADLINE)
-        next_change = asyncio.create_task(changes.next())
-        long_poll = asyncio.create_task(ctx.changes(prefix, since=since, wait=20))
+        next_change = beside(changes.next())
+        long_poll = beside(ctx.changes(prefix, since=since, wait=20))
         await ctx.get(prefix)
     with pytest.raises(MemxClosedError):
         await asyncio.wait_for(next_change, DEADLINE)
