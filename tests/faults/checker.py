@@ -327,6 +327,8 @@ def _check_segment(
         )
     begin = segment.begins_after if segment.begins_after is not None else (revisions or [0])[0] - 1
     last = max([segment.reached, *revisions, 0])
+    if segment.reset == "diverged":
+        return  # it followed a history that was cut; the log that is kept may be another one's
     seen = set(identities)
     for change in wanted:
         if begin < change["revision"] <= last and _identity(change) not in seen:

@@ -132,7 +132,9 @@ async def _break_things(
     while names and time.monotonic() < deadline - 1:
         chosen = [names[at % len(names)]]
         if plan.pairs and len(names) > 1:
-            chosen.append(dice.choice([name for name in names if name != chosen[0]]))
+            chosen.append(
+                dice.choice([name for name in names if not _brings_back(name, chosen[0])])
+            )
         at += 1
         begun = time.monotonic()
         # Two faults of one pair may hit the same process: the second then has nothing left to break.
@@ -147,6 +149,14 @@ async def _break_things(
         ]
         await asyncio.sleep(dice.uniform(0.3, 1.2))
     return made
+
+
+def _brings_back(*names: str) -> bool:
+    """Whether a pair is one fault twice, or a FLUSHALL that a crash undoes: what was gone would come back."""
+    return len(set(names)) < len(names) or (
+        "redis_flushed" in names
+        and not {"redis_on_an_older_file", "redis_killed"}.isdisjoint(names)
+    )
 
 
 async def _final_state(

@@ -282,6 +282,15 @@ def test_a_lost_write_to_a_deposed_primary_may_lie_below_what_the_new_one_took(
     assert "real-time order" not in broken(history)
 
 
+def test_a_segment_of_a_history_that_was_cut_is_not_measured_by_the_log_that_is_kept(
+    history: History,
+) -> None:
+    subscriber_gap(history)
+    assert "reliable" in broken(history)
+    history.observations[0].reset("diverged")
+    assert "reliable" not in broken(history)
+
+
 def test_the_search_for_an_order_finds_what_no_order_explains(history: History) -> None:
     # Two reads that overlap the write of revision 2: one after the other, the later one sees the older value.
     history.operations[1].start, history.operations[1].end = 2, 9
