@@ -55,8 +55,8 @@ class Limits:
         space_result_bytes: Bytes of results that a space keeps for idempotency keys; the default is
             above what one SDK client leaves behind at 100 writes a second.
         space_schema_bytes: Bytes of schemas that a space may hold.
-        durable_names: Durable subscriptions of one principal of a space.
-        page_cursors: Places among keys that it may not read, which the server keeps for one API key.
+        durable_names: Durable subscriptions of a space.
+        page_cursors: Places among keys that their readers may not read, which the server keeps for a space.
         tickets: Tickets of one space that were not used yet.
         presence_members: Callers of one space that a server names as present; a newcomer takes the
             place of the longest idle.

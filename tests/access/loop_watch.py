@@ -40,7 +40,7 @@ class LoopWatch:
 @contextmanager
 def watched_loop(served: Served, longest: float = LONGEST) -> Iterator[LoopWatch]:
     """Assert that nothing holds the event loop of ``served`` for longer than ``longest`` within the block."""
-    loop = _loop_of(served)
+    loop = loop_of(served)
     watch = LoopWatch()
     # As a server sets the collector. In a test's large process a collection takes longer than an attack may.
     thresholds = gc.get_threshold()
@@ -58,7 +58,7 @@ def watched_loop(served: Served, longest: float = LONGEST) -> Iterator[LoopWatch
     )
 
 
-def _loop_of(served: Served) -> asyncio.AbstractEventLoop:
+def loop_of(served: Served) -> asyncio.AbstractEventLoop:
     """Find the loop by the first call that comes to the authenticator on it."""
     found: list[asyncio.AbstractEventLoop] = []
     authenticate = served.keys.authenticate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +16,10 @@ from memx_server.storage.redis import RedisStore
 from memx_server.storage.sqlite import SqliteStore
 
 from tests.access.crossing import client
+from tests.access.loop_watch import loop_of
 from tests.support.memx_server import Served, serve_store
 from tests.support.redis_server import RedisServer
+from tests.support.wire import SOON
 
 LIMITS = Limits(durable_names=3, page_cursors=3, tickets=3, presence_members=5)
 
@@ -72,7 +75,42 @@ def test_a_rotated_key_goes_on_under_the_names_of_the_first_and_no_other_space_d
             assert stranger.post("/durable/claim", json=holder).json()["cursor"] is None
 
 
-def test_page_cursors_are_counted_for_each_api_key(small: Served) -> None:
+def test_durable_names_of_all_principals_of_a_space_count_together(small: Served) -> None:
+    space = f"space-{secrets.token_hex(4)}"
+    keys = [small.keys.add(agent=agent, space=space) for agent in ("one", "two")]
+    with client(small.url, keys[0]) as one, client(small.url, keys[1]) as two:
+        for api, name in ((one, "a"), (one, "b"), (two, "a")):
+            body = {"name": name, "holder": "holder-1"}
+            assert api.post("/durable/claim", json=body).is_success
+        for api in (one, two):
+            body = {"name": "more", "holder": "holder-1"}
+            assert refused(api.post("/durable/claim", json=body), "durable_names")
+        assert [each["name"] for each in one.get("/durable").json()["durable"]] == ["a", "b"]
+        assert [each["name"] for each in two.get("/durable").json()["durable"]] == ["a"]
+    with client(small.url, small.fresh_key(agent="one")) as elsewhere:
+        body = {"name": "more", "holder": "holder-1"}
+        assert elsewhere.post("/durable/claim", json=body).is_success
+
+
+def test_durable_names_that_an_earlier_memx_kept_go_on(small: Served) -> None:
+    """It kept them for each principal."""
+    space = f"space-{secrets.token_hex(4)}"
+    record = b'{"holder":"holder-0","cursor":"abc-5","claimed_at":1.0}'
+    for name in ("kept", "dropped"):
+        keep = small.app.store.state.put(f"durable\0{space}\0bot", name, record, 60_000)
+        asyncio.run_coroutine_threadsafe(keep, loop_of(small)).result(SOON)
+    with client(small.url, small.keys.add(agent="bot", space=space)) as api:
+        names = [each["name"] for each in api.get("/durable").json()["durable"]]
+        assert names == ["dropped", "kept"]
+        held = {"name": "kept", "holder": "holder-0"}
+        assert api.post("/durable/ack", json={**held, "cursor": "abc-7"}).is_success
+        taken = {"name": "kept", "holder": "holder-1"}
+        assert api.post("/durable/claim", json=taken).json()["cursor"] == "abc-7"
+        assert api.delete("/durable", params={"name": "dropped"}).json()["forgotten"]
+        assert [each["name"] for each in api.get("/durable").json()["durable"]] == ["kept"]
+
+
+def test_page_cursors_are_counted_for_each_space(small: Served) -> None:
     space = f"space-{secrets.token_hex(4)}"
     with client(small.url, small.keys.add(space=space)) as owner:
         for start in range(0, 2200, 100):
@@ -80,12 +118,14 @@ def test_page_cursors_are_counted_for_each_api_key(small: Served) -> None:
             assert owner.post("/txn", json={"then": sets}).is_success
     scopes: dict[str, Any] = {"space": space, "read": ("a*", "*z"), "write": ()}
     with client(small.url, small.keys.add(**scopes)) as reader:
-        for _ in range(3):
-            assert reader.get("/keys", params={"limit": 1}).json()["next"].startswith("~")
+        places = [reader.get("/keys", params={"limit": 1}).json()["next"] for _ in range(3)]
+        assert all(place.startswith("~") for place in places)
         assert refused(reader.get("/keys", params={"limit": 1}), "page_cursors")
         assert reader.get("/keys", params={"pattern": "a*"}).is_success
     with client(small.url, small.keys.add(**scopes)) as other:
-        assert other.get("/keys", params={"limit": 1}).is_success
+        assert refused(other.get("/keys", params={"limit": 1}), "page_cursors")
+        # A place is good for the API key that it was made for.
+        assert other.get("/keys", params={"cursor": places[0]}).status_code == 400
 
 
 def test_tickets_are_counted_for_each_space(small: Served) -> None:

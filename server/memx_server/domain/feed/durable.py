@@ -117,7 +117,7 @@ class Durable:
 
     Args:
         state: Where the records are kept.
-        most_names: How many names a principal may have in a space.
+        most_names: How many names a space may have, of all its principals.
     """
 
     def __init__(self, state: StateStore, most_names: int) -> None:
@@ -136,7 +136,7 @@ class Durable:
         # Whoever puts last is the holder. A put that is lost means that another has claimed or
         # acknowledged in between: its record is read, so that no acknowledgement is undone.
         for _ in range(_ATTEMPTS):
-            held = await self._state.get(_group(caller), request.name)
+            held = await self._held(caller, request.name)
             record = _Record() if held is None else _read(held)
             record.holder, record.agent = request.holder, caller.agent
             record.claimed_at = time.time()
@@ -154,7 +154,7 @@ class Durable:
                 ``quota_exceeded``; ``unavailable``.
         """
         for _ in range(_ATTEMPTS):
-            held = await self._state.get(_group(caller), request.name)
+            held = await self._held(caller, request.name)
             record = _Record(holder=request.holder) if held is None else _read(held)
             # A holder that was taken over from learns it here, and must stop: its cursor would take
             # the new holder's place in the log back or forth.
@@ -169,7 +169,7 @@ class Durable:
 
     async def release(self, caller: Caller, request: ClaimRequest) -> bytes:
         """Leave a name without a holder, if the request's holder is it; the cursor stays."""
-        held = await self._state.get(_group(caller), request.name)
+        held = await self._held(caller, request.name)
         if held is not None and (record := _read(held)).holder == request.holder:
             record.holder = ""
             # Where the put is lost, another has claimed the name meanwhile: it is released too.
@@ -178,26 +178,46 @@ class Durable:
 
     async def forget(self, caller: Caller, request: NameRequest) -> bytes:
         """Drop a name with its cursor; a holder that is still at work makes it again."""
-        taken = await self._state.take(_group(caller), request.name)
+        await self._held(caller, request.name)
+        taken = await self._state.take(_group(caller), _own(caller, request.name))
         return _write(Forgotten(name=request.name, forgotten=taken is not None))
 
     async def list(self, caller: Caller, _: EmptyRequest) -> bytes:
         """List the caller's names."""
-        records = await self._state.list(_group(caller))
+        of_space = await self._state.list(_group(caller))
+        own = _own(caller, "")
+        # What an earlier memX has left stands first: where both have a name, the newer record counts.
+        records = await self._state.list(_earlier_group(caller))
+        records |= {
+            name.removeprefix(own): text for name, text in of_space.items() if name.startswith(own)
+        }
         return _write(
             Listing(durable=[_listed(name, _read(text)) for name, text in sorted(records.items())])
         )
+
+    async def _held(self, caller: Caller, name: str) -> bytes | None:
+        """Read the record of a name; one that an earlier memX has left is moved first."""
+        held = await self._state.get(_group(caller), _own(caller, name))
+        if held is not None:
+            return held
+        earlier = await self._state.get(_earlier_group(caller), name)
+        if earlier is None:
+            return None
+        # Of two that move it one does. It is removed only then: a crash in between loses nothing.
+        moved = await self._put(caller, name, None, _read(earlier))
+        await self._state.remove(_earlier_group(caller), name)
+        return _write(_read(earlier)) if moved else await self._held(caller, name)
 
     async def _put(self, caller: Caller, name: str, held: bytes | None, record: _Record) -> bool:
         text = _write(record)
         try:
             return await self._state.compare_and_put(
-                _group(caller), name, held, text, KEPT_MS, most=self._most_names
+                _group(caller), _own(caller, name), held, text, KEPT_MS, most=self._most_names
             )
         except GroupFull:
             raise ProtocolError(
                 "quota_exceeded",
-                f"this principal has {self._most_names} durable subscriptions, which is the limit; "
+                f"this space has {self._most_names} durable subscriptions, which is the limit; "
                 "forget those that are no longer needed",
                 limit="durable_names",
             ) from None
@@ -216,6 +236,16 @@ def _is_ahead(cursor: str, known: str | None) -> bool:
 
 
 def _group(caller: Caller) -> str:
+    # One for the space, so that it bounds the space however many principals it has.
+    return f"durable\0{caller.space}"
+
+
+def _own(caller: Caller, name: str) -> str:
+    return f"{caller.principal.name}\0{name}"
+
+
+def _earlier_group(caller: Caller) -> str:
+    """Where memX kept a principal's names before the bound became one of the space."""
     return f"durable\0{caller.space}\0{caller.principal.name}"
 
 

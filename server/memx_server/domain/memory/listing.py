@@ -90,7 +90,7 @@ class KeyListing:
             return ""
         if not cursor.startswith(_KEPT_PAGE):
             return _read_page_cursor(cursor)
-        name = cursor.removeprefix(_KEPT_PAGE)
+        name = _own(caller, cursor.removeprefix(_KEPT_PAGE))
         kept = await self._store.state.get(_group(caller), name)
         if kept is None:
             raise no_page()
@@ -108,12 +108,12 @@ class KeyListing:
         most = self._limits.page_cursors
         try:
             await self._store.state.put(
-                _group(caller), name, key.encode(), _PAGE_KEPT_MS, most=most
+                _group(caller), _own(caller, name), key.encode(), _PAGE_KEPT_MS, most=most
             )
         except GroupFull:
             raise ProtocolError(
                 "quota_exceeded",
-                f"the server keeps {most} places in lists for this API key, which is the limit; each "
+                f"the server keeps {most} places in lists for this space, which is the limit; each "
                 "is kept for an hour. List by patterns that begin like the keys that it may read: "
                 "such lists need none",
                 limit="page_cursors",
@@ -201,7 +201,13 @@ async def _some(
 
 
 def _group(caller: Caller) -> str:
-    return f"pages\0{caller.space}\0{caller.principal.credential}"
+    # One for the space, so that it bounds the space however many API keys it has.
+    return f"pages\0{caller.space}"
+
+
+def _own(caller: Caller, name: str) -> str:
+    """The name of a record that is good for the caller's API key alone."""
+    return f"{caller.principal.credential}\0{name}"
 
 
 def _read_page_cursor(cursor: str) -> str:
