@@ -159,7 +159,7 @@ def test_the_demo_installs_only_the_server_and_the_sdk(machine: Machine) -> None
     assert "Python 3.12" in done.stdout
     made, tools, installed = machine.done()
     assert made == "venv 3.12"
-    assert tools.endswith("pip hatchling editables")
+    assert tools.endswith("pip hatchling hatch-fancy-pypi-readme editables")
     assert installed.endswith("-c constraints.txt -e . -e server")
 
 
