@@ -24,6 +24,9 @@ _COMMAND_LINE_ERROR: Any = typer.BadParameter.__mro__[2]
 _SERVER_HINT = "Starting a server ([bold]dev, serve, demo[/]) takes: pip install memx-server"
 
 
+_OF_THE_SERVER = ("dev", "serve", "demo", "api-keys", "backup", "restore", "migrate")
+
+
 def build() -> typer.Typer:
     """Make the application with the commands of all installed distributions."""
     app = typer.Typer(
@@ -39,6 +42,8 @@ def build() -> typer.Typer:
     app.callback(epilog=None if plug_ins else _SERVER_HINT)(_root)
     for plug_in in plug_ins:
         _add_plug_in(app, plug_in)
+    if not plug_ins:
+        _add_hints(app)
     _add_data_commands(app)
     return app
 
@@ -61,6 +66,18 @@ def run(app: typer.Typer) -> None:
         sys.exit(error.exit_code)
     except typer.Abort:
         sys.exit(ExitCode.INTERRUPTED)
+
+
+def _add_hints(app: typer.Typer) -> None:
+    """Let the server's commands say where they come from, on a machine that only talks to a server."""
+
+    def hint(ctx: typer.Context) -> None:
+        typer.echo(f"memx {ctx.info_name} takes the server: pip install memx-server", err=True)
+        raise typer.Exit(ExitCode.USAGE)
+
+    settings = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+    for name in _OF_THE_SERVER:
+        app.command(name, hidden=True, context_settings=settings)(hint)
 
 
 def _add_plug_in(app: typer.Typer, plug_in: EntryPoint) -> None:

@@ -14,8 +14,9 @@ from ipaddress import ip_address
 from typing import Any, Literal
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import Request, getproxies, proxy_bypass, urlopen
 
+from memx_sdk.config import shown_url
 from memx_sdk.core.transport import ENTRY_POINTS
 
 MOST_SKEW = 5.0
@@ -142,6 +143,14 @@ def check_version(own: str, server: str | None) -> Finding:
 
 def _unreachable(url: str, error: object) -> Finding:
     parts = urlsplit(url)
+    if (proxy := _proxy_of(url)) is not None:
+        # Nothing has reached the server's own address then, so that it is not to blame.
+        return Finding(
+            "server",
+            "problem",
+            f"the proxy {proxy} on the way to {parts.hostname} does not answer: {error}",
+            f"correct or unset {parts.scheme.upper()}_PROXY, or name {parts.hostname} in NO_PROXY",
+        )
     where = f"{parts.hostname}:{parts.port or {'https': 443}.get(parts.scheme, 80)}"
     # The specific kinds first: the error of a certificate is one of TLS, and all are OSErrors.
     match error:
@@ -163,6 +172,15 @@ def _unreachable(url: str, error: object) -> Finding:
             what = f"{where} cannot be reached: {error}"
             remedy = "check the address, and HTTP_PROXY/NO_PROXY if they are set"
     return Finding("server", "problem", what, remedy)
+
+
+def _proxy_of(url: str) -> str | None:
+    """Return the proxy that the environment names for a URL, without its password."""
+    parts = urlsplit(url)
+    proxy = getproxies().get(parts.scheme)
+    if proxy is None or proxy_bypass(parts.hostname or ""):
+        return None
+    return shown_url(proxy)
 
 
 def _object(text: bytes) -> Mapping[str, Any]:

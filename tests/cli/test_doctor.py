@@ -234,3 +234,14 @@ def self_signed(folder: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(file)
     return context
+
+
+def test_a_dead_proxy_is_blamed_and_not_the_server(memx: Memx) -> None:
+    proxy = "http://user:secret@127.0.0.1:9"
+    proxied = {"HTTP_PROXY": proxy, "http_proxy": proxy, "NO_PROXY": "", "no_proxy": ""}
+    examined = memx("doctor", "--url", "http://memory.invalid", "--json", **proxied)
+
+    (finding,) = [each for each in examined.documents if each["check"] == "server"]
+    assert finding["detail"].startswith("the proxy http://127.0.0.1:9 ")
+    assert "HTTP_PROXY" in finding["remedy"]
+    assert "secret" not in examined.out

@@ -10,7 +10,9 @@ import sys
 from contextlib import closing
 
 import pytest
+from typer.testing import CliRunner
 
+from memx_sdk.cli import app
 from tests.cli.conftest import Memx, end
 
 COMMANDS: tuple[str, ...] = (
@@ -132,6 +134,17 @@ def test_without_its_packages_the_command_says_what_to_install() -> None:
     assert ended.returncode == 1
     assert "memx-sdk[cli]" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("arguments", [("dev", "--port", "1"), ("api-keys", "create", "--help")])
+def test_without_the_server_its_commands_name_it(
+    monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(app, "entry_points", lambda **_: [])
+    refused = CliRunner().invoke(app.build(), arguments)
+
+    assert refused.exit_code == 2
+    assert "pip install memx-server" in refused.stderr
 
 
 def test_a_broken_plug_in_leaves_the_other_commands_alone(memx: Memx) -> None:
