@@ -167,7 +167,8 @@ async def test_a_large_snapshot_is_let_in_whole(ctx: Any, prefix: str) -> None:
         keys = [(await changes.next(timeout=DEADLINE)).key]
         stream = getattr(changes, "target", changes)._reader._stream
         async with asyncio.timeout(DEADLINE):
-            while stream._put_bytes - stream._taken_bytes < 14 * 400_000:  # more than may wait of anything else
+            # More than may wait of anything else.
+            while stream._put_bytes - stream._taken_bytes < 14 * 400_000:
                 await ctx.get(prefix)
         keys += [(await changes.next(timeout=DEADLINE)).key for _ in range(14)]
 
