@@ -355,7 +355,7 @@ async def test_a_foreign_value_in_place_of_a_teams_state_is_no_state(
 ) -> None:
     name = secrets.token_hex(4)  # a key is logged once for the whole process
     saved = MemxTeamState(name, AutogenConnection(context=memx))
-    for stray in ("text", {"parts": 5}, {"parts": ["plan"]}):
+    for stray in ("text", None, {"parts": 5}, {"state": "plan"}):
         await memx.set(f"memx:team:{name}", stray)
         assert not await saved.load(None)  # type: ignore[arg-type]  # nothing is loaded into it
     assert caplog.text.count("holds no saved state") == 1

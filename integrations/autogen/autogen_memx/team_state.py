@@ -24,17 +24,18 @@ class Saveable(Protocol):
 
 
 class _StateForm:
-    """A state as JSON; what is no JSON object is none."""
+    """A state as JSON, in an object of its own, so that what another program put there is none."""
 
     def dump(self, value: Mapping[str, Any]) -> Any:
         """Write a state."""
-        return to_jsonable_python(value)  # AutoGen 0.6 leaves dates of messages as they are
+        return {"state": to_jsonable_python(value)}  # AutoGen 0.6 leaves dates of messages as they are
 
     def load(self, stored: Any) -> Mapping[str, Any]:
-        """Read a state; raises ``TypeError`` where it is none."""
-        if not isinstance(stored, dict):
-            raise TypeError(type(stored).__name__)
-        return stored
+        """Read a state; raises ``TypeError`` or ``KeyError`` where it is none."""
+        state = stored["state"]
+        if not isinstance(state, dict):
+            raise TypeError(type(state).__name__)
+        return state
 
 
 class MemxTeamStateConfig(BaseModel):
