@@ -28,7 +28,8 @@ class _StateForm:
 
     def dump(self, value: Mapping[str, Any]) -> Any:
         """Write a state."""
-        return {"state": to_jsonable_python(value)}  # AutoGen 0.6 leaves dates of messages as they are
+        # AutoGen 0.6 leaves the dates of messages as they are.
+        return {"state": to_jsonable_python(value)}
 
     def load(self, stored: Any) -> Mapping[str, Any]:
         """Read a state; raises ``TypeError`` or ``KeyError`` where it is none."""
