@@ -278,10 +278,10 @@ def test_serve_is_not_ready_while_redis_refuses_it(memx: Memx) -> None:
 
 @contextmanager
 def serving(
-    memx: Memx, redis_url: str, workers: int = 1
+    memx: Memx, redis_url: str, workers: int = 1, acl: dict[str, Any] | None = None
 ) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Run ``memx serve`` on a free port; it answers when this yields."""
-    (memx.folder / "acl.json").write_text(json.dumps({KEY: ["*"]}))
+    (memx.folder / "acl.json").write_text(json.dumps(acl or {KEY: ["*"]}))
     port = free_port()
     command = ("serve", "--port", str(port), "--workers", str(workers), "--acl", "acl.json")
     process = memx.start(*command, REDIS_URL=redis_url)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +32,7 @@ class Stored:
     """
 
     name: str
-    serve: Callable[[], AbstractContextManager[Served]]
+    serve: Callable[..., AbstractContextManager[Served]]
 
 
 @pytest.fixture
@@ -44,14 +46,15 @@ def stored(request: pytest.FixtureRequest, memx: Memx) -> Stored:
     if request.param == "sqlite":
 
         @contextmanager
-        def serve() -> Iterator[Served]:
-            with dev_server(memx) as server:
+        def serve(acl: dict[str, Any] | None = None) -> Iterator[Served]:
+            (memx.folder / "acl.json").write_text(json.dumps(acl or {KEY: ["*"]}))
+            with dev_server(memx, "--acl", str(memx.folder / "acl.json")) as server:
                 yield server.url, server.process
 
         made = Stored(str(memx.folder / "data"), serve)
     else:
         redis: RedisServer = request.getfixturevalue("redis")
-        made = Stored(redis.url, lambda: serving(memx, redis.url))
+        made = Stored(redis.url, lambda acl=None: serving(memx, redis.url, acl=acl))
     with made.serve() as (url, _), memxContext(KEY, url) as memory:
         memory.set_schema("task:*", {"type": "object"})
         memory.set_schema("goal", {"type": "string"})
@@ -75,6 +78,30 @@ def test_they_are_listed_and_removed_without_a_server(memx: Memx, stored: Stored
             memory.set("goal", 1)
         (change, *_) = memory.changes(event="schema").changes[::-1]
         assert (change.key, change.writer) == ("task:*", "operator")
+
+
+def test_all_spaces_are_searched_where_it_is_asked_for(memx: Memx, stored: Stored) -> None:
+    acl: dict[str, Any] = {
+        KEY: ["*"],
+        "tenant-key": {"agent": "tenant", "space": "tenant", "read": ["*"], "write": ["*"]},
+    }
+    with stored.serve(acl) as (url, _), memxContext("tenant-key", url) as memory:
+        memory.set_schema("task:*", {"type": "number"})
+        memory.set_schema("own", {"type": "number"})
+        memory.delete_schema("own")
+
+    everywhere = ("--store", stored.name, "--all-spaces")
+    assert memx("schema", "list", *everywhere).out.splitlines() == [
+        'default\tgoal\t{"type":"string"}',
+        'default\ttask:*\t{"type":"object"}',
+        'tenant\ttask:*\t{"type":"number"}',
+    ]
+    assert memx("schema", "delete", "own", *everywhere).code == 3
+    removed = memx("schema", "delete", "task:*", *everywhere, "--json")
+    assert removed.code == 0, removed.err
+    assert [each["space"] for each in removed.documents] == ["default", "tenant"]
+    left = memx("schema", "list", *everywhere, "--json").documents
+    assert [(each["space"], each["key"]) for each in left] == [("default", "goal")]
 
 
 def test_what_is_not_there_is_told(memx: Memx, stored: Stored) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -22,6 +22,7 @@ from memx_sdk.cli.exits import ExitCode
 from memx_sdk.cli.output import Output
 from memx_sdk.cli.values import compact, printable
 from memx_server.domain.access import DEFAULT_SPACE
+from memx_server.domain.schema.spaces import forget_space, noted_spaces
 from memx_server.storage.base import (
     Committed,
     DeleteSchema,
@@ -45,6 +46,12 @@ _StoreOption = Annotated[
     ),
 ]
 _SpaceOption = Annotated[str, typer.Option(help="The space in that store.", rich_help_panel=_PANEL)]
+_AllSpacesOption = Annotated[
+    bool,
+    typer.Option(
+        "--all-spaces", help="All spaces of that store that hold schemas.", rich_help_panel=_PANEL
+    ),
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -63,24 +70,25 @@ _OnStore = Callable[..., Coroutine[Any, Any, None]]
 
 
 def _with_store(command: Callable[..., None], on_store: _OnStore) -> Callable[..., None]:
-    """Return ``command`` with the options ``--store`` and ``--space``.
+    """Return ``command`` with the options ``--store``, ``--space`` and ``--all-spaces``.
 
     Args:
         command: The command that talks to a server.
-        on_store: The same with an open store: its parameters are the store, the space, the output and the
-            arguments of the command.
+        on_store: The same with an open store: its parameters are the store, the space (None for all), the output and
+            the arguments of the command.
     """
 
     @functools.wraps(command)
-    def run(*, store: str | None, space: str, **arguments: Any) -> None:
+    def run(*, store: str | None, space: str, all_spaces: bool, **arguments: Any) -> None:
         if store is None:
             command(**arguments)
             return
         output = Output(as_json=arguments["json"])
         own = {name: arguments[name] for name in ("key",) if name in arguments}
-        _finish(_opened(store, lambda opened: on_store(opened, space, output, **own)), output)
+        where = None if all_spaces else space
+        _finish(_opened(store, lambda opened: on_store(opened, where, output, **own)), output)
 
-    def option(name: str, annotation: Any, default: str | None) -> inspect.Parameter:
+    def option(name: str, annotation: Any, default: str | bool | None) -> inspect.Parameter:
         keyword = inspect.Parameter.KEYWORD_ONLY
         return inspect.Parameter(name, keyword, default=default, annotation=annotation)
 
@@ -88,6 +96,7 @@ def _with_store(command: Callable[..., None], on_store: _OnStore) -> Callable[..
         *inspect.signature(command).parameters.values(),
         option("store", _StoreOption, None),
         option("space", _SpaceOption, DEFAULT_SPACE),
+        option("all_spaces", _AllSpacesOption, False),
     ]
     # Typer reads a command's options off its signature.
     run.__dict__["__signature__"] = inspect.Signature(parameters)
@@ -95,17 +104,53 @@ def _with_store(command: Callable[..., None], on_store: _OnStore) -> Callable[..
     return run
 
 
-async def _list(store: Store, space: str, output: Output) -> None:
-    schemas = await store.schemas(space)
-    for key, text in sorted(schemas.by_pattern.items()):
-        schema = msgspec.Raw(text)
-        if output.as_json:
-            output.document({"key": key, "schema": schema})
+async def _list(store: Store, space: str | None, output: Output) -> None:
+    for name in await _spaces(store, space):
+        schemas = await store.schemas(name)
+        # Of several spaces, each line and each document names its own.
+        document = {} if space is not None else {"space": name}
+        column = "" if space is not None else f"{printable(name)}\t"
+        for key, text in sorted(schemas.by_pattern.items()):
+            schema = msgspec.Raw(text)
+            if output.as_json:
+                output.document({**document, "key": key, "schema": schema})
+            else:
+                output.line(f"{column}{printable(key)}\t{compact(schema)}")
+
+
+async def _spaces(store: Store, space: str | None) -> Sequence[str]:
+    """Return the one space that is meant, or else all that hold schemas."""
+    if space is not None:
+        return [space]
+    found = []
+    for name in sorted({DEFAULT_SPACE, *await noted_spaces(store.state)}):
+        if (await store.schemas(name)).by_pattern:
+            found.append(name)
         else:
-            output.line(f"{printable(key)}\t{compact(schema)}")
+            await forget_space(store.state, name)
+    return found
 
 
-async def _delete(store: Store, space: str, output: Output, key: str) -> None:
+async def _delete(store: Store, space: str | None, output: Output, key: str) -> None:
+    if space is not None:
+        await _delete_one(store, space, output, key)
+        return
+    held = [
+        name for name in await _spaces(store, None) if key in (await store.schemas(name)).by_pattern
+    ]
+    if not held:
+        _fail(
+            output,
+            "not_found",
+            f"no schema is registered for exactly {key!r} in any space; memx schema list --store --all-spaces "
+            "lists all",
+            ExitCode.NOT_FOUND,
+        )
+    for name in held:
+        await _delete_one(store, name, output, key)
+
+
+async def _delete_one(store: Store, space: str, output: Output, key: str) -> None:
     # The log gets its record, so that servers on the same Redis and their subscribers hear of it.
     transaction = Transaction(writer=_WRITER, writes=(DeleteSchema(key, _REASON),))
     (outcome,) = await store.commit(space, (transaction,))
@@ -119,9 +164,10 @@ async def _delete(store: Store, space: str, output: Output, key: str) -> None:
             ExitCode.NOT_FOUND,
         )
     if output.as_json:
-        output.document({"ok": True, "key": key, "revision": outcome.position.revision})
+        revision = outcome.position.revision
+        output.document({"ok": True, "space": space, "key": key, "revision": revision})
     else:
-        output.note(f"no schema of {printable(key)} any more")
+        output.note(f"no schema of {printable(key)} in space {printable(space)} any more")
 
 
 async def _opened(url: str, work: Callable[[Store], Coroutine[Any, Any, None]]) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from memx_sdk.protocol.errors import ProtocolError
 from memx_sdk.protocol.keys import compile_pattern, match_cost, specificity
 from memx_server.domain.pattern_index import PatternIndex
 from memx_server.domain.schema.schema import Schema
-from memx_server.storage.base import SpaceSchemas, Store
+from memx_server.domain.schema.spaces import note_space
+from memx_server.storage.base import SpaceSchemas, Store, StoreUnavailable
 
 _SPACES_KEPT = 131_072
 _WINNERS_KEPT = 8192
@@ -169,7 +171,16 @@ class SchemaCache:
             del self._sets[space]
 
     async def _load(self, space: str) -> SchemaSet:
-        return self._keep(space, await self._store.schemas(space))
+        schemas = await self._store.schemas(space)
+        if schemas.by_pattern:
+            # An earlier memX noted none of its spaces. A store that takes no write now is no reason to serve nobody.
+            with suppress(StoreUnavailable):
+                await note_space(self._store.state, space)
+        return self._keep(space, schemas)
+
+    async def note(self, space: str) -> None:
+        """Note that a space is about to hold a schema, so that an operator finds it without a server."""
+        await note_space(self._store.state, space)
 
     def _keep(self, space: str, schemas: SpaceSchemas) -> SchemaSet:
         if len(self._sets) >= _SPACES_KEPT:

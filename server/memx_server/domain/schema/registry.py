@@ -64,6 +64,7 @@ class SchemaRegistry:
         text = bytes(request.schema)
         (await self._schemas.of(caller.space)).check_room(key)
         await self._evaluator.check(caller.space, text)
+        await self._schemas.note(caller.space)
         idempotency = idempotency_of(caller, "set_schema", request)
         committed = await self._commits.commit(
             TransactionDraft(caller, (PutSchema(key, text),), idempotency=idempotency)
