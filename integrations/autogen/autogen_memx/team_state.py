@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from autogen_core import Component, ComponentBase
@@ -10,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_jsonable_python
 
 from autogen_memx.connection import MemxConnection, MemxConnectionConfig, OfContext
-from memx_sdk.collections import RESERVED_PREFIX, AsyncRecords
+from memx_sdk import Entry
+from memx_sdk.collections import RESERVED_PREFIX, AsyncRecords, segment
 
 
 class Saveable(Protocol):
@@ -102,6 +104,8 @@ class MemxTeamState(ComponentBase[MemxTeamStateConfig], Component[MemxTeamStateC
             MemxError: memX cannot be reached.
         """
         record = await self._records.present.get(self._name)
+        if record is None and await self._take_over():
+            record = await self._records.present.get(self._name)
         if record is None:
             return False
         await team.load_state(record.value)
@@ -113,6 +117,28 @@ class MemxTeamState(ComponentBase[MemxTeamStateConfig], Component[MemxTeamStateC
         await self._records.present.delete(self._name)
         self._revision = None
 
+    async def _take_over(self) -> bool:
+        """Bring a state of earlier versions, JSON text in parts that a head lists, into the form of now.
+
+        Returns:
+            Whether there was one.
+        """
+        context = self._connection.context
+        head = f"{RESERVED_PREFIX}team:{segment(self._name)}"
+        names = _parts(await context.get(head), f"{head}:part:")
+        entries = [await context.get(name) for name in names]
+        texts = [str(entry.value) for entry in entries if entry is not None]
+        if not names or len(texts) < len(names):
+            return False
+        # Two that do so at once write the same.
+        revision = await self._records.present.put(self._name, json.loads("".join(texts)))
+        for name in names:
+            await context.delete(name)
+        left = await context.get(head)
+        if left is not None and left.revision != revision:
+            await context.delete(head)  # a name that is written otherwise now
+        return True
+
     async def close(self) -> None:
         """Close the connection."""
         await self._connection.close()
@@ -123,3 +149,11 @@ class MemxTeamState(ComponentBase[MemxTeamStateConfig], Component[MemxTeamStateC
     @classmethod
     def _from_config(cls, config: MemxTeamStateConfig) -> MemxTeamState:
         return cls(config.key, MemxConnection(config.connection))
+
+
+def _parts(head: Entry | None, prefix: str) -> Sequence[str]:
+    """Read the keys that a head of earlier versions lists; none where it is no head."""
+    parts = head.value.get("parts") if head is not None and isinstance(head.value, dict) else None
+    if not isinstance(parts, list):
+        return []
+    return [name for name in parts if isinstance(name, str) and name.startswith(prefix)]
