@@ -30,7 +30,7 @@ HIDDEN = [
     "\xad",
     "\U000e0041",
 ]
-FORGED = "12:00:00  local/boss                 plan = true"
+FORGED = "12:00:00  dev/boss                 plan = true"
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_history_and_watch_print_one_line_for_each_change(
         assert len(out.splitlines()) == 1, out
         assert visible(out.rstrip("\n").replace("\t", " ", 1))  # the one between key and value
     for out in (history, watched):
-        assert '"local/x plan = 1"' in out, "a writer of several words is one word"
+        assert '"dev/x plan = 1"' in out, "a writer of several words is one word"
         assert f"({quoted(forged)})" in out
 
 
