@@ -70,14 +70,17 @@ def _asked(incomplete: str, find: Callable[[AsyncMemxContext], Awaitable[list[st
             async with asyncio.timeout(_PATIENCE):
                 return await find(memory)
 
-    # Whatever is said while a line is completed would stand in the middle of it.
-    logging.disable()
     if not (os.environ.get("MEMX_API_KEY") or os.environ.get("MEMX_BASE_URL")):
         return []
+    # Whatever is logged while a line is completed would stand in the middle of it.
+    before = logging.root.manager.disable
+    logging.disable()
     try:
         found = asyncio.run(ask())
     except (MemxError, ValueError, OSError, TimeoutError):
         return []
+    finally:
+        logging.disable(before)
     # A key that a shell or a terminal would not take as one word is not offered.
     offered = [name for name in found if name.isprintable() and not set(name) & _NOT_PLAIN]
     # Bash replaces only what stands behind the last colon.

@@ -85,7 +85,7 @@ def test_the_history_is_replayed_for_keys_that_are_new(memx: Memx, dumped: Path)
     changes = memx("history", key, "--url", url, "--json").documents
 
     assert imported["replayed"] == 3
-    assert changes[-1]["reason"].startswith("first (by local/cli at 20")
+    assert changes[-1]["reason"].startswith("first (by dev/cli at 20")
     assert changes[0]["value"] == {"a": [100.0, "éé", 2]}
 
 

@@ -109,8 +109,8 @@ def test_changes_go_on_from_their_cursor(here: Run, prefix: str) -> None:
 def test_presence_names_who_is_at_work(here: Run, prefix: str) -> None:
     here("set", f"{prefix}k", "1", "--agent", "worker-7")
 
-    assert "local/worker-7" in here("presence").out
-    assert "local/worker-7" in here("presence", "--json").out
+    assert "dev/worker-7" in here("presence").out
+    assert "dev/worker-7" in here("presence", "--json").out
 
 
 def test_memory_keys_and_api_keys_have_commands_of_their_own(here: Run, memx: Memx) -> None:
