@@ -106,6 +106,8 @@ class _OfAllWorkers(Collector):
         if shared is None:
             yield from own.collect()
         else:
+            # What a scrape has shown stays: the next one may be answered by another worker, after this one was killed.
+            shared.save()
             yield from merged(own.collect(), str(os.getpid()), shared.others())
 
 
