@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -92,10 +93,24 @@ def _fits(request: Any) -> bool:
     if not isinstance(request, dict):
         return True
     parts = [request, *(part for name in BRANCHES for part in request.get(name, ()))]
+    if not _names_no_operator(request.get("filter")):
+        return False
     return (
         all(_is_short(part) and _has_plain_integers(part) for part in parts)
         and sum(len(request.get(name, ())) for name in BRANCHES) <= 128
         and all(_writes_keys_once(request.get(name, ())) for name in BRANCHES[1:])
+    )
+
+
+def _names_no_operator(condition: Any) -> bool:
+    """A name that begins with $ is an operator, and most of those that are made up are none."""
+    if isinstance(condition, str):
+        with suppress(ValueError):
+            condition = json.loads(condition)
+    if not isinstance(condition, dict):
+        return True
+    return all(
+        not name.startswith("$") and _names_no_operator(each) for name, each in condition.items()
     )
 
 
