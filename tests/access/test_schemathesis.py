@@ -73,7 +73,7 @@ def _say_what_no_schema_can(document: Any) -> None:
 def _one_kind_of_deletion(query: dict[str, Any]) -> dict[str, Any]:
     """Leave the members that go with a pattern, or else those that go with a key."""
     if "key" not in query and "pattern" not in query:
-        return {**query, "key": "a"}
+        query = {**query, "key": "a"}
     others = ("pattern", "limit", "cursor") if "key" in query else ("if_revision",)
     return {name: value for name, value in query.items() if name not in others}
 
