@@ -168,6 +168,8 @@ async def _final_state(
         head = await _write_last(client, topology.urls)
         give_up = asyncio.get_running_loop().time() + _QUIET
         for each in watchers:
+            each.hurry()
+        for each in watchers:
             try:
                 async with asyncio.timeout_at(give_up):
                     await each.reaches(head)
