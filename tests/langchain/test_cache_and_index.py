@@ -109,7 +109,7 @@ def test_a_component_is_made_from_one_text_and_closes_what_it_opened(
     with MemxByteStore.from_conn_string(_conn_string(served, api_key)) as store:
         store.mset([("a", b"1")])
     with pytest.raises(MemxClosedError):
-        store._flows._last[0].get("a")  # type: ignore[index]
+        store._flows._last[0].get("a")  # type: ignore[index]  # a call has just filled it
     with MemxConnection.from_conn_string(_conn_string(served, api_key)) as connection:
         entry = connection.context.get("memx:bytes:a")
         assert entry is not None
